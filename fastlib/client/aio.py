@@ -100,7 +100,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         self._finding_out: set[asyncio.Task[None]] = set()
 
     async def open(self) -> Self:
-        """Begin, as `async with` and `connect` do. May be called again."""
+        """Start the client. `async with` and `connect` call it. May be called again."""
         self._loop = asyncio.get_running_loop()
         try:
             if not self._remove_callbacks:
@@ -339,7 +339,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         if confirmed is not None:
             await self._wait_for([confirmed])
         if self._core.needs_presence(task_request):
-            with suppress(TimeoutError):  # it may be a C++ daemon, which has no presence
+            with suppress(TimeoutError):  # it may be a C++ daemon, which reports no presence
                 await wait_async(*self._core.presences.await_first(host), "the presence")
         request = self._core.add(task_request)
         try:
@@ -416,13 +416,13 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         for request in repeated:
             try:
                 await self._send(request)
-            except TransportError as error:  # the presence arrives again with the next connection
+            except TransportError as error:  # the next connection brings the presence again
                 log.warning("%s: could not be asked for again: %s", request, error)
 
     def _deliver(self, handle: Callable[[], None]) -> None:
         """Handle a result in the loop."""
         assert self._loop is not None  # since the subscription
-        with suppress(RuntimeError):  # the loop is closed, so nothing in it waits any more
+        with suppress(RuntimeError):  # the loop is closed: nothing in it waits any more
             self._loop.call_soon_threadsafe(handle)
 
     @staticmethod

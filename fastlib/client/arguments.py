@@ -10,7 +10,7 @@ from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions
 from fastlib.transport.core import CommunicatorBase
 
 CONTENT_TYPE = "application/yaml"
-"""The media type of all messages (RFC 9512), which MQTT 5 carries along."""
+"""The media type of all messages (RFC 9512). MQTT 5 sends it with each message."""
 
 
 def check_communicator(given: object, kind: type, client: str) -> None:
@@ -57,13 +57,13 @@ def options_of(
 
 
 def checked_timeout(timeout: float | None) -> float | None:
-    """Return the timeout, or None for an endless one. Raises TypeError and ValueError."""
+    """Return the timeout; None waits without a limit. Raises TypeError and ValueError."""
     if not (isinstance(timeout, float) and math.isnan(timeout)):
         check_seconds("timeout", timeout)
     if timeout is None or timeout > threading.TIMEOUT_MAX:
         return None
     if not timeout >= 0:  # also true for NaN
-        raise ValueError(f"a timeout is a number of seconds from 0, or None; got {timeout!r}")
+        raise ValueError(f"a timeout must be a number of seconds from 0, or None; got {timeout!r}")
     return timeout
 
 
@@ -72,5 +72,5 @@ def checked_tolerance(seconds: float) -> float:
     if not (isinstance(seconds, float) and math.isnan(seconds)):
         check_seconds("clock_tolerance", seconds, optional=False)
     if not 0 <= seconds <= threading.TIMEOUT_MAX:  # also true for NaN
-        raise ValueError(f"a tolerance of clocks is a number of seconds from 0; got {seconds!r}")
+        raise ValueError(f"a clock tolerance must be a number of seconds from 0; got {seconds!r}")
     return seconds

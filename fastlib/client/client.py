@@ -68,17 +68,18 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         clock_tolerance: float = CLOCK_TOLERANCE,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Use a communicator, which stays open when the client is closed.
+        """Use a communicator. It stays open when the client is closed.
 
-        `timeout` is the time in seconds after which the client stops waiting for a result; None
-        is endless. It is also the time after which a fastlib daemon no longer begins the order: see
+        `timeout` is the time in seconds after which the client stops waiting for a result; None is
+        endless. A fastlib daemon does not begin the order after this time: see
         `SubmitOptions.expires`.
 
-        `clock_tolerance` is in seconds. A client that says what became of an order assumes that
-        its clock and the daemon's differ by less than that, including the way of a message. It
-        waits for that much longer than the timeout if a fastlib daemon has not begun the order.
+        `clock_tolerance` is in seconds. The client decides what happened to an order on the
+        assumption that its clock and the daemon's differ by less than that, including the time that
+        a message takes. If a fastlib daemon has not begun the order, the client waits for the
+        timeout and this tolerance.
 
-        Raises TypeError. Nothing is asked of the broker before the first order or watch.
+        Raises TypeError. The client sends nothing to the broker before the first order or watch.
         """
         check_communicator(communicator, Communicator, "MigfraClient")
         self._communicator = communicator
@@ -145,12 +146,12 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     ) -> Handle[ResultContainer]:
         """Send a container, a task or several of one type to the daemon of a host.
 
-        A container without an id or an idempotency key gets a unique one. To ask a fastlib daemon
-        again for the result of an earlier container, also of an earlier program, submit
-        `handle.container`: the daemon does not execute its idempotency key twice.
+        A container without an id or an idempotency key gets a unique one. To request the result of
+        an earlier container again from a fastlib daemon, submit `handle.container`, also from a
+        later program. The daemon does not execute its idempotency key twice.
 
         Raises ValidationError, IdTakenError, HostOfflineError, ClientClosedError, and the errors of
-        `Communicator.send`. Nothing was sent then.
+        `Communicator.send`. Nothing was sent in these cases.
         """
         return self._submit(task_requests.submit(host, work, options))
 
@@ -222,12 +223,12 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
 
     @shows_keywords
     def query(self, host: str, **options: Unpack[TaskOptions]) -> Handle[NodeResult]:
-        """Ask a host for its domains, capacity and running tasks. C++ peers do not support it."""
+        """Query a host for its domains, capacity and running tasks. C++ peers do not support it."""
         return self._submit(task_requests.query(host, options))
 
     @shows_keywords
     def history(self, host: str, **options: Unpack[HistoryOptions]) -> Handle[HistoryResult]:
-        """Ask a host what became of orders: when each came, began and ended, and its answer.
+        """Query a host for its orders: when each arrived, began and ended, and the answer.
 
         `order_id`, `key` and `vm_name` select the orders that fit one of them. Without any, the
         newest orders are reported, at most `limit` (20 by default). C++ peers do not support it.
@@ -291,7 +292,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     def listen_to_progress(self) -> None:
         """Receive the reports of progress of all hosts until the client is closed.
 
-        A client receives those of the hosts that it sends orders in any case.
+        Without this, a client receives only those of the hosts to which it sends orders.
         """
         self._wait_for([self._subscriptions.hold_for_good(PROGRESS)])
 
@@ -304,11 +305,11 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         """Close the client; its pending handles get a ClientClosedError. May be called again.
 
         A client with its own communicator waits until the broker has confirmed its orders. By
-        default it waits only while the broker can be reached and is not silent for 5 s, and 30 s at
-        most. `timeout` is in seconds, and also waits for a broker that is away or silent.
+        default it waits for at most 30 s, and only while the broker is reachable and not silent for
+        5 s. With `timeout` (seconds) it also waits for a broker that is unreachable or silent.
 
-        Raises UndeliveredError if not all orders were delivered. The handles of these orders get an
-        UndeliveredError as well: its `messages[0].sent` says whether the order may have arrived.
+        Raises UndeliveredError if not all orders were delivered. The handles of these orders also
+        get an UndeliveredError. Its `messages[0].sent` says whether the order may have arrived.
         """
         check_seconds("timeout", timeout)
         self._core.refuse_requests()
@@ -339,7 +340,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         if confirmed is not None and not self._in_callback():
             self._wait_for([confirmed])
         if self._core.needs_presence(task_request) and not self._in_callback():
-            with suppress(TimeoutError):  # it may be a C++ daemon, which has no presence
+            with suppress(TimeoutError):  # it may be a C++ daemon, which reports no presence
                 wait(*self._core.presences.await_first(host), "the presence")
         request = self._core.add(task_request)
         try:
@@ -403,7 +404,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         for request in repeated:
             try:
                 self._send(request)
-            except TransportError as error:  # the presence arrives again with the next connection
+            except TransportError as error:  # the next connection brings the presence again
                 log.warning("%s: could not be asked for again: %s", request, error)
 
     def _in_callback_thread(
@@ -447,7 +448,7 @@ class _DeadlineThread:
         self._closed = False
 
     def schedule(self, deadline: float | None) -> None:
-        """Expire requests at this monotonic time, or before."""
+        """Expire requests at this monotonic time or earlier."""
         if deadline is None or (self._next is not None and deadline >= self._next):
             return
         with self._condition:

@@ -12,11 +12,12 @@ WARNING_SECONDS: Final = 2.0
 """The difference of two clocks above which the client warns."""
 
 BACKLOG_SECONDS: Final = 5.0
-"""Seconds after a connect in which the broker may deliver what it has kept for the session."""
+"""Seconds after a connect in which the broker may deliver messages that it has kept for the
+session."""
 
 
 def clock_difference(time: float, now: float, *, may_be_old: bool) -> float | None:
-    """Return by how many seconds a clock that said `time` is ahead, if that is too much.
+    """Return by how many seconds a clock that showed `time` is ahead, if that is too much.
 
     A message that may be old shows only a clock that is ahead.
     """
@@ -28,14 +29,14 @@ def clock_difference(time: float, now: float, *, may_be_old: bool) -> float | No
 class ClockWarnings:
     """Warns once for each host.
 
-    A presence that comes late looks like a clock that is behind. So the client warns of such a
-    clock after two presences in a row. No delay looks like a clock that is ahead.
+    A late presence looks like a clock that is behind. So the client warns about such a clock only
+    after two presences in a row. A delay never looks like a clock that is ahead.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._behind: dict[str, float] = {}
-        """By how many seconds the last presence of a host was behind, if it was too much."""
+        """Seconds by which the last presence of a host was behind, if that was too much."""
         self._warned: set[str] = set()
         self._connected = clock.monotonic()
 
@@ -62,7 +63,7 @@ class ClockWarnings:
         time = presence.time.timestamp()
         ahead = clock_difference(time, now, may_be_old=may_be_old)
         if ahead is None:
-            if time >= now - WARNING_SECONDS:  # else it may be old, and says nothing
+            if time >= now - WARNING_SECONDS:  # otherwise it may be old and proves nothing
                 self._behind.pop(host, None)
             return
         if ahead < 0:

@@ -44,7 +44,7 @@ COMMUNICATOR_CLOSED = "the communicator under the client is closed"
 
 
 class ClientCore:
-    """Registers requests, and gives what arrives to requests, presences and watchers."""
+    """Registers requests, and passes arriving messages to requests, presences and watchers."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class ClientCore:
         return msgspec.structs.replace(container, expires=expires)
 
     def needs_presence(self, task_request: TaskRequest[R]) -> bool:
-        """Return True if it matters for sending a request whether a fastlib daemon is there."""
+        """Return True if a request must be sent differently when a fastlib daemon is present."""
         container = task_request.container
         asks_again = (
             container.idempotency_key is not None
@@ -125,7 +125,7 @@ class ClientCore:
     def seconds_left(self, request: PendingRequest) -> float | None:
         """Return the expiry for the transport: seconds from now, None for none.
 
-        An order that is sent again after its expiry asks only for the result. It is sent only to a
+        An order that is sent again after its expiry only requests the result. It is sent only to a
         daemon that honours `expires`.
         """
         left = request.seconds_left(self.clock)
@@ -159,9 +159,9 @@ class ClientCore:
     # --- what arrives -----------------------------------------------------------------------------
 
     def is_repeated(self, received: ReceivedMessage) -> bool:
-        """Return True for the second copy of a message that two subscriptions have got.
+        """Return True for the second copy of a message that two subscriptions received.
 
-        The copies come one after the other. Called where all messages are handled.
+        The copies arrive one after the other. Called where all messages are handled.
         """
         last, self._last_received = self._last_received, received
         return last is not None and last.is_same_as(received)
@@ -186,7 +186,7 @@ class ClientCore:
         return self._watchers.watches(topic, host) or self.pending.has_any(host)
 
     def _read_result(self, received: ReceivedMessage) -> Callable[[], None]:
-        """Read a result, in any thread. Return what handles it."""
+        """Read a result, in any thread. Return a function that handles it."""
         observed = _read(RESULT, ResultContainer, received, self._now())
         return partial(self._handle_result, received, observed)
 
@@ -247,12 +247,12 @@ class ClientCore:
         A daemon that reports its presence executes an idempotency key (an older one: an id) only
         once and answers a repeated one again. C++ peers report no presence, so the client never
         repeats a request to them. The transport still sends the requests that the broker has not
-        confirmed. See `HostPresence` for when a repetition is due.
+        confirmed. `HostPresence` decides when a repetition is due.
         """
         host = _host(PRESENCE, received)
         self.presences.heard()
         if not self.presences.listens_to(host):
-            return []  # it was on its way when this client has left the host
+            return []  # it was in flight when this client left the host
         if not received.payload:  # the retained message was deleted: the host was removed
             self.presences.forget(host)
             return []
@@ -282,7 +282,7 @@ class ClientCore:
         return [] if change.due is None else self._due(host, change.due)
 
     def _due(self, host: str, incarnation: tuple[str, int]) -> list[PendingRequest]:
-        """Return the requests to a host that this incarnation of its daemon has not got."""
+        """Return the requests to a host that this incarnation of its daemon has not received."""
         knows_expires = self.presences.knows_expires(host)
         due = [
             request
@@ -299,7 +299,7 @@ class ClientCore:
         return left is not None and left <= 0
 
     def on_reconnect(self) -> None:
-        """Note that the connection was lost and is there again."""
+        """Note that the connection was lost and is restored."""
         self._clock_warnings.reconnected()
         self.presences.reconnected()
 

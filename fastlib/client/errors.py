@@ -9,8 +9,8 @@ FastlibError
     ├── IdTakenError          a pending container to the same host has the same id
     └── ClientClosedError     the client is closed, or was closed before the answer
 
-A task that failed has a result with the status `error`, and raises no error unless it is asked for:
-`handle.result(check=True)` then raises `fastlib.TaskFailedError`. Errors of the network are
+A failed task has a result with the status `error` and raises no error by default.
+`handle.result(check=True)` raises `fastlib.TaskFailedError` for it. Errors of the network are
 `fastlib.transport.TransportError`.
 """
 
@@ -31,14 +31,14 @@ class ClientError(FastlibError):
 class NoResultError(ClientError, TimeoutError):
     """A host did not answer in time. The text has the task, the host and all later observations.
 
-    `outcome` says what became of the order, and `reason` from what that is known:
+    `outcome` says what happened to the order, and `reason` how that is known:
 
-    - `never begun`: it was not executed, and cannot be any more.
+    - `never begun`: it was not executed and will not be executed.
     - `begun`: a daemon has begun it. It may have ended, and its result may still come.
-    - `unknown`: neither is certain. A fastlib daemon can tell: `fastlib log ID --host HOST`.
+    - `unknown`: neither is certain. A fastlib daemon can report it: `fastlib log ID --host HOST`.
 
-    To ask a fastlib daemon again, submit `request.container`: the daemon executes its idempotency
-    key only once, and never after its `expires`.
+    To request the result again from a fastlib daemon, submit `request.container`. The daemon
+    executes its idempotency key only once, and never after its `expires`.
     """
 
     def __init__(self, request: "PendingRequest", outcome: Outcome, text: str) -> None:
@@ -62,9 +62,9 @@ class HostOfflineError(ClientError):
 class NotUnderstoodError(ClientError):
     """A host answered that it could not read the task.
 
-    `certain` is True if the task was not executed. It is False if the answer does not prove that
-    it is about this message: a C++ peer does not even repeat the id, so its answer is assigned to
-    the only pending task of this client for that host. It is also False if the message was sent
+    `certain` is True if the task was not executed. It is False if the answer does not prove that it
+    is about this message. For example, a C++ peer does not repeat the id, so its answer is assigned
+    to the only pending task of this client for that host. It is also False if the message was sent
     more than once, or the host has reported progress of it.
     """
 

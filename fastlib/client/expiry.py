@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 
 def check_expires(given: object) -> None:
-    """Raise TypeError, with the remedy, for an `expires` that is no time."""
+    """Raise TypeError, with the remedy, for an `expires` that is not a time."""
     if given is None or isinstance(given, datetime | timedelta):
         return
     example = ""

@@ -1,4 +1,4 @@
-"""What one host's daemon has shown of itself, and when to repeat the requests to it. No I/O."""
+"""The presence of one host's daemon, and the decision when to repeat requests to it. No I/O."""
 
 from typing import Final
 
@@ -13,19 +13,19 @@ _UNNAMED: Final = ""
 
 
 def run_of(presence: Presence) -> str | None:
-    """Return what tells one run of a daemon from another; None if it does not say."""
+    """Return the identifier of a daemon's run; None if the daemon does not report one."""
     if presence.instance is not None:
         return presence.instance
     return None if presence.started is None else repr(presence.started)
 
 
 def honours_expiry(presence: Presence) -> bool:
-    """Return True if a presence is of a daemon that never begins an order that has expired."""
+    """Return True if the daemon of a presence never begins an expired order."""
     return presence.instance is not None or presence.time is not None
 
 
 class HostPresence:
-    """The last presence of a host's daemon, and what a request to it may have missed.
+    """The last presence of a host's daemon, and whether it or this client missed messages.
 
     A daemon may have missed a task while it was away, and this client may have missed a result
     while its own connection was lost.
@@ -52,9 +52,9 @@ class HostPresence:
         self.observed: ObservedMessage[Message] | None = None
         """The last presence that could be read."""
         self.absence: Absence | None = None
-        """The absence of the daemon, while it is known to be away without a gap."""
+        """The absence of the daemon, while it is known to be continuously offline."""
         self.knows_expires = False
-        """True if it is a daemon that honours `expires`."""
+        """True if the daemon honours `expires`."""
         self.returned = False
         """True if this presence ends an absence of the same run."""
         self._run: str | None = None
@@ -64,10 +64,11 @@ class HostPresence:
         self._away = True
         self._from_the_start = from_the_start or Absence()
         self._missed = missed
-        """True if this client was away, and the daemon has not shown itself since."""
+        """True if this client was disconnected, and the daemon has not reported its presence
+        since."""
 
     def reconnected(self) -> None:
-        """Note that this client has lost its connection and has it again."""
+        """Note that this client lost its connection and has reconnected."""
         self._missed = True
         self._connection += 1
         self.absence = None
@@ -76,12 +77,12 @@ class HostPresence:
     def incarnation(self) -> tuple[str, int] | None:
         """The daemon's run and this client's connection: a request is sent once for each.
 
-        None while no fastlib daemon is known to be there.
+        None while no fastlib daemon is known to run.
         """
         return None if self._away or self._run is None else (self._run, self._connection)
 
     def shows_again(self, payload: bytes, *, retained: bool) -> bool:
-        """Return True for the retained presence that is known: the client has asked for it."""
+        """Return True for a retained presence that is already known: the client requested it."""
         same = self.observed is not None and self.observed.payload == payload
         return retained and same and not self._missed
 
@@ -94,10 +95,10 @@ class HostPresence:
     ) -> bool:
         """Note a presence. Return True if the requests that its `incarnation` never got are due.
 
-        That is so when a daemon is there that was away or runs anew, and after a reconnect of this
-        client. A daemon also publishes its presence for other reasons, such as to tell its time.
+        They are due when a daemon was offline or has restarted, and after a reconnect of this
+        client. A daemon also publishes its presence for other reasons, such as to report its time.
         A presence without a run counts only after such a reconnect, and only with a version: it may
-        be of a C++ peer's host, where each repetition is executed.
+        belong to a C++ peer's host, where each repetition is executed.
         """
         first = self.observed is None
         self.observed = observed

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import Final
 
 IDLE_SECONDS: Final = 600.0
-"""Seconds after the last order to a host until its topics may be left."""
+"""Seconds after the last order to a host until the client may unsubscribe from its topics."""
 
 MAX_HOSTS: Final = 10_000
-"""Hosts to listen to, at most, beside those with orders that wait for a result."""
+"""The maximum number of hosts to listen to, besides those with pending orders."""
 
 MAX_LEFT_AT_ONCE: Final = 10
-"""Hosts to leave with one order, at most, so no order takes long."""
+"""The maximum number of hosts to leave with one order, so no order takes long."""
 
 
 class HostsInUse:
@@ -34,7 +34,7 @@ class HostsInUse:
         return self._used.pop(host, None) is not None
 
     def leave_unused(self, now: float, is_needed: Callable[[str], bool]) -> list[str]:
-        """Remove and return hosts that were idle for long, or are too many, the oldest first.
+        """Remove and return hosts that were idle for long or exceed the maximum, oldest first.
 
         A host for which `is_needed` returns True counts as used now.
         """

@@ -5,8 +5,8 @@ import secrets
 
 
 def new_id() -> str:
-    """Return an id that nobody guesses: 128 random bits as 26 lower-case letters and digits.
+    """Return an unguessable id: 128 random bits as 26 lower-case letters and digits.
 
-    Ids are shown to other schedulers, so one must not tell the next one.
+    Other schedulers see ids, so an id must not reveal the next one.
     """
     return base64.b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()

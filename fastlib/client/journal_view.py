@@ -1,4 +1,4 @@
-"""What a daemon's report of its history says about one order. No I/O."""
+"""Extract what a daemon's history report says about one order. No I/O."""
 
 from datetime import datetime
 from typing import Final
@@ -9,11 +9,11 @@ from .outcome import QUEUED, JournalView
 from .request import PendingRequest
 
 _ACTS: Final = frozenset({"phase", "retry"})
-"""Kinds of events of an order that has begun, also if its begin is not in the journal yet."""
+"""Kinds of events that occur only after an order has begun, even if the journal lacks its begin."""
 
 
 def journal_view(request: PendingRequest, report: HistoryReport, now: datetime) -> JournalView:
-    """Return what a report, which came at `now`, says about the order of a request."""
+    """Return what a report that arrived at `now` says about the order of a request."""
     order = next(iter(report.orders), None)
     if order is None:
         # Both times of the report are of the daemon's clock, which may differ from this one.
@@ -27,7 +27,7 @@ def journal_view(request: PendingRequest, report: HistoryReport, now: datetime) 
         complete=(
             order.begin_is_known
             and not _may_have_acted(order)
-            and order.accepted >= report.since  # else the journal may be an older copy
+            and order.accepted >= report.since  # otherwise the journal may be an older copy
         ),
     )
 

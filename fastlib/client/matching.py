@@ -1,9 +1,9 @@
 """Decide whether an answer or a report of progress with the id of a request is about it. No I/O.
 
-Anybody who may send tasks can send another one with the same id, or even the same key. Results and
-progress of a fastlib daemon say what they are about: of an order that it has accepted by the
-idempotency key, of any other message, such as one that it refuses, by the digest of its bytes.
-Those of C++ and of older daemons say neither.
+Any client that may send tasks can send another one with the same id, or even the same key. Results
+and progress of a fastlib daemon identify their order. For an accepted order they have its
+idempotency key. For any other message, such as a refused one, they have the digest of its bytes.
+Those of C++ peers and older daemons have neither.
 """
 
 from typing import Literal
@@ -11,14 +11,14 @@ from typing import Literal
 from .request import PendingRequest
 
 Match = Literal["proven", "possible", "other"]
-"""`possible`: only the id says that it is about the request. `other`: it is about another one."""
+"""`possible`: only the id matches the request. `other`: it is about another request."""
 
 
 def match(request: PendingRequest, key: str | None, digest: str | None) -> Match:
-    """Return whether a message with the id of a request is about it.
+    """Decide whether a message with the id of a request is about it.
 
     `key` is its idempotency key, `digest` its request digest. With a digest, the key is only that
-    of the message, which may have been refused.
+    of the message, and the daemon may have refused it.
     """
     if digest is not None:
         return "proven" if digest == request.digest else "other"

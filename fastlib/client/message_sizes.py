@@ -1,7 +1,7 @@
-"""Bounds of what a client reads of other hosts' messages, so that no host can delay another one.
+"""Limit the sizes of messages that a client reads, so no host can delay another one.
 
 Presence and progress are small. A larger one is dropped before it is read. Results may be large.
-They are read in a thread then, in the order of each host, and the hosts take turns.
+Large results are read in a thread, in order for each host, and the hosts take turns.
 """
 
 import threading
@@ -18,16 +18,16 @@ from fastlib.transport import ReceivedMessage
 log = getLogger("fastlib.client")
 
 LARGEST: Final = {PRESENCE: 1 << 14, PROGRESS: 1 << 16, RESULT: 4 << 20, TASK: 4 << 20}
-"""Bytes of a message that is read, at most, by topic."""
+"""The maximum size in bytes of a message that is read, by topic."""
 LIMITS: Final = Limits(max_bytes=max(LARGEST.values()), max_nodes=300_000)
 READ_AT_ONCE: Final = 1 << 15
-"""Bytes; a larger result is read in a thread."""
+"""Bytes. A larger result is read in a thread."""
 MAX_QUEUED: Final = 16 << 20
-"""Bytes of the results of one host that wait to be read, at most."""
+"""The maximum number of bytes of one host's results that wait to be read."""
 
 
 class SizeCheck:
-    """Tells which messages are too large, and warns once for each host and topic."""
+    """Finds messages that are too large, and warns once for each host and topic."""
 
     def __init__(self) -> None:
         self._warned: set[tuple[Topic, str]] = set()
@@ -56,7 +56,7 @@ class ResultReader:
         read: Callable[[ReceivedMessage], Callable[[], None]],
         deliver: Callable[[Callable[[], None]], None],
     ) -> None:
-        """`read` decodes a result, in any thread, and returns what handles it.
+        """`read` decodes a result, in any thread, and returns a function that handles it.
 
         `deliver` is called in the thread, and calls its argument where results are handled.
         """
@@ -66,9 +66,9 @@ class ResultReader:
         self._queues: dict[str, deque[ReceivedMessage]] = {}
         """Results to read by host; the hosts take turns in this order."""
         self._left: dict[str, int] = {}
-        """How many results of a host are not handled yet."""
+        """The number of results of a host that are not handled yet."""
         self._queued: dict[str, int] = {}
-        """Bytes of them."""
+        """The number of bytes of these results."""
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -100,7 +100,7 @@ class ResultReader:
             self._read(received)()
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         with self._lock:
             self._closed = True
             self._queues.clear()
@@ -125,7 +125,7 @@ class ResultReader:
             queue = self._queues.pop(host)
             received = queue.popleft()
             if queue:
-                self._queues[host] = queue  # behind the others
+                self._queues[host] = queue  # at the end of the queue
             return host, received
 
     def _handle(self, host: str, received: ReceivedMessage, handle: Callable[[], None]) -> None:
@@ -140,4 +140,4 @@ class ResultReader:
 
 
 def _nothing() -> None:
-    """Handle what could not be read."""
+    """Log a result that could not be read."""

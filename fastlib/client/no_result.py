@@ -1,4 +1,4 @@
-"""Describe a request without a result: what became of the order, and how to find out more."""
+"""Describe a request without a result: the state of the order, and how to find out more."""
 
 import shlex
 
@@ -7,7 +7,7 @@ from .outcome import Outcome, has_begun
 from .request import PendingRequest
 
 _MEANING = {
-    "never begun": "the order was never begun, and cannot begin any more",
+    "never begun": "the order was never begun and will not begin",
     "begun": "the order has begun, and its end is not known",
     "unknown": "whether the order has begun is unknown",
 }
@@ -18,8 +18,8 @@ def no_result(
 ) -> NoResultError:
     """Return the error of a request without a result.
 
-    `host_state` is the last known state of the daemon, None if it has never shown itself;
-    `has_journal` is True for fastlib's own.
+    `host_state` is the last known state of the daemon, None if it has never reported its presence.
+    `has_journal` is True for a fastlib daemon.
     """
     facts = [
         outcome.reason if request.only_asks else f"{_MEANING[outcome.kind]}: {outcome.reason}",
@@ -40,7 +40,7 @@ def no_result(
 def _sending(request: PendingRequest) -> str:
     at = request.sent.isoformat(sep=" ", timespec="seconds")
     if request.withdrawn:
-        return f"it was given to the client {at}"
+        return f"it was submitted to the client {at}"
     sent = "delivered to the broker" if request.delivered else "not confirmed by the broker yet"
     return f"sent {at}, {sent}"
 
@@ -50,4 +50,4 @@ def _how_to_find_out(request: PendingRequest, *, has_journal: bool) -> str:
     if has_journal:
         command = f"fastlib log {shlex.quote(id)} --host {shlex.quote(host)}"
         return f"to find out: `{command}`, or `client.history({host!r}, order_id={id!r})`"
-    return "to find out, look at the domains of the host: its daemon may keep no journal"
+    return "to find out, check the domains of the host: its daemon may keep no journal"

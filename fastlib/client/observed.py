@@ -37,8 +37,8 @@ _END = None
 class Watch(Generic[M]):
     """Iterator over the observed messages, from its creation on.
 
-    It ends with `close`, with the end of its `with` block, or when the client is closed. Messages
-    that nobody has read yet stay in memory.
+    It ends with `close`, with the end of its `with` block, or when the client is closed. Unread
+    messages stay in memory.
     """
 
     def __init__(self, unwatch: Callable[[Any], None]) -> None:

@@ -1,6 +1,6 @@
 """The keyword arguments of the client's methods, for type checkers: the fields of the messages.
 
-None is the same as not given, but for `timeout` and `expires`. `help(fastlib.Migrate)` and `fastlib
+None means "not given", except for `timeout` and `expires`. `help(fastlib.Migrate)` and `fastlib
 describe` show the meaning of each field. A test compares these lists with the messages.
 """
 
@@ -25,11 +25,13 @@ class SubmitOptions(TypedDict, total=False):
     """Options of sending a task."""
 
     id: str | None
-    """The container's id; by default a unique one is made."""
+    """The container's id; a unique one by default."""
     timeout: float | None
-    """Seconds until a NoResultError; None is endless. The default is the client's timeout."""
+    """Seconds until a NoResultError; None waits without a limit. The default is the client's
+    timeout."""
     expires: datetime | timedelta | None
-    """Until when a fastlib daemon may begin it: a time with a zone, or a time from now.
+    """The time until which a fastlib daemon may begin it: a time with a zone, or a timedelta from
+    now.
 
     None waits without a limit. The default is the timeout's end, or the container's own `expires`.
     """
@@ -149,7 +151,7 @@ class MigrateOptions(MovingOptions, total=False):
     """See `fastlib.MigrateParameter`."""
 
     swap_with: str | SwapWith | None
-    """The domain that moves here at the same time."""
+    """The domain that moves to the source host at the same time."""
     vcpu_map: Sequence[Sequence[int]] | None
     """Entry i lists the destination's CPUs that vCPU i may use."""
 

@@ -6,13 +6,13 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 OutcomeKind = Literal["never begun", "begun", "unknown"]
-"""`never begun`: it was not executed, and cannot be any more. `begun`: a daemon has begun it."""
+"""`never begun`: it was not executed and will not be executed. `begun`: a daemon has begun it."""
 
 UNSENT_SECONDS: Final = 1.0
 """The time within which the transport drops a message that expired before it was sent."""
 
 CLOCK_TOLERANCE: Final = 2.0
-"""Seconds by which two clocks may differ, with the way of a message, for an outcome to be true."""
+"""Seconds by which two clocks may differ, with the time of a message, for an outcome to be true."""
 
 QUEUED: Final = "queued"
 """The phase of progress in which a task has not begun."""
@@ -28,7 +28,7 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
     expires: datetime | None
     """When it expires, as the journal says; the order's own if the journal does not have it."""
     complete: bool
-    """True if the journal would have the order if the daemon had accepted it, and its begin."""
+    """True if the journal is certain to have the order and its begin, if there were any."""
 
     @property
     def excludes_a_begin(self) -> bool:
@@ -41,7 +41,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The observations about one order, at the time when its request fails."""
 
     expires: datetime | None
-    """The order's own deadline; None if it waits for its daemon without one."""
+    """The order's own deadline; None if it waits without a limit."""
     only_asks: bool = False
     """True for a query, which changes nothing and does not expire at its daemon."""
     withdrawn: bool
@@ -51,26 +51,26 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     phase: str | None
     """The last phase that the daemon reported."""
     status: str | None
-    """The daemon's last presence; None if it has never shown one, as C++ daemons do not."""
+    """The daemon's last presence; None if it has never reported one. C++ daemons report none."""
     away: bool
-    """True if the presence was `offline` from before the sending until now, without a gap."""
+    """True if the presence was continuously `offline` from before the sending until now."""
     heard: bool = False
     """True if the broker has sent the presence again after the order had expired.
 
-    A connection can be dead for long without a notice, and a daemon can come back meanwhile.
+    A connection can be dead for long without notice, and a daemon can return in the meantime.
     """
     knows_expires: bool
     """True if the daemon is known to honour `expires`."""
     confirmed: bool = True
     """True if the broker has confirmed the message."""
     journal: JournalView | None = None
-    """The answer of the daemon, if it was asked."""
+    """The answer of the daemon, if it was queried."""
     tolerance: float = CLOCK_TOLERANCE
     """Seconds after `expires` until no daemon begins it, because clocks differ."""
 
     @property
     def closed(self) -> datetime | None:
-        """The time by this host's clock from which on no daemon begins it; None is never."""
+        """The time by this host's clock after which no daemon begins it; None if unlimited."""
         if self.expires is None:
             return None
         try:
@@ -80,7 +80,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(NamedTuple):
-    """What became of an order, with the reason in words."""
+    """The outcome of an order, with the reason in words."""
 
     kind: OutcomeKind
     reason: str
@@ -92,7 +92,7 @@ def has_begun(phase: str | None) -> bool:
 
 
 def worth_asking(evidence: Evidence, now: datetime) -> bool:
-    """Return True if the daemon is there and its journal can tell more about the order."""
+    """Return True if the daemon is online and its journal may say more about the order."""
     return (
         evidence.status == "online"
         and not evidence.only_asks
@@ -103,11 +103,11 @@ def worth_asking(evidence: Evidence, now: datetime) -> bool:
 
 
 def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
-    """Return what is certain about an order at the time `now`."""
+    """Decide what is certain about an order at the time `now`."""
     if evidence.withdrawn and not evidence.sent_before:
         return Outcome("never begun", "it expired before it could be sent")
     if evidence.only_asks:
-        return Outcome("unknown", "it only asks, and changes nothing")
+        return Outcome("unknown", "it is only a query and changes nothing")
     if has_begun(evidence.phase):
         return Outcome("begun", f"its daemon reported the phase {evidence.phase!r}")
     view = evidence.journal
@@ -125,11 +125,11 @@ def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
     if evidence.status is None:
         return Outcome(
             "unknown",
-            "its daemon has never shown itself, and a C++ daemon executes an order however late",
+            "its daemon has reported no presence, and a C++ daemon executes an order however late",
         )
     if not evidence.knows_expires:
         return Outcome(
-            "unknown", "its daemon has not shown that it honours 'expires', as older ones do not"
+            "unknown", "its daemon has not reported that it honours 'expires'; older daemons do not"
         )
     if evidence.closed is None:
         return Outcome("unknown", "it has no 'expires', so its daemon can begin it at any time")
@@ -142,7 +142,7 @@ def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
     if not evidence.away:
         return Outcome("unknown", "its daemon may have begun it, and has not answered")
     if not evidence.heard:
-        return Outcome("unknown", "the broker was not heard of since, so its daemon may be back")
+        return Outcome("unknown", "the broker has not answered since, so its daemon may be back")
     return Outcome("never begun", "its daemon was offline until the order had expired")
 
 
@@ -155,10 +155,10 @@ def worth_looking(evidence: Evidence, now: datetime) -> bool:
 
 
 def seconds_to_wait(evidence: Evidence, now: datetime) -> float:
-    """Return for how long after its deadline a request still waits, because more can be known.
+    """Return how long after its deadline a request still waits for more evidence.
 
     Until the order can no longer begin, its daemon may answer that it expired, or be seen. The
-    transport may drop a message that was not sent. Neither is worth waiting for an `expires` that
+    transport may drop a message that was not sent. The client does not wait for either if `expires`
     is far away.
     """
     view = evidence.journal

@@ -26,7 +26,7 @@ UNKNOWN = "unknown"
 """The `result` of the answer to a message that a daemon could not read."""
 
 MAX_POSSIBLE_ANSWERS = 5
-"""The number of possible answers that an error lists."""
+"""The maximum number of possible answers that an error lists."""
 
 
 class PendingRequests:
@@ -41,7 +41,7 @@ class PendingRequests:
         """A heap. It also holds finished requests, until these are more than half of it."""
         self._numbers = count(1)
         self._closed: str | None = None
-        """The reason why no more requests are accepted."""
+        """The error with which further requests are refused."""
 
     def add(self, host: str, container: TaskContainer, timeout: float | None) -> PendingRequest:
         """Add a request; a container without an id or an idempotency key gets a unique one.
@@ -64,7 +64,7 @@ class PendingRequests:
                 raise ClientClosedError(self._closed)
             waiting = self._waiting.setdefault(host, {})
             if request.id in waiting:
-                raise IdTakenError(f"{request} is on its way already; take another id")
+                raise IdTakenError(f"{request} is in flight already; use another id")
             waiting[request.id] = request
             self._count += 1
             if request.deadline is not None:
@@ -106,7 +106,7 @@ class PendingRequests:
     def find(
         self, host: str, id: str | None, key: str | None, digest: str | None
     ) -> PendingRequest | None:
-        """Return the pending request to a host with an id, unless another order is meant.
+        """Return the pending request to a host with an id, unless its key or digest differs.
 
         `key` and `digest` are the idempotency key and the request digest that a daemon has given.
         """
@@ -127,10 +127,10 @@ class PendingRequests:
             return self._count
 
     def resolve(self, host: str, results: ResultContainer, *, keeps_ids: bool = False) -> None:
-        """Complete the request that these results of a host belong to, if it is one of ours.
+        """Complete the request that these results of a host belong to, if this client sent it.
 
-        `keeps_ids` is True if the daemon repeats the id of a message that it could not read. An
-        answer without an id is then for another client, or to a message that was too large.
+        `keeps_ids` is True if the daemon repeats the id of a message that it could not read. Then
+        an answer without an id belongs to another client, or to a message that was too large.
         """
         key, digest = results.idempotency_key, results.request_digest
         is_unknown = results.result == UNKNOWN
@@ -139,7 +139,7 @@ class PendingRequests:
             # The id of a text that cannot be read may be lost, and a long one is abbreviated.
             request = self._with_digest(host, digest)
         if request is None:
-            # Else it is for another client, or repeated.
+            # Otherwise it is for another client, or repeated.
             if results.id is None and digest is None and is_unknown:
                 self._not_understood(host, _reason(results), keeps_ids=keeps_ids)
             return
@@ -175,8 +175,8 @@ class PendingRequests:
         """Handle the answer of a peer that could not read a message and has lost its id.
 
         The message may be another client's. The answer completes a request only if exactly one
-        request can be meant. A peer sends such an answer at once, so a request with progress
-        cannot be meant. Otherwise the answer is noted for a later error.
+        request fits. A peer sends such an answer at once, so a request with progress does not fit.
+        Otherwise the answer is noted for a later error.
         """
         with self._lock:
             waiting = self._waiting.get(host, {}).values()
@@ -193,7 +193,7 @@ class PendingRequests:
         """Note an unreadable answer of a host for the errors of its pending requests."""
         with self._lock:
             waiting = self._waiting.get(host, {}).values()
-            self._note(waiting, f"it answered something that cannot be read: {error}")
+            self._note(waiting, f"it sent an answer that cannot be read: {error}")
 
     def fail(self, request: PendingRequest, error: BaseException) -> None:
         """Complete a request with an error of the transport."""

@@ -15,11 +15,11 @@ from .observed import ObservedMessage
 from .request import Absence
 
 PRESENCE_SECONDS: Final = 1.0
-"""Seconds after the subscription in which a client learns whether a daemon is offline."""
+"""Seconds after the subscription within which a client learns whether a daemon is offline."""
 
 
 class _Listening:
-    """A time in which this client hears the presence of a host, or of all hosts."""
+    """A period in which this client receives the presence of a host, or of all hosts."""
 
     __slots__ = ("absence", "began", "connection")
 
@@ -27,13 +27,13 @@ class _Listening:
         self.began: Final = began
         """The monotonic time of the subscription."""
         self.connection: Final = connection
-        """How often this client had connected again by then."""
+        """The number of reconnects of this client until then."""
         self.absence: Final = Absence()
         """The absence of a daemon that the broker knew to be offline before."""
 
 
 class Change(NamedTuple):
-    """The meaning of a presence that was not known before."""
+    """The effect of a presence that was not known before."""
 
     due: tuple[str, int] | None = None
     """The daemon's incarnation, if the requests that it never got are due: see `HostPresence`."""
@@ -42,7 +42,7 @@ class Change(NamedTuple):
 
 
 class Presences:
-    """By host, the last presence. Methods may be called from any thread."""
+    """The last presence of each host. Methods may be called from any thread."""
 
     def __init__(self, clock: Clock, lock: threading.RLock) -> None:
         """`lock` guards the presences. The caller may hold it to do more at the same moment."""
@@ -50,18 +50,18 @@ class Presences:
         self._lock = lock
         self._hosts: dict[str, HostPresence] = {}
         self._connection = 0
-        """How often this client has connected again."""
+        """The number of reconnects of this client."""
         self._listening: dict[str, _Listening] = {}
-        """By host, since when its presence is heard."""
+        """By host, the time since which its presence is received."""
         self._listening_to_all: _Listening | None = None
         self._deaf = False
         self._awaited: dict[str, list[Future[None]]] = {}
-        """What waits for the first presence of a host."""
+        """By host, futures that wait for its first presence."""
         self._looks: dict[str, list[Callable[[], None]]] = {}
-        """What waits until the broker sends the presence of a host again."""
+        """By host, callbacks that wait until the broker sends its presence again."""
 
     def listen(self, host: str | None) -> None:
-        """Note that the presence of a host, or with None of all, is heard from now on."""
+        """Note that the presence of a host, or with None of all hosts, is received from now on."""
         now = self._clock.monotonic()
         with self._lock:
             if host is None:
@@ -70,7 +70,7 @@ class Presences:
                 self._listening.setdefault(host, _Listening(now, self._connection))
 
     def unlisten(self, host: str | None) -> None:
-        """Forget what is heard no more: of a host, or with None of all that are not used."""
+        """Forget a host whose presence is not received any more; with None all unused ones."""
         with self._lock:
             if host is None:
                 self._listening_to_all = None
@@ -82,7 +82,7 @@ class Presences:
                     self._hosts.pop(one, None)
 
     def listens_to(self, host: str) -> bool:
-        """Return True if the presence of a host is heard."""
+        """Return True if the presence of a host is received."""
         return bool(self._known_listening(host))
 
     def _known_listening(self, host: str) -> list[_Listening]:
@@ -90,7 +90,7 @@ class Presences:
         return [listening for listening in found if listening is not None]
 
     def _listening_to(self, host: str) -> _Listening:
-        """Return since when a host's presence is heard, the longer time if there are two."""
+        """Return since when a host's presence is received; the earlier time if there are two."""
         known = self._known_listening(host)
         if not known:  # the broker has refused its presence
             return _Listening(self._clock.monotonic(), self._connection)
@@ -103,7 +103,7 @@ class Presences:
     # --- what is known ----------------------------------------------------------------------------
 
     def of(self, host: str) -> HostPresence | None:
-        """Return what a host's daemon has shown; None if it has shown nothing."""
+        """Return the known presence of a host's daemon; None if it has reported none."""
         return self._hosts.get(host)
 
     def observed(self) -> list[ObservedMessage[Message]]:
@@ -124,12 +124,12 @@ class Presences:
         return {host: presence for host, presence in found.items() if presence is not None}
 
     def is_online(self, host: str) -> bool:
-        """Return True if a fastlib daemon has shown that it is there."""
+        """Return True if a fastlib daemon has reported its presence."""
         presence = self.last(host)
         return presence is not None and presence.status == "online"
 
     def knows_expires(self, host: str) -> bool:
-        """Return True if a host's daemon has shown that it honours `expires`."""
+        """Return True if a host's daemon has reported that it honours `expires`."""
         known = self._hosts.get(host)
         return known is not None and known.knows_expires
 
@@ -154,7 +154,7 @@ class Presences:
     # --- what arrives -----------------------------------------------------------------------------
 
     def reconnected(self) -> None:
-        """Note that this client has lost its connection and has it again."""
+        """Note that this client lost its connection and has reconnected."""
         self._deaf = False
         with self._lock:
             self._connection += 1
@@ -173,7 +173,7 @@ class Presences:
                 self._hosts[host].claimed()
 
     def shows_again(self, host: str, received: ReceivedMessage) -> bool:
-        """Return True for the retained presence that is known: the client has asked for it."""
+        """Return True for a retained presence that is already known: the client requested it."""
         known = self._hosts.get(host)
         return known is not None and known.shows_again(received.payload, retained=received.retain)
 
@@ -194,7 +194,7 @@ class Presences:
     # --- what waits for a presence ----------------------------------------------------------------
 
     def await_first(self, host: str) -> "tuple[Future[None], float]":
-        """Return what is done when a host has shown its presence, and the seconds to wait for it.
+        """Return a future of a host's first presence, and the seconds to wait for it.
 
         The broker sends what it retains soon after the subscription.
         """
@@ -208,7 +208,7 @@ class Presences:
         return shown, left
 
     def end_waits(self, host: str) -> None:
-        """End what waits for the first presence of a host."""
+        """Complete the futures that wait for the first presence of a host."""
         with self._lock:
             awaited: Iterable[Future[None]] = self._awaited.pop(host, ())
         for shown in awaited:
@@ -216,7 +216,7 @@ class Presences:
 
     @property
     def may_look(self) -> bool:
-        """False if the broker did not send a presence again, and has sent none since."""
+        """False if the broker did not send a presence again and has sent none since."""
         return not self._deaf
 
     def expect_look(self, host: str, seen: Callable[[], None]) -> None:

@@ -16,11 +16,11 @@ from .outcome import JournalView
 
 
 class Absence:
-    """A time in which a daemon is known to be away; another object for another time."""
+    """A period in which a daemon is known to be offline; each period is another object."""
 
 
 class PendingRequest:
-    """A container on its way to a host, and all that is known about it so far."""
+    """A container that was sent to a host, and all that is known about it so far."""
 
     __slots__ = (
         "absence",
@@ -66,11 +66,11 @@ class PendingRequest:
         self.id: Final[str] = container.id
         self.payload: Final = container.to_yaml().encode()
         self.digest: Final = request_digest(self.payload)
-        """By which an answer of a fastlib daemon names it."""
+        """The digest by which an answer of a fastlib daemon identifies it."""
         self.timeout: Final = timeout
         self.expires: Final = container.expires
         self.deadline = None if timeout is None else clock.monotonic() + timeout
-        """The monotonic time at which the request fails; later if it waits for what is certain."""
+        """The monotonic time at which the request fails; postponed while it waits for certainty."""
         self.monotonic: Final = clock.monotonic()
         """The monotonic time of `sent`."""
         self.sent: Final = datetime.fromtimestamp(clock.now(), UTC).astimezone()
@@ -79,17 +79,18 @@ class PendingRequest:
         self.repeated = False
         """True if this client has sent it more than once."""
         self.absence: Absence | None = None
-        """The absence of the host's daemon in which it was sent, if the daemon was away."""
+        """The absence of the host's daemon in which it was sent, if the daemon was offline."""
         self.incarnations: set[tuple[str, int]] = set()
         """The runs of the daemon, with the connection of this client, that it was sent to."""
         self.asked = 0
-        """How often the daemon was asked for what its journal says about it."""
+        """How often the daemon was queried for the order in its journal."""
         self.journal: JournalView | None = None
-        """The daemon's answer to that."""
+        """The daemon's answer to that query."""
         self.looked = False
-        """True if the broker was asked for the daemon's presence again."""
+        """True if the daemon's presence was requested from the broker again."""
         self.heard = False
-        """True if the broker has answered that, and the daemon was still in that absence."""
+        """True if the broker has answered that request, and the daemon was still in that
+        absence."""
         self.withdrawn = False
         """True if the transport dropped it before it wrote any of it."""
         self.delivery: Delivery | None = None

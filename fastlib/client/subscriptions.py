@@ -1,12 +1,12 @@
-"""The subscriptions of a client: to each host that it sends orders, and to what it watches.
+"""The subscriptions of a client: to each host that receives its orders, and for its watches.
 
-A client pays only for the hosts that it uses. Before the first order to a host, it subscribes to
-the host's results, progress and presence. It does not wait for the broker: a broker handles the
-packets of one connection in order, so the subscription is there before the order. Hosts without
-orders for long are left again.
+A client subscribes only to the hosts that it uses. Before the first order to a host, it subscribes
+to the host's results, progress and presence. It does not wait for the broker: a broker handles the
+packets of one connection in order, so the subscription is there before the order. It unsubscribes
+from hosts that have had no orders for long.
 
 Watches add subscriptions of their own, to all hosts or to some. Two subscriptions may get the same
-message. The transport asks the broker for it once, and `ClientCore` handles it once.
+message. The transport requests it from the broker once, and `ClientCore` handles it once.
 """
 
 import threading
@@ -26,7 +26,7 @@ from .watchers import Watched
 log = getLogger("fastlib.client")
 
 HOST_TOPICS: Final = (RESULT, PROGRESS, PRESENCE)
-"""What a client hears of a host that it uses."""
+"""The topics that a client receives from a host that it uses."""
 
 SUBSCRIPTION_QOS: Final = 2
 
@@ -57,7 +57,7 @@ class _Held(NamedTuple):
 
 
 class Held:
-    """What one watch or host holds, by topic and host; None is all hosts."""
+    """The subscriptions that one watch or host holds, by topic and host; None is all hosts."""
 
     def __init__(self, confirmed: "dict[tuple[Topic, str | None], Future[None]]") -> None:
         self.confirmed: Final = confirmed
@@ -86,14 +86,14 @@ class ClientSubscriptions:
         """The hosts whose results the broker has refused before."""
         self._warned: set[Topic] = set()
         self._for_good: set[Topic] = set()
-        """What is heard of all hosts until the client is closed."""
+        """The subscriptions to all hosts that last until the client is closed."""
 
     def forget_earlier(self) -> None:
-        """Withdraw what an earlier program has left in a persistent session.
+        """Withdraw subscriptions that an earlier program has left in a persistent session.
 
-        That are the subscriptions to its hosts, and those to all hosts, which each client of an
-        earlier version has. Their messages would fill the number that the broker sends without an
-        acknowledgement, and results would wait behind them.
+        These are the subscriptions to its hosts, and those to all hosts, which clients of earlier
+        versions have. The broker limits how many messages it sends without an acknowledgement.
+        These messages would fill that limit and delay results.
         """
         for topic in HOST_TOPICS:
             self._communicator.forget(topic.pattern())
@@ -101,7 +101,7 @@ class ClientSubscriptions:
     def use(self, host: str) -> "Future[None] | None":
         """Listen to a host, before an order is sent to it.
 
-        Returns what to wait for, if the broker has refused the results of this host before.
+        Returns a future to wait for if the broker has refused the results of this host before.
         Raises ClientClosedError, and the errors of `subscribe_now`.
         """
         with self._lock:
@@ -152,7 +152,7 @@ class ClientSubscriptions:
             return self._held[topic, None].confirmed
 
     def release(self, held: Held) -> None:
-        """Leave what no other user holds."""
+        """End the held subscriptions that no other user holds."""
         with self._lock:
             if not held.released:
                 held.released = True
@@ -160,7 +160,7 @@ class ClientSubscriptions:
                     self._release(topic, host)
 
     def close(self) -> None:
-        """Leave everything."""
+        """End all subscriptions."""
         with self._lock:
             held, self._held = self._held, {}
             for topic, host in held:
@@ -188,10 +188,10 @@ class ClientSubscriptions:
                 confirmed = self._communicator.resend_retained(_pattern(topic, host))
             self._held[topic, host] = _Held(held.users + 1, confirmed)
             return
-        # What all hosts have retained would come again with each of them.
+        # The retained messages of all hosts would arrive again with each of them.
         every = self._held.get((topic, None))
         covered = host is not None and every is not None and not _has_failed(every.confirmed)
-        if topic is PRESENCE:  # before: another thread may handle what is retained at once
+        if topic is PRESENCE:  # before: another thread may handle the retained messages at once
             self._core.presences.listen(host)
         try:
             confirmed = self._communicator.subscribe_now(
@@ -280,7 +280,7 @@ def _pattern(topic: Topic, host: str | None) -> str:
 def watched_of(
     hosts: Iterable[str] | None, results: bool, tasks: bool, progress: bool, presence: bool
 ) -> Watched:
-    """Return what a watch with these options observes."""
+    """Return the topics and hosts that a watch with these options observes."""
     chosen = {RESULT: results, TASK: tasks, PROGRESS: progress, PRESENCE: presence}
     topics = frozenset(topic for topic, wanted in chosen.items() if wanted)
     return Watched(topics, None if hosts is None else frozenset(hosts))

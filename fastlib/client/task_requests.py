@@ -96,7 +96,7 @@ def check_work(work: object) -> None:
 
 
 def all_results(results: ResultContainer) -> ResultContainer:
-    """Return the whole answer."""
+    """Return the complete answer."""
     return results
 
 
@@ -219,7 +219,7 @@ _NONE_MEANS: Final = ("timeout", "expires")
 
 
 def _checked(method: str, typed: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given options of a method. Raises TypeError with all that it does not have."""
+    """Return the given options of a method. Raises TypeError that lists all unknown options."""
     known = keywords_of(typed)
     unknown = [name for name in options if name not in known]
     if unknown:

@@ -1,4 +1,4 @@
-"""Requests that got no result in time: find out what became of their orders, and fail them."""
+"""Requests without a result in time: find out the state of their orders, and fail them."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -24,20 +24,20 @@ LOOK_SECONDS: Final = 2.0
 """Seconds for which a client waits until the broker has sent a presence again."""
 
 LOOKS_SECONDS: Final = 60.0
-"""Seconds after which a request fails though the broker was not asked for the presence yet."""
+"""Seconds after which a request fails although the presence was not requested again yet."""
 
 
 class Unclear(NamedTuple):
-    """Requests whose timeout has passed, and of which more can be known."""
+    """Requests whose timeout has passed, and about which more can be found out."""
 
     questions: list[PendingRequest]
-    """Those to ask their daemons about: see `UnansweredRequests.question_about`."""
+    """Those about which their daemons are queried: see `UnansweredRequests.question_about`."""
     looks: dict[str, list[PendingRequest]]
     """By host, those whose daemon is offline, if the broker confirms that."""
 
 
 class UnansweredRequests:
-    """Gathers the evidence about orders without a result. `outcome.py` decides by it."""
+    """Collects the evidence about orders without a result. `outcome.py` decides from it."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class UnansweredRequests:
         self._clock = clock
 
     def expire(self) -> Unclear:
-        """Fail the requests whose timeout has passed. Return those of which more can be known."""
+        """Fail the requests whose timeout has passed. Return those with more to find out."""
         unclear = Unclear([], {})
 
         def seconds_longer(request: PendingRequest) -> float:
@@ -82,19 +82,19 @@ class UnansweredRequests:
             self._fail_without_result(request)
 
     def on_look(self, requests: Iterable[PendingRequest]) -> None:
-        """Handle that the broker has sent a presence again, in order with all others."""
+        """Handle the presence that the broker has sent again, in order with all others."""
         for request in requests:
             request.heard = self._is_away(request)
             self.fail(request)
 
     def look_failed(self, requests: Iterable[PendingRequest]) -> None:
-        """Handle that the broker has not sent the presence of a host again in time."""
+        """Note that the broker has not sent the presence of a host again in time."""
         self._presences.not_heard()
         for request in requests:
             self.fail(request)
 
     def question_about(self, request: PendingRequest) -> TaskRequest[HistoryResult]:
-        """Return the query for what a daemon's journal says about an order."""
+        """Return the query for an order in a daemon's journal."""
         key = request.container.idempotency_key
         assert key is not None  # each request has one
         return task_requests.history(
@@ -118,7 +118,7 @@ class UnansweredRequests:
         return datetime.fromtimestamp(self._clock.now(), UTC)
 
     def _certain_time(self, request: PendingRequest) -> datetime:
-        """Return the time that it is at least, also if the clock has jumped since the sending."""
+        """Return a lower bound of the current time, even if the clock jumped since the sending."""
         passed = timedelta(seconds=self._clock.monotonic() - request.monotonic)
         return min(self._now(), request.sent + passed)
 
@@ -134,7 +134,7 @@ class UnansweredRequests:
         )
 
     def _is_away(self, request: PendingRequest) -> bool:
-        """Return True if the host's daemon was away from before the sending, without a gap."""
+        """Return True if the host's daemon was continuously offline since before the sending."""
         known = self._presences.of(request.host)
         return (
             request.absence is not None

@@ -1,4 +1,4 @@
-"""The watches of a client, and what each of them observes. No I/O."""
+"""The watches of a client, and the messages that each one observes. No I/O."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -8,7 +8,7 @@ from .observed import ObservedMessage
 
 
 class Watched(NamedTuple):
-    """What a watcher observes."""
+    """The topics and hosts that a watcher observes."""
 
     topics: frozenset[Topic]
     hosts: frozenset[str] | None
@@ -27,7 +27,7 @@ class Watcher(Protocol):
 
 
 class Watchers:
-    """Gives each observed message to those who watch it. The caller locks what changes it."""
+    """Gives each observed message to its watchers. Callers hold a lock for changes."""
 
     def __init__(self) -> None:
         self._watched: dict[Watcher, Watched] = {}
@@ -46,11 +46,11 @@ class Watchers:
         return removed
 
     def watches(self, topic: Topic, host: str) -> bool:
-        """Return True if somebody observes the messages to a topic of a host."""
+        """Return True if a watcher observes the messages to a topic of a host."""
         return bool(self._of(topic, host))
 
     def show(self, topic: Topic, observed: ObservedMessage[Any]) -> None:
-        """Give a message to those who watch its topic and host."""
+        """Give a message to the watchers of its topic and host."""
         for watcher in self._of(topic, observed.host):
             watcher.put(observed)
 

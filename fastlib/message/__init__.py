@@ -1,4 +1,4 @@
-"""What is said: every message of the protocol, as types."""
+"""Every message of the protocol, as a type."""
 
 from . import agent as agent
 from . import application as application

@@ -30,9 +30,9 @@ class Kpis(Message):
 
     categories: Annotated[
         Mapping[str, str],
-        Wire("Categories and how much of each matters.", pairs=True, null_is_empty=True),
+        Wire("Categories, each with its level of detail.", pairs=True, null_is_empty=True),
     ]
-    """Categories and how much of each matters."""
+    """Categories, each with its level of detail."""
     repeat: Annotated[U32, Wire("Time between two reports.", unit="s")]
     """Time between two reports. Unit: s."""
 

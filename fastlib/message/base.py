@@ -1,4 +1,4 @@
-"""The base of every message: how one is declared, loaded and written."""
+"""The base of every message: its declaration, loading and writing."""
 
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
@@ -22,7 +22,7 @@ from .topics import Topic
 
 
 def _class_doc(cls: type[Any]) -> str | None:
-    from .class_doc import class_doc  # takes long to import, and only help needs it
+    from .class_doc import class_doc  # slow to import, and only help needs it
 
     return class_doc(cls)
 
@@ -38,9 +38,9 @@ _CLASS_DOC = property(_class_doc)
 
 
 class DeclarationMeta(msgspec.StructMeta):
-    # Makes a message, or a section of a configuration, keyword-only, immutable and kebab-case. The
-    # keywords that a class statement takes beyond msgspec's are handed to its `__declare__`.
-    # It has no docstring, because `__doc__` of a metaclass is that of its classes.
+    # Makes a message, or a section of a configuration, keyword-only, immutable and kebab-case. It
+    # passes a class statement's keywords beyond msgspec's to `__declare__`. It has no docstring,
+    # because `__doc__` of a metaclass is that of its classes.
 
     if not TYPE_CHECKING:
         __doc__ = _CLASS_DOC
@@ -49,12 +49,12 @@ class DeclarationMeta(msgspec.StructMeta):
     def __new__(
         mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
     ) -> "DeclarationMeta":
-        # Messages are trees of immutable values, so the garbage collector need not look at them.
+        # Messages are trees of immutable values, so the garbage collector need not track them.
         extensions = {getattr(base, "__extensions__", None) for base in bases}
         for attribute, hint in body_annotations(namespace).items():
             if attribute in _RESERVED | extensions and "ClassVar" not in str(hint):
                 raise DeclarationError(
-                    f"{name}.{attribute}: every message has something of that name; take another "
+                    f"{name}.{attribute}: every message reserves this name; use another "
                     f"and give the key by msgspec.field(name={attribute!r})"
                 )
         # The package's own containers check their members first, and call `check` themselves.
@@ -125,28 +125,28 @@ class Serializable:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # Only there where Hypothesis is, which wants to know of each type.
+        # Hypothesis, where it is installed, must know each type.
         plugin = sys.modules.get("fastlib_plugins.for_hypothesis")
         if plugin is not None:
             plugin.declared(cls)
 
     def emit(self) -> Any:
-        """The message as a plain tree with wire keys; absent members are left out."""
+        """Return the message as a plain tree with wire keys. Absent members are left out."""
         return shape_of(type(self)).dump(self)
 
     @classmethod
     def load(cls, tree: Any, *, unknown: Unknown = "ignore", limits: Limits | None = None) -> Self:
-        """The message of a plain tree, as `emit` gives one. Raises ValidationError."""
+        """Return the message of a plain tree, such as `emit` returns. Raises ValidationError."""
         value: Self = dispatch.read_tree(
             shape_of(cls), tree, what=cls.__name__, unknown=unknown, limits=limits
         )
         return value
 
     def to_yaml(self, *, style: Style = "block") -> str:
-        """The message as YAML.
+        """Return the message as YAML.
 
-        `block` is how fast-lib lays it out, `literal` the same with several lines of text as a
-        literal block for people to read, `flow` all of it on one line.
+        `block` is fast-lib's layout. `literal` is the same, with texts of several lines as readable
+        literal blocks. `flow` is one line.
         """
         return dispatch.write(self, shape_of(type(self)), style)
 
@@ -154,10 +154,10 @@ class Serializable:
     def from_yaml(
         cls, text: str | bytes, *, unknown: Unknown = "ignore", limits: Limits | None = None
     ) -> Self:
-        """The message of a text: of its first document, as on the wire.
+        """Return the message of a text. Only its first document counts, as on the wire.
 
-        `unknown` says what happens to a key that nobody reads: `ignore`, `warn` by an
-        `UnknownKeyWarning`, or `error`.
+        `unknown` decides about unknown keys: `ignore`, `warn` by an `UnknownKeyWarning`, or
+        `error`.
 
         Raises ParseError, ValidationError and LimitError, each naming every problem with its path,
         line and column.
@@ -170,26 +170,25 @@ class Serializable:
 class Message(
     Serializable, msgspec.Struct, metaclass=MessageMeta, frozen=True, repr_omit_defaults=True
 ):
-    """What travels: immutable, its members given by keyword, None for what is absent.
+    """A message: immutable, with keyword-only members; None for an absent member.
 
-    Values are checked when a message is constructed, as they are when one is loaded; both raise
-    `ValidationError` with every problem.
+    Construction and loading check all values. Both raise `ValidationError` with every problem.
     """
 
     rules: ClassVar[tuple[Rule, ...]] = ()
-    """Rules between the fields."""
+    """Rules that concern several fields."""
     __topics__: ClassVar[tuple[Topic, ...]] = ()
-    """Where messages of this very type travel; a part of messages has none."""
+    """The topics on which messages of exactly this type travel; a part of messages has none."""
 
     @classmethod
     def __declare__(cls, **keywords: Any) -> None:
-        """Takes the class statement's keywords. Raises DeclarationError or TypeError."""
+        """Handle the class statement's keywords. Raises DeclarationError or TypeError."""
         cls.__set_title(**keywords)
 
     @classmethod
     def __set_title(cls, *, task: str, write_title: bool = True) -> None:
-        """`task` is the title that the message begins with; it may be missing on the wire where
-        the type is known. Without `write_title` it is read, and never written."""
+        """`task` is the title that the message begins with; it may be missing on the wire where the
+        type is known. Without `write_title` it is only read, never written."""
         check_title("task", task, cls)
         type.__setattr__(cls, "__title__", ("task", task))
         type.__setattr__(cls, "__title_is_written__", write_title)
@@ -201,11 +200,11 @@ class Message(
 
 
 def check_shape(cls: type[Any]) -> Shape | None:
-    """The shape of a class that has just been declared. Raises DeclarationError if it has none.
+    """Return the shape of a newly declared class. Raises DeclarationError if it has none.
 
-    None for hints that name what is not defined yet; those are looked at when they are first used.
-    None also for the package's own classes, which tests check: to derive the shapes of all of them
-    takes longer than to read a message.
+    Return None if the hints contain names that are not defined yet; they are checked at the first
+    use. Return None also for the package's own classes, which tests check: deriving all their
+    shapes takes longer than reading a message.
     """
     if cls.__module__.startswith(f"{__package__}."):
         return None

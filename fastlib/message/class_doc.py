@@ -1,6 +1,6 @@
-"""The docstring of a message or of a section of a configuration: its own, and its fields.
+"""The docstring of a message or a configuration section: its own text and its fields.
 
-`help(fastlib.Migrate)` shows it. It is made of the declaration when somebody reads it.
+`help(fastlib.Migrate)` shows it. It is derived from the declaration at the first access.
 """
 
 import functools
@@ -25,16 +25,16 @@ _WIDTH: Final = 92
 
 
 def class_doc(cls: type[Any]) -> str | None:
-    """Return the docstring of a class with a list of its fields; None if there is nothing to say.
+    """Return the docstring of a class with a list of its fields; None if it would be empty.
 
-    The own docstring alone is `cls.__dict__["__doc__"]`.
+    `cls.__dict__["__doc__"]` is only the class's own docstring.
     """
     own = own_doc(cls)
     try:
         lines = [line for field in fields_of(cls) for line in _field_lines(field)]
         extensions = extensions_of(cls)
     except (DeclarationError, NameError, TypeError):
-        return own  # hints that cannot be resolved, or a class that is still being made
+        return own  # hints that cannot be resolved, or a class that is not complete yet
     if extensions is not None:
         lines += _entry(extensions.attribute, "What other packages have added to the task.")
     if not lines:
@@ -84,7 +84,7 @@ def _field_lines(field: Field) -> list[str]:
 
 
 def _kind(shape: Shape) -> str:
-    """Return what a field takes: the class of a struct, else the words of the errors."""
+    """Return the values that a field takes: the class of a struct, or the words of the errors."""
     if isinstance(shape, Record | Converted):
         return f"a {shape.cls.__name__}"
     if isinstance(shape, List) and isinstance(shape.item, Record | Converted):

@@ -1,6 +1,6 @@
-"""Message types as data: what each one says, its fields, their types, units and rules.
+"""Message types as data: their meaning, fields, types, units and rules.
 
-All of it is read off the declarations, so a type that is declared is described::
+All of it is derived from the declarations, so each declared type is described::
 
     describe(Migrate).result.title             # 'vm migrated'
     find_field(find("migrate vm"), "parameter.swap-with").doc
@@ -47,21 +47,21 @@ class UnknownNameError(FastlibError, LookupError):
 
 
 class MemberLayout(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the members of a container stand, by the container's title."""
+    """The place of the members in a container, by the container's title."""
 
     title: str
     type: str
     """Name of the members' type."""
     layouts: tuple[Layout, ...]
-    """How they may stand; the first is how they are written."""
+    """The layouts that are read; the first one is written."""
     list_key: str
-    """The key of the list, where they stand in one."""
+    """The key of the list, if they are in one."""
 
     @property
     def words(self) -> str:
         forms = {"inline": "one, inline", "list": f"a list under '{self.list_key}'"}
         first, *others = (forms[layout] for layout in self.layouts)
-        return first + "".join(f"; {other}, is understood, too" for other in others)
+        return first + "".join(f"; {other}, is also read" for other in others)
 
 
 class FieldDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,22 +72,22 @@ class FieldDescription(msgspec.Struct, frozen=True, kw_only=True):
     attribute: str
     """The name in Python."""
     type: str
-    """What belongs there, in the words of the errors."""
+    """The expected value, in the words of the errors."""
     required: bool
     doc: str = ""
     unit: str = ""
     values: tuple[str, ...] = ()
-    """All values, where they are a closed set."""
+    """All values, if they are a closed set."""
     message: str | None = None
-    """Name of the type of message that stands there, alone or several in a list or a mapping."""
+    """Name of the message type in this place, alone or in a list or a mapping."""
     aliases: tuple[str, ...] = ()
-    """Other keys that are understood, and never written."""
+    """Other keys that are read and never written."""
     old: dict[str, str] = {}
-    """Keys that are not understood any more, with the remedy for each."""
+    """Keys that are no longer read, with the remedy for each."""
     notes: tuple[str, ...] = ()
-    """Other spellings of the value, and what they mean."""
+    """Other spellings of the value, and their meanings."""
     extension: str | None = None
-    """Name of the extension that has the field, where it is not the message's own."""
+    """Name of the extension that has the field, unless it is the message's own."""
 
 
 class MessageDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,20 +96,20 @@ class MessageDescription(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     doc: str
     titles: tuple[str, ...]
-    """Each is a title by which `task:` tells that it is this type; none where no title does."""
+    """The titles after `task:` that identify this type; empty if none does."""
     title_is_written: bool
     """False if the title is only read."""
     container: MemberLayout | None
-    """Of a task: where it stands in its container."""
+    """For a task: its place in its container."""
     result: MemberLayout | None
-    """Of a task: where its results stand in theirs."""
+    """For a task: the place of its results in theirs."""
     form: str
-    """What belongs there, in the words of the errors."""
+    """The expected value, in the words of the errors."""
     fields: tuple[FieldDescription, ...]
     rules: tuple[str, ...]
-    """Rules between the fields."""
+    """Rules that concern several fields."""
     members: tuple[MemberLayout, ...]
-    """Of a container: its members by title."""
+    """For a container: its members by title."""
 
     @property
     def summary(self) -> str:
@@ -129,12 +129,12 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def message_types() -> list[type[Message]]:
-    """Every public type of message, those of other packages that are imported included."""
+    """Return every public message type, with those of other imported packages."""
     declared = list(REGISTRY.messages.values())
     found: dict[type[Message], None] = {}
 
     def add_below(above: type[Message]) -> None:
-        """Add the subclasses of a class, each followed by its own."""
+        """Add the subclasses of a class, each one followed by its own."""
         for cls in declared:
             if above in cls.__bases__:
                 found[cls] = None
@@ -149,7 +149,7 @@ def _is_public(cls: type[Message]) -> bool:
 
 
 def _has_shape(cls: type[Message]) -> bool:
-    """Return whether all types in the declaration are known and allowed."""
+    """Return True if all types in the declaration are known and allowed."""
     try:
         shape_of(cls)
     except (DeclarationError, NameError):
@@ -158,16 +158,17 @@ def _has_shape(cls: type[Message]) -> bool:
 
 
 def name_of(cls: type[Any]) -> str:
-    """The name of a type: `Start`, `agent.Init`; of another package with its module."""
+    """Return the name of a type: `Start`, `agent.Init`; for another package, with its module."""
     if getattr(sys.modules[_PACKAGE], cls.__name__, None) is cls:
         return str(cls.__name__)
     return f"{cls.__module__.removeprefix(f'{_PACKAGE}.')}.{cls.__qualname__}"
 
 
 def find(name: str, *, by_title: bool = True) -> type[Message]:
-    """The type of a name, as `name_of` gives it or its last part where that is enough.
+    """Return the type of a name from `name_of`, or of its last part if that is unique.
 
-    With `by_title` also of a title of a task, a result or another message. Raises UnknownNameError.
+    With `by_title`, also accept a title of a task, a result or another message. Raises
+    UnknownNameError.
     """
     names = {name_of(cls): cls for cls in message_types()}
     if by_title:
@@ -190,7 +191,7 @@ def find(name: str, *, by_title: bool = True) -> type[Message]:
 
 
 def words(shape: Shape, *, several: bool = False) -> str:
-    """What a shape is, in the words of the errors; with `several`, as the items of a list."""
+    """Describe a shape in the words of the errors; with `several`, as the items of a list."""
     if isinstance(shape, List):
         return f"{'lists' if several else 'a list'} of {words(shape.item, several=True)}"
     if isinstance(shape, Map):
@@ -214,7 +215,7 @@ def words(shape: Shape, *, several: bool = False) -> str:
 
 
 def _held(shape: Shape) -> type[Message] | None:
-    """The type of message that stands in a place, alone or several in a list or a mapping."""
+    """Return the message type in a place, alone or in a list or a mapping."""
     if isinstance(shape, List):
         return _held(shape.item)
     if isinstance(shape, Map):
@@ -265,7 +266,7 @@ def _describe_field(
 
 
 def _fields(cls: type[Message]) -> list[Field]:
-    """The fields as they stand on the wire."""
+    """Return the fields in their order on the wire."""
     shape = shape_of(cls)
     if isinstance(shape, Converted):
         shape = shape.wire
@@ -279,7 +280,7 @@ def _fields(cls: type[Message]) -> list[Field]:
 
 def _describe_fields(cls: type[Message]) -> tuple[FieldDescription, ...]:
     shape = shape_of(cls)
-    title = shape.title if isinstance(shape, Envelope) else None  # on the wire always there
+    title = shape.title if isinstance(shape, Envelope) else None  # always present on the wire
     own = {
         field: name_of(part.cls)
         for part in (shape.extensions if isinstance(shape, Record) else None) or ()
@@ -314,7 +315,7 @@ def _member_layout(container: type[Message], title: str) -> MemberLayout:
 
 
 def describe(cls: type[Message]) -> MessageDescription:
-    """What a type of message is, from its declaration."""
+    """Describe a message type from its declaration."""
     shape = shape_of(cls)
     declared = cls.__dict__.get("declaration") if issubclass(cls, Task) else None
     members: tuple[MemberLayout, ...] = ()
@@ -336,9 +337,9 @@ def describe(cls: type[Message]) -> MessageDescription:
 
 
 def find_field(cls: type[Message], path: str) -> FieldDescription:
-    """The field at a path of keys such as `parameter.swap-with`, as it stands in an error, too.
+    """Return the field at a path of keys such as `parameter.swap-with`, also a path from an error.
 
-    A key's aliases and the names in Python are understood. The path of a task may begin with the
+    Aliases of keys and the names in Python are also accepted. The path of a task may begin with the
     key of its list in the container. Raises UnknownNameError.
     """
     keys = re.sub(r"\[[0-9]*\]", "", path).split(".")
@@ -355,7 +356,7 @@ def find_field(cls: type[Message], path: str) -> FieldDescription:
 
 
 def _list_keys(cls: type[Message]) -> set[str]:
-    """The keys of the lists in which a container has this task or these results."""
+    """Return the keys of the lists in which a container has this task or these results."""
     declared = cls.__dict__.get("declaration") if issubclass(cls, Task) else None
     return set() if declared is None else {declared.key} - {f.key for f in _fields(cls)}
 
@@ -369,7 +370,7 @@ def _field(cls: type[Message], name: str) -> Field:
             raise UnknownNameError(field.wire.old[name], name)
     if name not in known:
         nearest = nearest_word(name, [*(f.key for f in known.values()), *_list_keys(cls)])
-        if nearest is None:  # but perhaps it is a field of a part
+        if nearest is None:  # but it may be a field of a part
             below = {path.rpartition(".")[2]: path for path in _paths_below(cls)}
             nearest = below.get(nearest_word(name, below) or "")
         raise UnknownNameError(f"{name_of(cls)} has no field {name!r}", name, nearest)
@@ -377,7 +378,7 @@ def _field(cls: type[Message], name: str) -> Field:
 
 
 def _paths_below(cls: type[Message], above: str = "") -> Iterator[str]:
-    """The paths of the fields of a message's parts, the outer ones last."""
+    """Return the paths of the fields of a message's parts, the outer ones last."""
     for field in _fields(cls):
         held = _held(field.shape)
         if held is not None:
@@ -387,7 +388,7 @@ def _paths_below(cls: type[Message], above: str = "") -> Iterator[str]:
 
 
 def groups() -> list[Group]:
-    """Every public type of message: tasks, containers, then module by module, and the parts."""
+    """Return every public message type: tasks, containers, then module by module, and parts."""
     tasks: list[type[Message]] = []
     containers: list[type[Message]] = []
     parts: list[type[Message]] = []
@@ -402,15 +403,15 @@ def groups() -> list[Group]:
         else:
             modules.setdefault(cls.__module__, []).append(cls)
     found = [
-        ("tasks", "What a scheduler asks a migration daemon to do", tasks),
-        ("containers", "What tasks and their results travel in", containers),
+        ("tasks", "Tasks that a scheduler sends to a migration daemon", tasks),
+        ("containers", "Containers of tasks and of their results", containers),
     ]
     for module, classes in modules.items():
         name = module.removeprefix(f"{_PACKAGE}.")
         text = getattr(sys.modules.get(module), "__doc__", None) or module
         doc = cleandoc(text).split("\n")[0].rstrip(".")
         found.append((name, doc, classes))
-    found.append(("parts", "What messages are made of", parts))
+    found.append(("parts", "Parts of messages", parts))
     return [
         Group(name=name, doc=doc, messages=tuple(map(describe, classes)))
         for name, doc, classes in found

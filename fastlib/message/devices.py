@@ -21,7 +21,7 @@ from .numbers import U16
 
 
 class PciId(Message):
-    """Kind of a PCI device: any free device of that vendor and model on the host will do."""
+    """Kind of a PCI device. Any free device of that vendor and model on the host is attached."""
 
     vendor: Annotated[U16, Wire("Vendor, such as 0x15b3.", hex_digits=4)]
     """Vendor, such as 0x15b3."""
@@ -39,9 +39,9 @@ _HEX = "(?:0[xX])?([0-9a-fA-F]{1,%d})"
 _ADDRESS = lazy_pattern(
     f"(?:{_HEX % 4}:)?{_HEX % 2}:{_HEX % 2}\\.(?:0[xX])?([0-9a-fA-F])", re.ASCII
 )
-# What a C++ peer writes: the device number in the domain's place, so the domain is lost.
+# A C++ peer writes the device number in place of the domain, so the domain is lost.
 _PEER_ADDRESS = lazy_pattern(f"{_HEX % 4}:{_HEX % 2}\\.{_HEX % 2}\\.([0-9a-fA-F])", re.ASCII)
-# The same for schemas, which look at ranges, too, but not at what stands twice.
+# The same for schemas. It also checks ranges, but not whether the two numbers are equal.
 _X, _H = "(0[xX])?", "[0-9a-fA-F]"
 _REST = f"{_X}{_H}{{1,2}}%s{_X}[01]?{_H}[.]{_X}[0-7]"
 
@@ -64,7 +64,7 @@ class PciAddress(Message):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The address of a text: `0000:01:02.3`, `01:02.3`, or `0002:01.02.3` as a C++ peer writes.
+        """Return the address in a text: `0000:01:02.3`, `01:02.3`, or a C++ peer's `0002:01.02.3`.
 
         Raises ValueError.
         """
@@ -78,17 +78,17 @@ class PciAddress(Message):
             repeated, bus, device, function = (int(part, 16) for part in match.groups())
             if repeated != device:
                 raise ValueError(
-                    f"expected a PCI address such as 0000:01:02.3; got {text!r}, in which "
-                    f"the device stands twice and differs"
+                    f"expected a PCI address such as 0000:01:02.3; got {text!r}, which has two "
+                    "different device numbers"
                 )
             domain = 0
         try:
-            # By the constructor of the codec, as this is a hot path of loading.
+            # Uses the codec's constructor, because this is a hot path of loading.
             address: Self = constructor_of(cls)(
                 domain=domain, bus=bus, device=device, function=function
             )
         except ValidationError as error:
-            raise ValueError(f"{text!r} is no PCI address: {error.problems[0]}") from None
+            raise ValueError(f"{text!r} is not a PCI address: {error.problems[0]}") from None
         return address
 
     def to_wire(self) -> _PciAddressText:

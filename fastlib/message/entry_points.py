@@ -1,11 +1,11 @@
-"""Entry points: the modules of other packages that declare messages.
+"""Entry points: load modules of other packages that declare messages.
 
 A distribution names such a module in its `pyproject.toml`::
 
     [project.entry-points."fastlib.messages"]
     snapshots = "acme.snapshots"
 
-`load_entry_points` imports it. From then on its tasks are like fastlib's own.
+`load_entry_points` imports it. Then its tasks work like fastlib's own.
 """
 
 import os
@@ -32,20 +32,20 @@ class BrokenEntryPoint(msgspec.Struct, frozen=True, kw_only=True):
     """An entry point that could not be loaded."""
 
     distribution: str
-    """Name of the distribution that has it, with its version where that is known."""
+    """Name of its distribution, with the version if that is known."""
     entry_point: str
-    """The entry point as it is declared, such as `snapshots = acme.snapshots`."""
+    """The declaration of the entry point, such as `snapshots = acme.snapshots`."""
     reason: str
-    """What went wrong, on one line."""
+    """The error, on one line."""
 
     def __str__(self) -> str:
         return f"{self.distribution}: the extension '{self.entry_point}' is broken: {self.reason}"
 
 
 def load_entry_points() -> list[BrokenEntryPoint]:
-    """Import every module that an entry point names, each once, and return the broken ones.
+    """Import the modules of all entry points, each one once. Return the broken ones.
 
-    Never raises for an extension, whatever its import raises.
+    An extension whose import raises an error does not raise here.
     """
     broken: list[BrokenEntryPoint] = []
     if not _may_be_declared():
@@ -54,7 +54,7 @@ def load_entry_points() -> list[BrokenEntryPoint]:
     for title, distribution in _distributions():
         try:
             points = [point for point in distribution.entry_points if point.group == GROUP]
-        except Exception as error:  # a file that is no list of entry points
+        except Exception as error:  # a file that is not a list of entry points
             failed = BrokenEntryPoint(
                 distribution=title, entry_point="entry_points.txt", reason=_reason(error)
             )
@@ -79,12 +79,12 @@ _VALUE = lazy_pattern(r"\s*[\w.]+\s*(:\s*[\w.]+\s*)?(\[.*\]\s*)?")
 
 
 def _load(point: "EntryPoint") -> str | None:
-    """Imports what an entry point names; why that failed, if it did."""
+    """Import the module of an entry point. Return the reason if that fails, or None."""
     if _VALUE.fullmatch(point.value) is None:
         return "expected the name of a module"
     try:
         point.load()
-    except (Exception, SystemExit) as error:  # of somebody's module
+    except (Exception, SystemExit) as error:  # of a foreign module
         return _reason(error)
     return None
 
@@ -103,8 +103,9 @@ def _reason(error: BaseException) -> str:
 def _may_be_declared() -> bool:
     """Return whether an installed distribution may have such an entry point.
 
-    It looks where `importlib.metadata` looks, without importing that: it takes as long as all the
-    rest of a short command. Where that looks in other ways, this one does not look, and says yes.
+    It searches where `importlib.metadata` searches, but does not import it: that import takes as
+    long as the rest of a short command. If `importlib.metadata` would search in other ways, return
+    True without a search.
     """
     for finder in sys.meta_path:
         if hasattr(finder, "find_distributions") and finder is not PathFinder:
@@ -136,17 +137,17 @@ def _may_declare(folder: str) -> bool:
 
 
 def _distributions() -> Iterator[tuple[str, "Distribution"]]:
-    """Yield the name and the metadata of every installed distribution whose modules declare.
+    """Yield the name and metadata of each installed distribution that may declare messages.
 
-    The first one on the path counts where several have the same name.
+    If several have the same name, the first one on the path counts.
     """
-    from importlib.metadata import distributions  # it takes long, and not every program needs it
+    from importlib.metadata import distributions  # slow to import, and not every program needs it
 
     before: list[Distribution] = []
     for distribution in distributions():
         if _mentions_group(distribution):
             name = _name(distribution)
-            # To read a name takes long; most environments have no distribution that needs it.
+            # Reading a name is slow, and most environments have no distribution that needs it.
             if name is None or name not in map(_name, before):
                 yield _title(distribution), distribution
         before.append(distribution)

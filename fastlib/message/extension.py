@@ -38,10 +38,10 @@ class Extension(Message):
 
     @classmethod
     def __extend(cls, *, of: type[Message] | tuple[type[Message], ...]) -> None:
-        """`of` is the task that it extends, or several. Raises DeclarationError."""
+        """`of` is the task to extend, or several. Raises DeclarationError."""
         if "of" in cls.__struct_fields__:
             raise DeclarationError(
-                f"{cls.__qualname__}.of: every extension has something of that name; take another "
+                f"{cls.__qualname__}.of: the name is reserved; use another "
                 "and give the key by msgspec.field(name='of')"
             )
         steps = []
@@ -49,8 +49,7 @@ class Extension(Message):
             extend = getattr(task, "__extend__", None)
             if not isinstance(task, type) or extend is None:
                 raise DeclarationError(
-                    f"{cls.__qualname__}: an extension is of a task, or a tuple of tasks; "
-                    f"not of {task!r}"
+                    f"{cls.__qualname__}: `of` must be a task or a tuple of tasks, not {task!r}"
                 )
             steps.append(extend(cls))
         for step in steps:  # when nothing can fail any more
@@ -58,7 +57,7 @@ class Extension(Message):
 
     @classmethod
     def of(cls, task: Message) -> Self:
-        """What a task says of it; without any value where it says nothing.
+        """Return this extension of a task; without any value if the task has none.
 
         Raises TypeError for a task that it does not extend.
         """

@@ -1,4 +1,4 @@
-"""`TaskFailedError`: the results of tasks that failed, as an error to raise."""
+"""`TaskFailedError`: an error with the results of failed tasks."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -11,11 +11,10 @@ if TYPE_CHECKING:
 
 
 class TaskFailedError(FastlibError):
-    """A task was answered with the status `error`, alone or beside others of its container.
+    """A task, alone or among others of its container, was answered with the status `error`.
 
     `Result.raise_for_status`, `ResultContainer.raise_for_status` and `Handle.result(check=True)`
-    raise it. The text names the task, the domain, the host, the status and the details, as far as
-    they are known.
+    raise it. The text names the task, the domain, the host, the status and the details, if known.
     """
 
     def __init__(
@@ -37,7 +36,7 @@ class TaskFailedError(FastlibError):
         self.id: Final = id
         """Id of the container; None if it is not known or has none."""
         self.total: Final = len(self.failed) if total is None else total
-        """Number of results of the container, with those that did not fail."""
+        """Number of results of the container, including those that did not fail."""
         super().__init__(self.failed)
 
     @property
@@ -78,7 +77,7 @@ def _restore(
     id: str | None,
     total: int | None,
 ) -> TaskFailedError:
-    """Return the error that was pickled, or copied."""
+    """Return the error that was pickled or copied."""
     return TaskFailedError(failed, task=task, host=host, id=id, total=total)
 
 

@@ -1,4 +1,4 @@
-"""The history of orders: what a migration daemon's journal tells of each of them."""
+"""The history of orders, from a migration daemon's journal."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,9 +19,9 @@ class OrderEvent(Message):
     event: Annotated[
         str,
         Wire(
-            "The kind of event: accepted, begun, phase, retry, recovered (after a restart of the "
-            "daemon), ended, expired, refused, repeated, answered or confirmed. Later versions may "
-            "have more."
+            "The kind of event: accepted, begun, phase, retry, recovered (after a "
+            "restart of the daemon), ended, expired, refused, repeated, answered or "
+            "confirmed. Later versions may have more."
         ),
     ]
     """The kind of event: accepted, begun, phase, retry, recovered (after a restart of the daemon),
@@ -116,13 +116,13 @@ class OrderReport(Message):
     def begin_is_known(self) -> bool:
         """Whether an absent `began` means that the order has not begun.
 
-        The journal of an older fastlib did not have the begin, nor the title of the task.
+        The journal of an older fastlib has neither the begin nor the title of the task.
         """
         return self.began is not None or self.task is not None
 
 
 class HistoryReport(Message):
-    """The orders of a daemon that fit a question, from its journal."""
+    """The orders in a daemon's journal that match a query."""
 
     host: Annotated[str, Wire("Name of the host.")]
     """Name of the host."""
@@ -135,13 +135,13 @@ class HistoryReport(Message):
     orders: Annotated[Sequence[OrderReport], Wire("The orders, the newest first.")] = ()
     """The orders, the newest first."""
     more: Annotated[
-        bool | None, Wire("Whether the journal has older orders that fit; absent means false.")
+        bool | None, Wire("Whether the journal has older orders that match; absent means false.")
     ] = None
-    """Whether the journal has older orders that fit; absent means false."""
+    """Whether the journal has older orders that match; absent means false."""
 
 
 class HistoryResult(Result):
-    """How a query for the history ended: the report, or the error."""
+    """The result of a query for the history: the report or the error."""
 
     vm_name: Annotated[str, Wire("Not used: a query is not about a domain.")] = "n/a"
     """Not used: a query is not about a domain."""

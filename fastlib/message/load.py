@@ -1,4 +1,4 @@
-"""Messages of which only the text is known: the type is found by its title."""
+"""Load messages of unknown type: the title in the text identifies the type."""
 
 import re
 from typing import Any, cast
@@ -30,7 +30,7 @@ from .task import Task, TaskContainer
 
 
 class _AnyMessage(Shape):
-    """A mapping whose `task` or `result` says what it is."""
+    """A mapping whose `task` or `result` identifies its type."""
 
     expected = "a mapping with the key 'task' or 'result'"
 
@@ -51,7 +51,7 @@ _ANY = _AnyMessage()
 
 
 def type_of_title(title: str) -> type[Message] | None:
-    """The type of a document that begins with `task: <title>`."""
+    """Return the type of a document that begins with `task: <title>`."""
     found = class_of_title("task", title)
     if found is None:
         return None
@@ -59,7 +59,7 @@ def type_of_title(title: str) -> type[Message] | None:
 
 
 def choose(node: Node, context: LoadContext) -> Shape | None:
-    """The shape of a document's root, by its title; None after reporting a problem to `context`."""
+    """Return the shape of a document's root by its title; None after a problem in `context`."""
     if is_null(node):
         context.add_problem(node, (), "empty", f"there is no message; expected {_ANY.expected}")
         return None
@@ -87,14 +87,14 @@ def choose(node: Node, context: LoadContext) -> Shape | None:
         node,
         (),
         "no-title",
-        "cannot tell which message this is: there is neither 'task' nor 'result'"
+        "the message type is unknown: there is neither 'task' nor 'result'"
         + (f", but {near!r}" if near else ""),
     )
     return None
 
 
 def _has_field(cls: type[Message], key: str) -> bool:
-    """Return whether a message has a field of this key, as mmbwmon's reply has its `result`."""
+    """Return True if a message has a field with this key, such as `result` in mmbwmon's reply."""
     shape = shape_of(cls)
     return isinstance(shape, Record) and key in shape.by_key
 
@@ -102,9 +102,9 @@ def _has_field(cls: type[Message], key: str) -> bool:
 def load(
     text: str | bytes, *, unknown: Unknown = "ignore", limits: Limits | None = None
 ) -> Message:
-    """The message of a text, its type found by `task:` or `result:`.
+    """Return the message of a text. `task:` or `result:` identifies its type.
 
-    Raises ParseError, ValidationError and LimitError, as `Message.from_yaml` does.
+    Raises ParseError, ValidationError and LimitError, like `Message.from_yaml`.
     """
     dispatch.check_unknown(unknown)
     limits = limits or DEFAULT_LIMITS
@@ -122,11 +122,11 @@ _TITLE = lazy_pattern(r"^(task|result): *['\"]?([^'\"\n]*)", re.MULTILINE)
 
 
 _END = lazy_pattern(r"\n(?:---|\.\.\.)")
-"""Where the first document ends, or something that begins like it."""
+"""Return where the first document ends, or a text that looks like its end."""
 
 
 def _titled(text: str) -> type[Message] | None:
-    """The type that a text's title seems to name; the reader of that type makes sure."""
+    """Guess the type from a text's title; the reader of that type verifies it."""
     match = _TITLE.search(text)
     if match is None or _END.search(text, 1, match.start()) is not None:
         return None
@@ -139,10 +139,10 @@ def validate(
     *,
     limits: Limits | None = None,
 ) -> Report:
-    """All problems of a text, errors and warnings; never raises for bad input.
+    """Return all problems of a text, errors and warnings. Bad input raises no error.
 
-    `type` is the message's type where no title tells it. Only the first document counts, as on
-    the wire; `validate_all` looks at each.
+    `type` is the message's type if no title identifies it. Only the first document counts, as on
+    the wire; `validate_all` checks each one.
     """
     return validate_all(text, type, limits=limits)[0]
 
@@ -153,7 +153,7 @@ def validate_all(
     *,
     limits: Limits | None = None,
 ) -> list[Report]:
-    """A report for each document of a text, empty ones after the first left out."""
+    """Return a report for each document of a text, without empty documents after the first."""
     pick = choose if type is None else lambda node, context: shape_of(type)
     what = "message" if type is None else type.__name__
     return dispatch.inspect(pick, text, what=what, limits=limits)

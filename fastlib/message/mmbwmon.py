@@ -18,7 +18,7 @@ from .topics import Topic
 
 
 class Request(Message, task="mmbwmon request", write_title=False):
-    """Measure the bandwidth that is left to some cores."""
+    """Measure the bandwidth that is still available to some cores."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_REQUEST,)
 
@@ -27,16 +27,16 @@ class Request(Message, task="mmbwmon request", write_title=False):
 
 
 class Reply(Message, task="mmbwmon response", write_title=False):
-    """The bandwidth that is left to some cores."""
+    """The bandwidth that is still available to some cores."""
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.MMBWMON_RESPONSE,)
 
     cores: Annotated[Sequence[U64], Wire("Numbers of the cores.")]
     """Numbers of the cores."""
     result: Annotated[
-        float, Wire("Part of the bandwidth that is left, 0.33 to 1.", aliases=("response",))
+        float, Wire("Available part of the bandwidth, 0.33 to 1.", aliases=("response",))
     ]
-    """Part of the bandwidth that is left, 0.33 to 1."""
+    """Available part of the bandwidth, 0.33 to 1."""
 
 
 class Stop(Message, task="mmbwmon stop", write_title=False):

@@ -58,7 +58,7 @@ class TaskReport(Message):
 
 
 class NodeReport(Message):
-    """What a node has, and what it does. What is absent is not known."""
+    """The resources, domains and tasks of a node. Absent values are unknown."""
 
     host: Annotated[str, Wire("Name of the host.")]
     """Name of the host."""

@@ -21,9 +21,9 @@ from .topics import Topic
 
 
 class PscomRequest(Message):
-    """Suspend or resume the connections. On the wire the bare word.
+    """Suspend or resume the connections. On the wire it is a bare word.
 
-    The written specification's mapping `task: suspend` is understood, too.
+    The mapping `task: suspend` of the written specification is also read.
     """
 
     __topics__: ClassVar[tuple[Topic, ...]] = (topics.PSCOM_REQUEST,)
@@ -34,7 +34,7 @@ class PscomRequest(Message):
     """Whether to suspend or resume the connections."""
 
     def to_yaml(self, *, style: Style = "block") -> str:
-        """The bare word, in either style: the processes compare bytes."""
+        """Return the bare word, in either style: the processes compare bytes."""
         return self.request
 
     @staticmethod

@@ -1,7 +1,7 @@
 """The registry: every declared message, the titles, and the tasks. Class statements fill it.
 
-There is one registry, `REGISTRY`. Its state can be taken and put back, together with the extensions
-that tasks have; `fastlib.testing.isolated_registry` does so for tests.
+There is one registry, `REGISTRY`. Its state, with the extensions of tasks, can be saved and
+restored. `fastlib.testing.isolated_registry` does so for tests.
 """
 
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,7 +41,7 @@ class Snapshot:
 
 
 class Registry:
-    """Everything that class statements have declared."""
+    """All declarations of class statements."""
 
     def __init__(self) -> None:
         self.messages: dict[tuple[str, str], type[Message]] = {}
@@ -69,11 +69,11 @@ class Registry:
         )
 
     def snapshot(self) -> Snapshot:
-        """Return the present state, for `restore`."""
+        """Return the current state, for `restore`."""
         return Snapshot(tuple(table.copy() for table in self._tables), extensions.snapshot())
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go back to an earlier state, and forget what was derived from the present one."""
+        """Restore an earlier state, and clear the caches of the current one."""
         if snapshot == self.snapshot():
             return
         for table, saved in zip(self._tables, snapshot.tables, strict=True):
@@ -88,13 +88,13 @@ REGISTRY = Registry()
 
 
 def check_title(key: TitleKey, title: object, cls: type[Any]) -> None:
-    """Raise DeclarationError if `key: title` cannot stand for a class.
+    """Raise DeclarationError if `key: title` cannot identify a class.
 
-    The class of a reloaded module counts as the same class as before.
+    The class of a reloaded module counts as the earlier class.
     """
     name = f"{cls.__module__}.{cls.__qualname__}"
     if not isinstance(title, str) or not title:
-        raise DeclarationError(f"{name}: a title is text, and not empty; got {title!r}")
+        raise DeclarationError(f"{name}: a title must be a text, not empty; got {title!r}")
     old = REGISTRY.titles.get((key, title))
     if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
         raise DeclarationError(
@@ -103,13 +103,13 @@ def check_title(key: TitleKey, title: object, cls: type[Any]) -> None:
 
 
 def register(key: TitleKey, title: str, cls: type[Any]) -> None:
-    """Let `key: title` stand for a class. Raise DeclarationError if it cannot."""
+    """Let `key: title` identify a class. Raise DeclarationError if it cannot."""
     check_title(key, title, cls)
     REGISTRY.titles[key, title] = cls
 
 
 def class_of_title(key: TitleKey, title: str) -> type[Any] | None:
-    """Return the class of a title: a task, or a message that is no member of a container."""
+    """Return the class of a title: a task, or a message outside of containers."""
     return REGISTRY.titles.get((key, title))
 
 

@@ -1,10 +1,10 @@
-"""The digest by which an answer names the message that it answers."""
+"""The digest by which an answer identifies the request."""
 
 import hashlib
 from typing import Final
 
 DIGITS: Final = 32
-"""Hexadecimal digits of a digest: 128 bits, so nobody finds another message with the same one."""
+"""Hexadecimal digits of a digest: 128 bits, so finding a second message with it is infeasible."""
 
 
 def request_digest(payload: bytes) -> str:

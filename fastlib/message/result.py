@@ -1,4 +1,4 @@
-"""Results: how each member of a task container ended.
+"""Results of the members of a task container.
 
 See docs/reference/protocol.md, "Results".
 """
@@ -17,16 +17,16 @@ Status = Literal["success", "error"]
 
 
 class Result(Message):
-    """How one member of a task container ended.
+    """The result of one member of a task container.
 
-    A task may declare a subclass of its own, with what its results say beyond this; all of that
-    is best optional, as an error has little more than `details` to tell.
+    A task may declare a subclass with further fields. They should be optional, because the result
+    of a failed task often has only `details`.
     """
 
     vm_name: Annotated[str, Wire("Name of the domain.")]
     """Name of the domain."""
-    status: Annotated[Status, Wire("How the task ended.")]
-    """How the task ended."""
+    status: Annotated[Status, Wire("Status of the task.")]
+    """Status of the task."""
     details: Annotated[
         str | None,
         Wire("The error; after a success the number of retries.", empty_is_absent=True),

@@ -22,7 +22,7 @@ from .task import TaskContainer, TaskDeclaration, declaration_of_result, declara
 from .topics import Topic
 
 UNREADABLE = "unknown"
-"""The title that answers a message which cannot be read."""
+"""The title of the answer to a message that cannot be read."""
 NOT_BEGUN = "never begun, and never will be"
 """The first words of the details of a task that was not begun because its order had expired."""
 

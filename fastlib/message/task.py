@@ -1,4 +1,4 @@
-"""Tasks: what a scheduler asks a migration daemon to do, and how they are declared.
+"""Tasks that a scheduler sends to a migration daemon, and their declaration.
 
 A task is one class. Its title, its result's title and its place in a container are in the class
 statement, and nowhere else::
@@ -54,12 +54,12 @@ class TaskDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     result_type: builtins.type[Result]
     """The type of its results."""
     has_command: bool
-    """False if no command of its own sends it, because another command does."""
+    """False if another command sends it, so it has no own command."""
     variant: Variant
     """The same for the codec."""
 
 
-# The registry's own tables, as every container asks them.
+# The registry's own tables, because every container reads them.
 _by_task = REGISTRY.tasks
 _by_result = REGISTRY.tasks_by_result
 _by_type = REGISTRY.tasks_by_type
@@ -86,13 +86,13 @@ _CONTAINERS_OWN = frozenset(
         *("idempotency-key", "idempotency_key"),
     }
 )
-"""Keys of a container that a member inline cannot have for something else."""
+"""Keys of a container that an inline member cannot use for something else."""
 
 
 def _layouts(layout: Layout | tuple[Layout, ...]) -> tuple[Layout, ...]:
     layouts = (layout,) if isinstance(layout, str) else tuple(layout)
     if not layouts or not set(layouts) <= {"list", "inline"}:
-        raise DeclarationError(f"a layout is 'list' or 'inline', not {layout!r}")
+        raise DeclarationError(f"a layout must be 'list' or 'inline', not {layout!r}")
     return layouts
 
 
@@ -170,12 +170,12 @@ class Task(Message):
     def __check_keys(cls, declared: TaskDeclaration) -> None:
         """Raise DeclarationError if a container and its members have the same key."""
         if not isinstance(declared.key, str) or not declared.key:
-            raise DeclarationError(f"{cls.__qualname__}: a key is text; got {declared.key!r}")
+            raise DeclarationError(f"{cls.__qualname__}: a key must be text; got {declared.key!r}")
         own = _CONTAINERS_OWN
         if "list" in declared.layouts and declared.key in own:
             raise DeclarationError(
-                f"{cls.__qualname__}: the key {declared.key!r} is the container's own; "
-                "the list of members needs another"
+                f"{cls.__qualname__}: the key {declared.key!r} belongs to the container; use "
+                "another key for the list"
             )
         shape = check_shape(cls)
         if shape is None or "inline" not in declared.layouts:
@@ -198,7 +198,7 @@ class Task(Message):
         declared = cls.__dict__.get("declaration")
         extensions = extensions_of(cls)
         if declared is None or extensions is None:
-            raise DeclarationError(f"{name}: {cls.__qualname__} is no task with a title")
+            raise DeclarationError(f"{name}: {cls.__qualname__} is not a task with a title")
         try:
             record, own = record_of(extension), record_of(cls)
         except NameError as error:
@@ -206,8 +206,8 @@ class Task(Message):
         for field in record.fields:
             if not field.optional:
                 raise DeclarationError(
-                    f"{name}.{field.attribute}: it may be absent, as not everyone knows it; its "
-                    "type allows None, which is the default"
+                    f"{name}.{field.attribute}: not every peer knows it, so its type must allow "
+                    "None, which must be the default"
                 )
         taken = {*own.by_key, *own.old}
         if "inline" in declared.layouts:
@@ -339,7 +339,7 @@ class TaskContainer(Message):
         if declared is None:
             known = ", ".join(sorted(_by_task))
             if self.task == "":
-                self._refuse("task", f"give the title, one of {known}, as no tasks tell it")
+                self._refuse("task", f"give the title, one of {known}: without tasks it is unknown")
             got = shorten(self.task)
             self._refuse("task", f"expected one of {known}, as there are no tasks; got {got}")
         return declared

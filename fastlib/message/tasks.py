@@ -155,9 +155,10 @@ class SwapWith(Message):
     ] = None
     """Processes that suspend their connections: a count, or auto."""
     vcpu_map: Annotated[
-        CpuMap | None, Wire("Entry i lists the CPUs for vCPU i on the host where it arrives.")
+        CpuMap | None,
+        Wire("Entry i lists the CPUs that vCPU i may use on the host where it arrives."),
     ] = None
-    """Entry i lists the CPUs for vCPU i on the host where it arrives."""
+    """Entry i lists the CPUs that vCPU i may use on the host where it arrives."""
 
 
 _LIVE_MIGRATION = {
@@ -173,9 +174,9 @@ class MigrationOptions(Message):
     """
 
     __keywords__: ClassVar[Mapping[str, str]] = {"timeout": "migration_timeout"}
-    """Names of fields in the client and the commands, where another thing has the field's own.
+    """Names of fields in the client and the commands, if their own names mean other things there.
 
-    There the `timeout` of every task is that of the wait for its result.
+    The `timeout` of every task is that of the wait for its result.
     """
 
     retry_counter: Annotated[
@@ -252,9 +253,9 @@ class MigrateParameter(MigrationOptions):
 
     swap_with: Annotated[
         SwapWith | None,
-        Wire("The domain that moves here at the same time.", old_scalar="vm-name"),
+        Wire("The domain that moves to the source host at the same time.", old_scalar="vm-name"),
     ] = None
-    """The domain that moves here at the same time."""
+    """The domain that moves to the source host at the same time."""
     vcpu_map: Annotated[
         CpuMap | None, Wire("Entry i lists the destination's CPUs that vCPU i may use.")
     ] = None
@@ -319,7 +320,7 @@ class Quit(Task, task="quit", result="quit", layout=("inline", "list")):
 
 
 class Cancel(Task, task="cancel task", result="task cancelled"):
-    """End the tasks of a container that is not answered yet."""
+    """End the tasks of a container that was not answered yet."""
 
     id: Annotated[str, Wire("Id of the container.")]
     """Id of the container."""

@@ -54,7 +54,7 @@ _make_timing = constructor_of(Timing)
 
 
 class TimeMeasurement(Serializable):
-    """Measures named spans, and is what a result reports of them.
+    """Measures named spans for a result.
 
     ::
 
@@ -64,8 +64,8 @@ class TimeMeasurement(Serializable):
             ...
             measurement.tock("downtime-vm1")
 
-    On the wire a mapping of names to seconds; with `detailed`, also when each began and ended. A
-    disabled measurement does nothing, and costs nothing but the call.
+    On the wire it is a mapping of names to seconds; with `detailed`, also when each one began and
+    ended. A disabled measurement does nothing.
     """
 
     __slots__ = ("_begin", "_detailed", "_running", "_timings", "enabled")
@@ -87,16 +87,16 @@ class TimeMeasurement(Serializable):
 
     @property
     def timings(self) -> Mapping[str, Timing]:
-        """The finished timers, in the order in which they finished."""
+        """Return the finished timers, in the order of their ends."""
         return dict(self._timings)
 
     @property
     def running(self) -> tuple[str, ...]:
-        """The timers that tick; they are not reported until they have stopped."""
+        """Return the running timers. They are reported only after they have stopped."""
         return tuple(self._running)
 
     def tick(self, name: str) -> None:
-        """Starts a timer. Raises ValueError if it runs already."""
+        """Start a timer. Raises ValueError if it runs already."""
         if not self.enabled:
             return
         if name in self._running:
@@ -104,7 +104,7 @@ class TimeMeasurement(Serializable):
         self._running[name] = time.perf_counter()
 
     def tock(self, name: str) -> None:
-        """Stops a timer. Raises ValueError if it does not run."""
+        """Stop a timer. Raises ValueError if it does not run."""
         if not self.enabled:
             return
         now = time.perf_counter()
@@ -120,13 +120,13 @@ class TimeMeasurement(Serializable):
         self._timings[name] = timing
 
     def add(self, name: str, wall: float) -> None:
-        """Adds a timer that somebody else has measured, in seconds."""
+        """Add a timer that was measured elsewhere, in seconds."""
         if self.enabled:
             self._timings[name] = Timing(wall=wall)
 
     @contextmanager
     def measure(self, name: str) -> Iterator[Self]:
-        """Times a block, also when it raises."""
+        """Measure a block, also if it raises."""
         self.tick(name)
         try:
             yield self
@@ -134,7 +134,7 @@ class TimeMeasurement(Serializable):
             self.tock(name)
 
     def snapshot(self) -> "TimeMeasurement":
-        """The finished timers as they are now, for a result."""
+        """Return a copy of the finished timers, for a result."""
         return TimeMeasurement.from_wire(self._timings)
 
     def __bool__(self) -> bool:
@@ -154,7 +154,7 @@ class TimeMeasurement(Serializable):
     @classmethod
     def from_wire(cls, timings: Mapping[str, Timing]) -> Self:
         measurement = cls(enabled=False)
-        measurement._timings = dict(timings)  # checked when they were read, or measured
+        measurement._timings = dict(timings)  # checked when they were read or measured
         return measurement
 
     def to_wire(self) -> Mapping[str, Timing]:
@@ -166,7 +166,7 @@ class TimeMeasurement(Serializable):
 
 
 def _checked(timings: object) -> dict[str, Timing]:
-    """A copy of timings that a measurement is made of. Raises ValidationError."""
+    """Return a checked copy of timings. Raises ValidationError."""
     try:
         checked: dict[str, Timing] = _TIMINGS.check(timings)
     except InvalidValue as error:
@@ -182,7 +182,7 @@ def _checked(timings: object) -> dict[str, Timing]:
 
 
 class _MeasurementShape(Converted):
-    """Names and timings; a list of one-entry mappings is understood, too."""
+    """Names and timings; a list of one-entry mappings is also read."""
 
     def check(self, value: Any) -> Any:
         checked = super().check(value)
@@ -191,7 +191,7 @@ class _MeasurementShape(Converted):
 
 
 class _TimingShape(ScalarShape):
-    """Seconds, or seconds with the begin and the end in one text; a mapping is understood, too."""
+    """Seconds, or seconds with the begin and the end in one text; a mapping is also read."""
 
     expected = "seconds, or 'wall: … started: … stopped: …'"
 

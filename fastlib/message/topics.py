@@ -1,7 +1,7 @@
-"""Where messages travel: every topic, built from names and read back into them.
+"""Topics of messages: build them from names, and parse them.
 
 See docs/reference/protocol.md, "Topics". A topic is a template such as `fast/migfra/{host}/task`.
-Building one fills the names in. A name that is left out becomes the wildcard `+` of a subscription.
+Building a topic fills in the names. A missing name becomes the wildcard `+` of a subscription.
 """
 
 import re
@@ -21,9 +21,9 @@ class Topic:
     def __init__(
         self, template: str, *, sender: str = "", receiver: str = "", doc: str = ""
     ) -> None:
-        """`sender` and `receiver` name programs, such as scheduler and migfra; `doc` says what
-        the topic is for. Descriptions of the protocol show them. Which messages travel there, the
-        messages say, in `__topics__`.
+        """`sender` and `receiver` name programs, such as scheduler and migfra; `doc` describes the
+        topic. Descriptions of the protocol show them. The messages list their topics in
+        `__topics__`.
         """
         self.template: Final = template
         self.sender: Final = sender
@@ -33,9 +33,9 @@ class Topic:
         self.names: Final = tuple(level[1:-1] for level in self._levels if level.startswith("{"))
 
     def __call__(self, *values: str, **named: str) -> str:
-        """The topic with its names filled in, all of them.
+        """Return the topic with all its names filled in.
 
-        Raises ValidationError for a name that would leave its place in the topic.
+        Raises ValidationError for a name that is not one level of a topic.
         """
         given = dict(zip(self.names, values, strict=False))
         if len(values) > len(self.names) or given.keys() & named.keys():
@@ -49,7 +49,7 @@ class Topic:
         return TypeError(f"{self.template} takes {' and '.join(self.names) or 'no names'}")
 
     def pattern(self, **named: str) -> str:
-        """The topic for a subscription: names that are not given are the wildcard `+`."""
+        """Return the topic for a subscription: missing names are the wildcard `+`."""
         if not named.keys() <= set(self.names):
             raise self._misnamed()
         names = {name: check_name(value, name) for name, value in named.items()}
@@ -59,7 +59,7 @@ class Topic:
         return "/".join(names[lv[1:-1]] if lv.startswith("{") else lv for lv in self._levels)
 
     def parse(self, topic: str) -> dict[str, str] | None:
-        """The names in a topic, or None if it is no topic of this kind."""
+        """Return the names in a topic, or None if it is not a topic of this kind."""
         levels = topic.split("/")
         if len(levels) != len(self._levels):
             return None
@@ -78,7 +78,7 @@ class Topic:
 
 
 def check_name(name: str, what: str) -> str:
-    """The name, if it can be one level of a topic. Raises ValidationError."""
+    """Return the name if it can be one level of a topic. Raises ValidationError."""
     expected = None
     if not isinstance(name, str):
         expected = "text"
@@ -91,7 +91,7 @@ def check_name(name: str, what: str) -> str:
     if expected is not None:
         problem = Problem(
             code="name",
-            message=f"expected {expected}, as it is one level of a topic; got {name!r:.60}",
+            message=f"expected {expected}, for one level of a topic; got {name!r:.60}",
             path=what,
         )
         raise ValidationError("topic", [problem])
@@ -99,7 +99,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def from_template(template: str) -> Topic:
-    """A topic of a configured template with `<vm_name>`, `<hostname>` or a wildcard as a name.
+    """Return a topic of a configured template with `<vm_name>`, `<hostname>` or a wildcard.
 
     The wildcard `+` becomes the name `process`, as in the pscom response topic.
     """
@@ -123,73 +123,73 @@ RESULT = Topic(
     "fast/migfra/{host}/result",
     sender="migfra",
     receiver="scheduler",
-    doc="How the tasks of a host ended.",
+    doc="Results of the tasks of a host.",
 )
 PROGRESS = Topic(
     "fast/migfra/{host}/progress",
     sender="migfra",
     receiver="scheduler",
-    doc="How far the tasks of a host are.",
+    doc="Progress of the tasks of a host.",
 )
 PRESENCE = Topic(
     "fast/migfra/{host}/status",
     sender="migfra",
     receiver="scheduler",
-    doc="Whether the daemon of a host is there; the broker keeps the last one.",
+    doc="Presence of the daemon of a host; the broker retains the last one.",
 )
 PSCOM_REQUEST = Topic(
     "fast/pscom/{vm}/any_proc/request",
     sender="migfra",
     receiver="pscom",
-    doc="What the processes in a domain are to do with their connections.",
+    doc="Requests to the processes in a domain, about their connections.",
 )
 PSCOM_RESPONSE = Topic(
     "fast/pscom/{vm}/{process}/response",
     sender="pscom",
     receiver="migfra",
-    doc="One message of each process that has done so, whatever is in it.",
+    doc="One message from each process that has done so, with any content.",
 )
 AGENT_STATUS = Topic(
     "fast/agent/{host}/status",
     sender="agent",
     receiver="scheduler",
-    doc="What the agent of a host tells of itself and of what it measures.",
+    doc="Reports of the agent of a host about itself and its measurements.",
 )
 AGENT_TASK = Topic(
     "fast/agent/{host}/task",
     sender="scheduler",
     receiver="agent",
-    doc="What the agent of a host is to do.",
+    doc="Requests to the agent of a host.",
 )
 AGENT_INIT = Topic(
     "fast/agent/{host}/task/init_agent",
     sender="scheduler",
     receiver="agent",
-    doc="What the agent of a host is to measure.",
+    doc="Requests for measurements to the agent of a host.",
 )
 AGENT_STOP_MONITORING = Topic(
     "fast/agent/{host}/task/stop_monitoring",
     sender="scheduler",
     receiver="agent",
-    doc="Which job the agent of a host is to measure no more.",
+    doc="Jobs whose measurement the agent of a host must end.",
 )
 MMBWMON_REQUEST = Topic(
     "fast/agent/{host}/mmbwmon/request",
     sender="scheduler",
     receiver="mmbwmon",
-    doc="What the bandwidth monitor of a host is to do.",
+    doc="Requests to the bandwidth monitor of a host.",
 )
 MMBWMON_RESPONSE = Topic(
     "fast/agent/{host}/mmbwmon/response",
     sender="mmbwmon",
     receiver="scheduler",
-    doc="What the bandwidth monitor of a host answers.",
+    doc="Answers of the bandwidth monitor of a host.",
 )
 APPLICATION_STATUS = Topic(
     "fast/application/{job}/status",
     sender="application",
     receiver="scheduler",
-    doc="What the application of a job can do.",
+    doc="Abilities of the application of a job.",
 )
 APPLICATION_KPIS = Topic(
     "fast/application/{job}/KPIs",
@@ -201,11 +201,11 @@ APPLICATION_KPIS = Topic(
 ALL: Mapping[str, Topic] = {
     name: value for name, value in tuple(globals().items()) if isinstance(value, Topic)
 }
-"""Every kind of topic, by its name here."""
+"""Every kind of topic, by its name in this module."""
 
 
 class Match(msgspec.Struct, frozen=True):
-    """What a topic says."""
+    """The kind of a topic and the name in it."""
 
     kind: str
     """Name of the kind of topic, such as `TASK`."""
@@ -214,7 +214,7 @@ class Match(msgspec.Struct, frozen=True):
 
 
 def parse(topic: str) -> Match | None:
-    """The kind of a topic and the names in it, or None if it is none of the protocol."""
+    """Return the kind of a topic and the names in it, or None if the protocol does not have it."""
     for kind, known in ALL.items():
         names = known.parse(topic)
         if names is not None:

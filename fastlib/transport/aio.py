@@ -36,7 +36,7 @@ from .messages import ReceivedMessage
 log = getLogger("fastlib.transport")
 
 MESSAGES_IN_A_ROW: Final = 16
-"""Messages that wait already and are received until other tasks run."""
+"""The maximum number of waiting messages that are received until other tasks run."""
 
 P = ParamSpec("P")
 
@@ -59,7 +59,7 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         self._calls: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._caller: asyncio.Task[None] | None = None
         self._in_a_row = 0
-        """Messages that were received since other tasks could run."""
+        """The number of messages that were received since other tasks could run."""
 
     async def open(self, timeout: float = CONNECT_SECONDS) -> Self:
         """Connect, as `connect_async` does."""
@@ -100,7 +100,7 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
                 try:
                     await wait_async(self._core.link.room(), rest, "room")
                 except TimeoutError:
-                    continue  # with a last try
+                    continue  # includes a last try
             else:
                 return delivery
 
@@ -129,7 +129,7 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
     ) -> None:
         """See `Communicator.subscribe`. A callback is a coroutine function, run in the loop.
 
-        Without a timeout it waits over lost connections, too.
+        Without a timeout it continues to wait when the connection is lost.
         """
         check_seconds("timeout", timeout)
         sink = None
@@ -194,7 +194,7 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         check_callable("callback", callback)
 
         def ended() -> None:
-            with suppress(RuntimeError):  # the loop is closed, so nothing in it waits any more
+            with suppress(RuntimeError):  # the loop is closed: nothing in it waits any more
                 loop.call_soon_threadsafe(callback)
 
         return self._core.add_close_listener(ended)

@@ -4,10 +4,10 @@ import random
 from typing import Final
 
 QUICK_RESETS: Final = 10
-"""How many connections in a row may end early, each followed by the shortest pause."""
+"""The number of connections in a row that may end early and are followed by the shortest pause."""
 
 UNSTEADY_FACTOR: Final = 8
-"""After more than these, connections begin at most every so many of the shortest pauses."""
+"""After more than these, one connection begins in this number of shortest pauses, at most."""
 
 
 class Backoff:
@@ -17,7 +17,7 @@ class Backoff:
     """
 
     def __init__(self, least: float, most: float, *, short_pauses: int = 1) -> None:
-        """`short_pauses` of the shortest ones come before they double."""
+        """The first `short_pauses` pauses are the shortest ones. Then the pauses double."""
         self.most: Final = most
         self._least = least
         self._next = least
@@ -45,8 +45,8 @@ class Backoff:
     def reset_after_early_end(self, lifetime: float) -> None:
         """Start again with a short pause, after a connection that worked and soon ended.
 
-        It is the shortest one at first. A broker that ends one connection after the other does not
-        see this client at full speed. `lifetime` is how long the connection lasted, in seconds.
+        It is the shortest one at first. If the broker ends one connection after the other, the
+        pauses grow. `lifetime` is how long the connection lasted, in seconds.
         """
         self._early_ends += 1
         if self._early_ends <= QUICK_RESETS:

@@ -13,7 +13,7 @@ from .errors import OptionsError
 FORM: Final = "mqtt://[user[:password]@]host[:port][,host[:port]...]"
 
 DEFAULT_PATH: Final = "/mqtt"
-"""The path of a URL of MQTT over WebSockets that has none, as most brokers have it."""
+"""The default path of a URL of MQTT over WebSockets. Most brokers use it."""
 
 URL_PORT: Final = (
     "the port in the broker's URL must be a number from 1 to 65535; a ':' in a user must "
@@ -45,7 +45,7 @@ class BrokerUrl(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a URL, decoded. Like the options, it does not show the user and password."""
 
     host: str | tuple[str, ...]
-    """Several brokers have their port in their text: `("b1:1884", "b2")`."""
+    """If there are several brokers, each text has its port: `("b1:1884", "b2")`."""
     port: int | None = None
     username: str | None = None
     password: str | None = None
@@ -147,7 +147,7 @@ def check_hosts(hosts: Iterable[str], *, bad_port: str | None = None) -> tuple[s
     """Return the texts of several brokers, each a host with or without a port.
 
     Raises OptionsError, which does not show a host: it may be a URL with a password. `bad_port` is
-    the text for a port that is none, in a URL.
+    the error text for an invalid port.
     """
     found: list[str] = []
     for text in hosts:
@@ -179,7 +179,7 @@ def address_text(host: str, port: int | None) -> str:
 
 
 def _address(address: str, bad_port: str) -> tuple[str, int | None]:
-    """Return host and port. `bad_port` is the error for a port that is none."""
+    """Return host and port. `bad_port` is the error text for an invalid port."""
     if address.startswith("["):
         found = _IN_BRACKETS.fullmatch(address)
         if found is None:
@@ -206,7 +206,7 @@ def _port(text: str | None, bad_port: str) -> int | None:
 
 
 def _ipv6(host: str) -> str:
-    """Return an IPv6 address, also with a zone: the network interface of a link-local address."""
+    """Return an IPv6 address. It may have a zone: the network interface of a link-local address."""
     address, percent, zone = host.partition("%")
     try:
         parsed = ipaddress.IPv6Address(address)
@@ -214,7 +214,8 @@ def _ipv6(host: str) -> str:
         parsed = None
     if parsed is None or (percent and not _ZONE.fullmatch(zone)):
         raise OptionsError(
-            "`host` has a ':' or a '%', and is no IPv6 address such as ::1 or fe80::1%eth0; the "
+            "`host` has a ':' or a '%', and is not an IPv6 address such as ::1 or "
+            "fe80::1%eth0; the "
             "port is an option of its own, or in the URL: [::1]:1883"
         )
     if percent and not parsed.is_link_local:

@@ -50,14 +50,14 @@ class CallbackThread:
                     self._idle.notify_all()
 
     def finish(self, timeout: float) -> None:
-        """Run the queued calls for at most `timeout` seconds; log how many are left."""
+        """Run the queued calls for at most `timeout` seconds. Log the number of remaining calls."""
         if self._thread is None:
             return
         inside = threading.current_thread() is self._thread
         deadline = time.monotonic() + timeout
         with self._idle:
             while self._left > inside and (rest := deadline - time.monotonic()) > 0:
-                if inside:  # a callback calls `close`, and the later calls wait for its return
+                if inside:  # a callback calls `close`, so the later calls wait for it to return
                     break
                 self._idle.wait(bounded(rest))
             left = self._left - inside

@@ -28,7 +28,8 @@ from .messages import ReceivedMessage
 log = getLogger("fastlib.transport")
 
 GRACE_SECONDS = 10.0
-"""The time after its timeout in which a link must end. It bounds a bug of the link."""
+"""Seconds after its timeout within which a link must end. It limits the effect of a bug in the
+link."""
 
 
 class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
@@ -73,17 +74,17 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         """Accept a message for sending; `topic` defaults to the options' `publish_topic`.
 
         Without a connection, up to `max_pending` messages (see the options) are queued. If the
-        queue is full, this waits for room, at most `timeout` seconds, and without a connection not
-        at all. It does not wait for the broker: see `Delivery`.
+        queue is full, this waits for room for at most `timeout` seconds; without a connection it
+        raises QueueFullError at once. It does not wait for the broker: see `Delivery`.
 
-        `expiry` is the time in seconds in which the message is of use; None is always. A message
+        `expiry` is the time in seconds after which the message is useless; None is never. A message
         that expires in the queue is not sent, and its delivery fails with an ExpiredError. With
-        MQTT 5, the broker also drops it for receivers that it has not reached in time, to the
-        second. With MQTT 3.1.1, a message that was sent does not expire.
+        MQTT 5, the broker also drops it for receivers that it has not reached in time, with a
+        precision of one second. With MQTT 3.1.1, a message that was sent does not expire.
 
         Raises QueueFullError if there is no room, MessageTooLargeError if the message is larger
-        than the broker is known to take, TopicError, OptionsError or ClosedError. The
-        message was not accepted then.
+        than the broker is known to take, TopicError, OptionsError or ClosedError. In these cases
+        the message was not accepted.
         """
         check_seconds("timeout", timeout, optional=False)
         delivery = self._core.delivery(payload, topic, qos, retain, expiry)
@@ -98,7 +99,7 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
                 try:
                     wait(self._core.link.room(), rest, "room")
                 except TimeoutError:
-                    continue  # with a last try
+                    continue  # includes a last try
             else:
                 return delivery
 
@@ -120,7 +121,7 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
 
         Returns when the broker has confirmed the subscription. Raises WaitTimeoutError after
         `timeout` seconds, RefusedError, SubscriptionError if there is a subscription to `topic`,
-        TopicError or ClosedError. There is no subscription then.
+        TopicError or ClosedError. In these cases there is no subscription.
         """
         check_seconds("timeout", timeout)
         sink = None
@@ -172,18 +173,18 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         return self._core.add_reconnect_listener(self._callbacks.sink(callback))
 
     def on_refused(self, callback: Callable[[str, RefusedError], None]) -> Callable[[], None]:
-        """Call `callback` with each subscription that the broker does not renew any more.
+        """Call `callback` with each subscription that the broker refuses to renew.
 
-        It has confirmed the subscription to this topic before, and refuses it after a reconnect,
-        for example because its access rules have changed. The subscription stays, and each further
-        reconnect tries it again. The callback runs in the thread of the other callbacks. Its
-        exceptions are logged. Returns a function that removes the callback.
+        The broker confirmed the subscription to this topic before, and refuses it after a
+        reconnect, for example because its access rules have changed. The subscription stays, and
+        each further reconnect retries it. The callback runs in the thread of the other callbacks.
+        Its exceptions are logged. Returns a function that removes the callback.
         """
         check_callable("callback", callback)
         return self._core.add_refusal_listener(self._callbacks.sink(callback))
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` once when this is closed or has failed for good, or at once if it is.
+        """Call `callback` once at the end: when this is closed or fails permanently, or at once.
 
         It runs in the thread that ends the connection, and must not wait. Its exceptions are
         logged. Returns a function that removes the callback.
@@ -216,14 +217,13 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
     def close(self, timeout: float | None = None, *, publish_will: bool = False) -> None:
         """Finish the callbacks, deliver the accepted messages, then disconnect.
 
-        By default it waits only while the broker can be reached: if there is no connection, or it
-        is lost, it tries once more to connect, and it does not wait for a broker that is silent for
-        5 s. `timeout` is in seconds, and also waits for a broker that is away or silent. The
-        default waits for 30 s at most.
+        By default it waits for at most 30 s, and only while the broker is reachable. Without a
+        connection it makes one further try to connect. It does not wait for a broker that is silent
+        for 5 s. With `timeout` (seconds) it also waits for a broker that is unreachable or silent.
 
-        With `publish_will` the broker publishes the last will, as after a lost connection.
-        May be called again. Raises UndeliveredError with the messages that the broker has not
-        confirmed. The communicator is closed then, too.
+        With `publish_will` the broker publishes the last will, like after a lost connection. May be
+        called again. Raises UndeliveredError with the messages that the broker has not confirmed.
+        The communicator is also closed in that case.
         """
         check_seconds("timeout", timeout)
         if not self._core.stop_arrivals():

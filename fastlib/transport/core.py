@@ -98,7 +98,7 @@ class CommunicatorCore:
         check_qos(qos)
         if not isinstance(payload, bytes | bytearray | memoryview):
             remedy = "; write payload.encode()" if isinstance(payload, str) else ""
-            raise TypeError(f"a payload is bytes, not {type(payload).__name__}{remedy}")
+            raise TypeError(f"a payload must be bytes, not {type(payload).__name__}{remedy}")
         if not (isinstance(expiry, float) and math.isnan(expiry)):
             check_seconds("expiry", expiry)
         if len(payload) > MAX_PAYLOAD:
@@ -106,7 +106,7 @@ class CommunicatorCore:
             facts = Undelivered(topic, qos, size, sent=False)
             raise MessageTooLargeError(facts, size, MAX_PAYLOAD, "MQTT")
         if expiry is not None and math.isnan(expiry):
-            raise OptionsError("`expiry` is a number of seconds or None, not nan")
+            raise OptionsError("`expiry` must be a number of seconds or None, not nan")
         if expiry is not None and expiry > MAX_EXPIRY:
             expiry = None
         return Delivery(check_topic(topic), bytes(payload), qos, retain, expiry)
@@ -207,11 +207,11 @@ class CommunicatorCore:
         return self._drops.total
 
     def expect(self, topic: str) -> None:
-        """Keep unclaimed messages for a topic, however long it takes to subscribe to it."""
+        """Keep unclaimed messages for a topic, without a time limit."""
         self._routes.expect(own_filter(topic))
 
     def forget(self, topic: str) -> None:
-        """End a subscription of an earlier program, and leave what still comes for it."""
+        """End a subscription of an earlier program, and drop its further messages."""
         self._routes.leave(own_filter(topic))
         self.link.forget(topic)
 
@@ -254,7 +254,7 @@ class CommunicatorCore:
             return inbox
 
     def add_reconnect_listener(self, sink: Callable[[], None]) -> Callable[[], None]:
-        """Call `sink` after each connect but the first. It only enqueues. Return its removal."""
+        """Call `sink` after each reconnect. It only enqueues. Return a function that removes it."""
 
         def remove() -> None:
             with self._lock:
@@ -266,16 +266,16 @@ class CommunicatorCore:
         return remove
 
     def on_reconnect(self) -> None:
-        """Call the listeners: the link has connected again."""
+        """Call the listeners after a reconnect of the link."""
         with self._lock:
             sinks = list(self._reconnect_listeners)
         for sink in sinks:
             sink()
 
     def add_refusal_listener(self, sink: Callable[[str, RefusedError], None]) -> Callable[[], None]:
-        """Call `sink` for each subscription that is not renewed. It only enqueues.
+        """Call `sink` for each subscription that the broker does not renew. It only enqueues.
 
-        Return its removal.
+        Return a function that removes it.
         """
 
         def remove() -> None:
@@ -324,7 +324,7 @@ class CommunicatorCore:
                 log.exception("the callback %r failed", sink)
 
     def add_close_listener(self, sink: Callable[[], None]) -> Callable[[], None]:
-        """Call `sink` when the link has ended, or at once if it has. Return the removal of it."""
+        """Call `sink` at the end of the link, or at once. Return a function that removes it."""
 
         def remove() -> None:
             with self._lock:
@@ -340,7 +340,7 @@ class CommunicatorCore:
 
 
 class CommunicatorBase:
-    """What the communicators for threads and for coroutines declare alike."""
+    """The declarations that both communicators share, for threads and for coroutines."""
 
     _core: CommunicatorCore
 
@@ -373,15 +373,15 @@ class CommunicatorBase:
         self._core.expect(topic)
 
     def unsubscribe_now(self, topic: str) -> None:
-        """Do the same as `unsubscribe`: for threads and coroutines a plain function."""
+        """Do the same as `unsubscribe`, for threads and coroutines."""
         self._core.unsubscribe(topic)
 
     def forget(self, topic: str) -> None:
         """End a subscription that an earlier program may have left in a persistent session.
 
-        Nothing happens if this program has it. What the broker has kept for it is acknowledged and
-        dropped. With wildcards, so are the earlier subscriptions to single topics that match, as
-        soon as something comes for them.
+        Nothing happens if this program has it. Messages that the broker has kept for it are
+        acknowledged and dropped. With wildcards, earlier subscriptions to single matching topics
+        are also ended, when a message for them arrives.
         """
         if self._core.link.resumes:
             self._core.forget(topic)
@@ -397,7 +397,7 @@ class CommunicatorBase:
 
     @property
     def dropped(self) -> int:
-        """The messages with QoS 0 so far that were dropped because they had no room.
+        """The number of messages with QoS 0 that were dropped so far because they had no room.
 
         See `MqttOptions.max_queued`.
         """

@@ -1,4 +1,4 @@
-"""User names and passwords. No error has any part of them, not even as its cause or context."""
+"""User names and passwords. No error contains a part of them, not even in its cause or context."""
 
 import codecs
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Final
 from .errors import OptionsError
 
 MAX_BYTES: Final = 65535
-"""Bytes; MQTT has no longer user name or password."""
+"""Bytes. MQTT allows no longer user name or password."""
 
 _BYTE_ORDER_MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, because it begins with the mark of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),

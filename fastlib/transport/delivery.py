@@ -55,7 +55,7 @@ class Delivery:
         return None if self.latest is None else self.latest - time.monotonic()
 
     def expire(self, *, sent: bool, last_error: object = None) -> None:
-        """Fail it with an ExpiredError, which names the last error of the connection."""
+        """Fail it with an ExpiredError that names the last error of the connection."""
         assert self.expiry is not None
         error = ExpiredError(self.undelivered(sent), self.expiry, last_error)
         self.future.set_exception(error)

@@ -84,7 +84,7 @@ class MosquittoMissingError(ListenError):
 
 
 MAX_REASON: Final = 200
-"""Characters of a broker's reason string that are shown."""
+"""The maximum number of characters of a broker's reason string that are shown."""
 
 _REASONS: Final = {
     0x80: "no reason given",
@@ -162,7 +162,7 @@ class QueueFullError(TransportError):
 
 
 class Undelivered(msgspec.Struct, frozen=True):
-    """A message that was accepted and that no broker has confirmed."""
+    """An accepted message that no broker has confirmed."""
 
     topic: str
     qos: int
@@ -184,8 +184,8 @@ class UndeliveredError(TransportError):
 class ExpiredError(UndeliveredError):
     """The expiry of a message passed before a broker has confirmed it.
 
-    `messages[0].sent` is False: it was never sent, and is not sent any more. It is True only if the
-    message was in flight when the broker lost the session: it may have arrived.
+    `messages[0].sent` is False if it was never sent; it will not be sent later. It is True only if
+    the message was in flight when the broker lost the session. Then it may have arrived.
     """
 
     def __init__(self, message: Undelivered, expiry: float, last_error: object = None) -> None:
@@ -196,7 +196,7 @@ class ExpiredError(UndeliveredError):
 
 
 class MessageTooLargeError(UndeliveredError):
-    """A message is larger than the broker takes. It is not sent, or not sent again.
+    """A message is larger than the broker accepts. It is not sent, or not sent again.
 
     `packet` is the size of its packet in bytes: the payload, the topic and the header. `limit` is
     the largest packet that may be sent; None if the broker does not say. `source` is where the
@@ -212,7 +212,7 @@ class MessageTooLargeError(UndeliveredError):
         source: Literal["MQTT", "broker", "option", "inferred"],
         why: str = "",
     ) -> None:
-        """`why` is what the broker said or did, if there is no limit."""
+        """`why` is the broker's answer or action, if there is no limit."""
         super().__init__((message,), "too large")
         self.packet: Final = packet
         self.limit: Final = limit

@@ -11,7 +11,7 @@ SHARED: Final = "$share/"
 def check_qos(qos: Any) -> None:
     """Check a quality of service. Raises OptionsError."""
     if isinstance(qos, bool) or not isinstance(qos, int) or qos not in (0, 1, 2):
-        raise OptionsError(f"a quality of service is 0, 1 or 2, not {qos!r}")
+        raise OptionsError(f"a quality of service must be 0, 1 or 2, not {qos!r}")
 
 
 def _check(text: str) -> None:
@@ -31,7 +31,7 @@ def check_topic(topic: str) -> str:
     """Return the topic if a message can be sent to it. Raises TopicError."""
     _check(topic)
     if "+" in topic or "#" in topic:
-        raise TopicError(topic, "has a wildcard, so it is a filter and no topic to send to")
+        raise TopicError(topic, "has a wildcard, so it is a filter and not a topic to send to")
     return topic
 
 
@@ -42,7 +42,7 @@ def check_filter(pattern: str) -> str:
     if is_shared(pattern):
         group, _, own = pattern.removeprefix(SHARED).partition("/")
         if not group or not own or "+" in group or "#" in group:
-            raise TopicError(pattern, "is no shared subscription: $share/<group>/<filter>")
+            raise TopicError(pattern, "is not a shared subscription: $share/<group>/<filter>")
         if is_shared(own):
             raise TopicError(pattern, "is a shared subscription to a shared subscription")
     levels = own.split("/")

@@ -12,14 +12,14 @@ from .queue_room import QueueRoom
 log = getLogger("fastlib.transport")
 
 WARNING_LENGTH = 10_000
-"""The number of queued messages at which a warning is logged, and again at each doubling."""
+"""The number of queued messages at which a warning is logged. Each doubling logs another one."""
 
 
 class Inbox:
     """A queue whose readers wait for futures, so it serves threads and coroutines."""
 
     def __init__(self, pattern: str, room: QueueRoom | None = None) -> None:
-        """`room` bounds what waits. None is no bound."""
+        """`room` bounds the waiting messages. None is no bound."""
         self._room = room
         self.pattern = pattern
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class Inbox:
             )
 
     def poll(self) -> ReceivedMessage | None:
-        """Return the next message if there is one: a faster `take`."""
+        """Return the next message if there is one. It is faster than `take`."""
         try:
             with self._lock:
                 return self._pop()
@@ -71,7 +71,7 @@ class Inbox:
             return None
 
     def take(self) -> "Future[ReceivedMessage]":
-        """Return a future of the next message. After `close` it gives the rest, then the error."""
+        """Return a future of the next message. After `close`: first the rest, then the error."""
         future: Future[ReceivedMessage] = Future()
         with self._lock:
             if self._messages:

@@ -9,11 +9,11 @@ from .errors import RefusedError, TransportError, Undelivered
 from .messages import InboundMessage
 
 CLOSE_SECONDS: Final = 30.0
-"""The time for which a communicator waits for the broker by default when it closes."""
+"""Seconds for which a closing communicator waits for the broker by default."""
 
 
 class Link(Protocol):
-    """A connection to a broker, which is renewed until `close`.
+    """A connection to a broker. It is renewed until `close`.
 
     No method blocks: slow results are futures. Every method may be called from any thread.
     """
@@ -62,20 +62,20 @@ class Link(Protocol):
         """Request a filter, now and after each connect; done when the broker has confirmed it.
 
         The broker gets it before all messages that are accepted later. Without `retained`, the
-        program does not need what the broker has retained if another filter covers this one.
+        program does not need the retained messages if another filter covers this one.
         """
 
     def listen_for_refusals(self, on_refused: Callable[[str, RefusedError], None]) -> None:
         """Call `on_refused` for each filter of `subscribe` that the broker does not renew.
 
-        That is after a reconnect: the broker has confirmed it before. Only called before `open`.
-        `on_refused` only enqueues.
+        This happens after a reconnect, for a filter that the broker confirmed before. Only called
+        before `open`. `on_refused` only enqueues.
         """
 
     def call_each_second(self, tick: Callable[[], None]) -> None:
         """Call `tick` about every second while connected. Only called before `open`.
 
-        A link whose broker does not wait for acknowledgements need not.
+        A link whose broker does not wait for acknowledgements need not call it.
         """
 
     def unsubscribe(self, pattern: str) -> None:
@@ -87,12 +87,12 @@ class Link(Protocol):
     def close(
         self, timeout: float | None, publish_will: bool = False
     ) -> "Future[tuple[Undelivered, ...]]":
-        """Deliver the accepted messages for at most `timeout` seconds, then end for good.
+        """Deliver the accepted messages for at most `timeout` seconds, then end permanently.
 
         None waits only while delivery is possible: until a try to reach the broker fails, or it
         is silent for some seconds, and at most for `CLOSE_SECONDS`.
 
-        With `publish_will` the broker gets no goodbye, so it publishes the last will.
+        With `publish_will` the link sends no DISCONNECT, so the broker publishes the last will.
 
-        The result is the messages that were not confirmed.
+        The result is the list of messages that were not confirmed.
         """

@@ -1,4 +1,4 @@
-"""A bound for how often something is logged. Pure."""
+"""Limit how often a line is logged. No I/O."""
 
 import time
 from collections.abc import Callable
@@ -6,15 +6,15 @@ from typing import Final
 
 
 class LogRate:
-    """Allows some lines at once, and then one more each time a period has passed.
+    """Allows some lines at once, and then one more line after each period.
 
-    It counts the lines that it leaves out, so the next one can tell their number.
+    It counts the lines that it leaves out, so the next line can report their number.
     """
 
     def __init__(
         self, lines: int, seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Allow `lines` at once, and one more each `seconds`."""
+        """Allow `lines` at once, and one more every `seconds`."""
         self._most: Final = lines
         self._seconds: Final = seconds
         self._clock = clock

@@ -6,9 +6,9 @@ from typing import Final
 
 
 class InboundMessage:
-    """A message from the broker, as a link gives it to the communicator.
+    """A message from the broker that a link gives to the communicator.
 
-    `ack` tells the broker that it may forget the message. It is called once, from any thread.
+    `ack` acknowledges the message, so the broker may forget it. It is called once, from any thread.
     """
 
     __slots__ = (
@@ -103,7 +103,7 @@ class ReceivedMessage:
     retain: bool
     """True if the broker had retained it before the subscription."""
     duplicate: bool
-    """True if the broker repeats it and does not know whether it arrived before."""
+    """True if the broker repeats the message because it does not know whether it arrived before."""
     packet_id: int | None
     """The broker's number of this message until it is acknowledged; None with QoS 0.
 
@@ -133,7 +133,7 @@ class ReceivedMessage:
         self._inbound = message
 
     def is_same_as(self, other: "ReceivedMessage") -> bool:
-        """Return True if both are one message, which two overlapping subscriptions have got."""
+        """Return True if both are one message that two overlapping subscriptions received."""
         return self._inbound is other._inbound
 
     def ack(self) -> None:

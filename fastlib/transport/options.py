@@ -20,11 +20,11 @@ _DEFAULT_PORTS: Final = {
     (False, True): 80,
     (True, True): 443,
 }
-"""The port for: with TLS, over WebSockets."""
+"""The default port by (with TLS, over WebSockets)."""
 
 LARGEST_ID: Final = 65535
 LONGEST_PAUSE: Final = 1_000_000
-"""Seconds of a pause between two tries to connect, at most: 12 days."""
+"""The maximum pause between two tries to connect, in seconds: 12 days."""
 
 _SECRET: Final = ("password", "key_password")
 
@@ -76,11 +76,11 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     host: str | Sequence[str] = "localhost"
-    """The broker, or a sequence of brokers: the next one is tried if one is away.
+    """The broker, or a sequence of brokers: the next one is tried if one is unreachable.
 
-    Each of several may have a port of its own: `["b1", "b2:1884", "[::1]:1885"]`."""
+    If there are several, each one may have its own port: `["b1", "b2:1884", "[::1]:1885"]`."""
     port: int | None = None
-    """None is 8883 with TLS and 1883 without; over WebSockets 443 and 80."""
+    """None is 8883 with TLS and 1883 without it; over WebSockets 443 and 80."""
     websocket_path: str | None = None
     """The path of MQTT over WebSockets at the broker, such as `/mqtt`; None is MQTT over TCP."""
     client_id: str | None = None
@@ -101,36 +101,38 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without traffic until the connection is checked, 5 to 65535."""
     will: Will | None = None
     max_pending: int = 10_000
-    """The maximum number of unconfirmed messages. At this number `send` waits or refuses."""
+    """The maximum number of unconfirmed messages. At this number, `send` waits or raises an
+    error."""
     max_inflight: int = 20
-    """The maximum number of messages that are sent and not confirmed."""
+    """The maximum number of messages in flight: sent and not confirmed."""
     qos: Literal[0, 1, 2] = 2
-    """The highest quality of service that the broker supports. Messages are sent with it at most.
+    """The highest quality of service that the broker supports. It is the maximum for messages.
 
-    With MQTT 5 the broker says it. Some brokers of MQTT 3.1.1 have no QoS 2: they end the
-    connection instead."""
+    With MQTT 5 the broker reports it. Some MQTT 3.1.1 brokers do not support QoS 2 and end the
+    connection."""
     largest_packet: int | None = None
-    """The largest packet in bytes that the broker takes; None is what the broker says (MQTT 5).
+    """The largest packet in bytes that the broker accepts; None is the broker's value (MQTT 5).
 
-    A packet is the payload, the topic and some bytes more. `send` refuses larger messages with a
-    MessageTooLargeError. Set it for a broker of MQTT 3.1.1, which cannot say its limit."""
+    A packet is the payload, the topic and some further bytes. `send` refuses larger messages with a
+    MessageTooLargeError. Set it for an MQTT 3.1.1 broker, which cannot report its limit."""
     max_payload: int | None = None
     """The largest payload in bytes that is received whole; None is MQTT's maximum.
 
-    Of a larger one, only the beginning is kept in memory; see `ReceivedMessage.size`. With MQTT 5,
-    the broker is asked to discard packets that are much larger."""
+    Only the beginning of a larger one is kept in memory; see `ReceivedMessage.size`. With MQTT 5,
+    the broker is requested to discard packets that are much larger."""
     max_queued: int | None = None
     """Bytes of received messages that may wait for the program in one subscription; None is no
-    bound. Messages with QoS 0 beyond it are dropped. Of others, the broker limits the number."""
+    bound. Messages with QoS 0 beyond it are dropped. The broker limits the number of others."""
     max_unacknowledged: int | None = None
     """Bytes of messages with QoS 1 and 2 that the program has not acknowledged; None is no bound.
 
-    A message beyond it is left to the broker. Once the program has acknowledged others, the
-    connection is renewed, and the broker repeats the message: so this is for persistent sessions.
-    It must be several times what the broker sends without an acknowledgement, so that only a broker
-    that keeps to no window meets it."""
+    A message beyond it is left to the broker. When the program has acknowledged others, the
+    connection is renewed, and the broker repeats the message. So this needs a persistent session.
+    It must be several times the size of all messages that the broker sends without an
+    acknowledgement. Then only a broker without such a limit reaches it."""
     retry_min: float = 0.5
-    """Seconds until the first three retries of a connection. Then each pause is twice as long."""
+    """Seconds before each of the first three retries of a connection. Then each pause is twice as
+    long."""
     retry_max: float = 30.0
     """The maximum pause between retries in seconds."""
     content_type: str | None = None
@@ -150,9 +152,9 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.websocket_path is not None:
             check_path(self.websocket_path)
         if self.port is not None and not 0 < self.port < 65536:
-            raise OptionsError(f"a port is a number from 1 to 65535, not {self.port}")
+            raise OptionsError(f"a port must be a number from 1 to 65535, not {self.port}")
         if self.protocol not in ("3.1.1", "5"):
-            raise OptionsError(f"`protocol` is '3.1.1' or '5', not {self.protocol!r}")
+            raise OptionsError(f"`protocol` must be '3.1.1' or '5', not {self.protocol!r}")
         _check_client_id(self.client_id, self.persistent)
         if (self.password or self.password_file) is not None and self.username is None:
             raise OptionsError("a password belongs to a `username`, which is missing")
@@ -164,18 +166,22 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
         check_credential("username", self.username)
         check_credential("password", self.password)
         if not 5 <= self.keep_alive <= 65535:
-            raise OptionsError(f"`keep_alive` is 5 to 65535 seconds, not {self.keep_alive}")
+            raise OptionsError(f"`keep_alive` must be 5 to 65535 seconds, not {self.keep_alive}")
         if not 0 <= self.session_expiry <= 0xFFFFFFFF:
-            raise OptionsError(f"`session_expiry` is 32 bits of seconds, not {self.session_expiry}")
+            raise OptionsError(
+                f"`session_expiry` must be 0 to 4294967295 seconds, not {self.session_expiry}"
+            )
         if not 1 <= self.max_inflight <= 1000:
-            raise OptionsError(f"`max_inflight` is 1 to 1000, not {self.max_inflight}")
+            raise OptionsError(f"`max_inflight` must be 1 to 1000, not {self.max_inflight}")
         if self.max_pending < self.max_inflight:
-            raise OptionsError("`max_pending` is less than `max_inflight`")
+            raise OptionsError("`max_pending` must not be less than `max_inflight`")
         _check_highest_qos(self.qos)
         for name in ("largest_packet", "max_payload", "max_queued", "max_unacknowledged"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise OptionsError(f"`{name}` is a number of bytes from 1, or None, not {value}")
+                raise OptionsError(
+                    f"`{name}` must be a number of bytes from 1, or None, not {value}"
+                )
         if not 0 < self.retry_min <= self.retry_max <= LONGEST_PAUSE:
             raise OptionsError(
                 f"it must be 0 < `retry_min` <= `retry_max` <= {LONGEST_PAUSE} seconds, not "
@@ -205,9 +211,9 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
 
         Several brokers are separated by commas: `mqtt://b1,b2:1884`. A host alone, or `host:port`,
         is `mqtt://`. `ws://host/path` and `wss://` are MQTT over WebSockets. `options` are further
-        fields. They override
-        the URL. All up to the last `@` are the user and the password; `/`, `?` and `#` in them must
-        be percent-encoded. Raises OptionsError, which shows no part of the URL.
+        fields. They override the URL. All characters up to the last `@` are the user and the
+        password; `/`, `?` and `#` in them must be percent-encoded. Raises OptionsError, which shows
+        no part of the URL.
         """
         parts = parse_broker_url(url)
         found: dict[str, Any] = {"host": parts.host}
@@ -246,7 +252,7 @@ class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("max_pending", "largest_packet"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise OptionsError(f"`{name}` is a number from 1, not {value}")
+                raise OptionsError(f"`{name}` must be a number from 1, not {value}")
         _check_client_id(self.client_id, self.persistent)
         _check_topics(self.publish_topic, self.subscribe_topic)
 
@@ -255,13 +261,13 @@ def _check_client_id(client_id: str | None, persistent: bool) -> None:
     if persistent and not client_id:
         raise OptionsError("a persistent session needs a `client_id` to be found again")
     if client_id is not None and not 0 < len(client_id.encode()) <= LARGEST_ID:
-        raise OptionsError(f"a client id has 1 to {LARGEST_ID} bytes")
+        raise OptionsError(f"a client id must have 1 to {LARGEST_ID} bytes")
 
 
 def _check_highest_qos(qos: object) -> None:
     # True == 1, and 1.0 == 1.
     if type(qos) is not int or qos not in (0, 1, 2):
-        raise OptionsError(f"`qos` is 0, 1 or 2, not {qos!r}")
+        raise OptionsError(f"`qos` must be 0, 1 or 2, not {qos!r}")
 
 
 def _check_topics(publish_topic: str | None, subscribe_topic: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The size of packets in bytes, before they are made. Pure."""
+"""Compute the size of packets in bytes before they are made. No I/O."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,9 @@ def check_largest_packet(size: int | None) -> int | None:
     """Return the size of the largest packet; None is no limit. Raises OptionsError, TypeError."""
     check_int("largest_packet", size, optional=True)
     if size is not None and size < 1:
-        raise OptionsError(f"`largest_packet` is a number of bytes from 1, or None, not {size}")
+        raise OptionsError(
+            f"`largest_packet` must be a number of bytes from 1, or None, not {size}"
+        )
     return size
 
 

@@ -8,7 +8,7 @@ from .messages import ReceivedMessage
 log = getLogger("fastlib.transport")
 
 MESSAGE_SIZE = 512
-"""Bytes of memory of a queued message beside its payload."""
+"""Bytes of memory of a queued message besides its payload."""
 
 
 class DropCount:
@@ -19,15 +19,15 @@ class DropCount:
         self.total = 0
 
     def add(self) -> None:
-        """Count one more."""
+        """Count one dropped message."""
         with self._lock:
             self.total += 1
 
 
 class QueueRoom:
-    """Counts the bytes that wait in one subscription. Messages with QoS 0 beyond a bound go.
+    """Counts the bytes that wait in one subscription, and drops messages with QoS 0 beyond a bound.
 
-    It has no bound for messages with QoS 1 and 2. With one, the broker would have to queue the
+    It has no bound for messages with QoS 1 and 2. With a bound, the broker would have to queue the
     rest, and brokers drop messages above their own bound (mosquitto: `max_queued_messages`). See
     `max_unacknowledged` of the options for a broker that sends them without an acknowledgement.
     """
@@ -67,6 +67,6 @@ class QueueRoom:
             self._queued += len(message.payload) + MESSAGE_SIZE
 
     def remove(self, message: ReceivedMessage) -> None:
-        """Count a message no more: the program has it."""
+        """Stop counting a message: the program has it."""
         with self._lock:
             self._queued -= len(message.payload) + MESSAGE_SIZE

@@ -17,11 +17,11 @@ UNCLAIMED_SECONDS: Final = 60.0
 """The maximum time that a message of a resumed session waits for a subscription."""
 
 UNCLAIMED_BYTES: Final = 4 << 20
-"""The bytes of such messages from which on those with QoS 0 are dropped. No window bounds these."""
+"""The maximum bytes of such messages; more with QoS 0 are dropped. No window bounds these."""
 
 CACHED_TOPICS: Final = 4096
 LONGEST_CACHED: Final = 256
-"""Characters of a topic whose subscriptions are remembered. A broker may send any topics."""
+"""The maximum length of a topic in the cache of subscriptions. A broker may send any topics."""
 
 
 class Route:
@@ -43,9 +43,9 @@ class Routes:
 
     When a session is resumed, the broker sends its queued messages before the program can
     subscribe. These messages are kept without an acknowledgement until a subscription matches.
-    After a minute they are dropped with a warning, except for those that are expected. Those that
-    are not wanted any more are dropped at once: the broker sends nothing else to a client that
-    acknowledges none of about 20 messages.
+    After a minute they are dropped with a warning, except for those that are expected. Messages
+    that are no longer needed are dropped at once, because a broker sends nothing else to a client
+    that acknowledges none of about 20 messages.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Routes:
         drops: DropCount | None = None,
         forget: Callable[[str], None] = lambda topic: None,
     ) -> None:
-        """`resumes` is True for a persistent session. `drops` counts what has no room.
+        """`resumes` is True for a persistent session. `drops` counts messages without room.
 
         `forget` is called with the topic of each dropped message: an earlier program may have
         subscribed to it.
@@ -67,7 +67,7 @@ class Routes:
         """The subscriptions without wildcards. There may be thousands."""
         self._wild: dict[str, Route] = {}
         self._matching: dict[str, list[Route]] = {}
-        """Those with wildcards, for topics that have come."""
+        """Those with wildcards, cached by topic."""
         self._removed: set[str] = set()
         self._expected: set[str] = set()
         self._unwanted: set[str] = set()
@@ -94,7 +94,7 @@ class Routes:
             self._unclaimed_bytes = sum(len(each.payload) for _, each in self._unclaimed)
 
     def expect(self, pattern: str) -> None:
-        """Keep unclaimed messages that match a filter, however long it takes to subscribe."""
+        """Keep unclaimed messages that match a filter, without a time limit."""
         with self._lock:
             self._expected.add(pattern)
 
@@ -170,7 +170,9 @@ class Routes:
             message.ack()
 
     def _leave(self, message: InboundMessage) -> None:
-        log.debug("a message to %s is left: an earlier program has subscribed to it", message.topic)
+        log.debug(
+            "a message to %s is dropped: an earlier program has subscribed to it", message.topic
+        )
         message.ack()
         self._forget(message.topic)
 
@@ -183,8 +185,8 @@ class Routes:
                 continue
             self._unclaimed_bytes -= len(message.payload)
             log.warning(
-                "a message to %s was dropped: the session has a subscription for it, the program "
-                "has not",
+                "a message to %s was dropped: the session has a subscription for it, but the "
+                "program does not",
                 message.topic,
             )
             message.ack()

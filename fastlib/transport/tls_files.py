@@ -1,4 +1,4 @@
-"""The certificates of TLS: an SSL context of them, and what is wrong with each file."""
+"""The certificates of TLS: make an SSL context, and check each file."""
 
 import ssl
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def _pair_problems(options: TlsOptions, certificate: Path | str) -> Iterator[tup
         return
     key = "key" if options.key is not None else "certificate"
     try:
-        # A password in any case, as OpenSSL would ask for one at the terminal.
+        # Always pass a password, because OpenSSL would prompt for one at the terminal.
         password = options.key_password or ""
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
             certificate, options.key, lambda: password
@@ -68,7 +68,7 @@ def _pair_problem(options: TlsOptions, certificate: Path | str, error: Exception
     has_password = options.key_password is not None
     if _is_encrypted(file):
         if not has_password:
-            return f"the key {file!r} is encrypted; give the password of the key as well"
+            return f"the key {file!r} is encrypted; also give the password of the key"
         return f"the key {file!r} cannot be read with this password: {_reason(error)}"
     return (
         f"the certificate {str(certificate)!r} with the key {file!r} cannot be used; both must be "
@@ -82,7 +82,7 @@ def _is_encrypted(file: str) -> bool:
 
 
 def _unreadable(what: str, path: Path | str) -> str | None:
-    """Return why a file cannot be read, None if it can be."""
+    """Return the reason why a file cannot be read, or None."""
     try:
         with open(path, "rb") as file:
             file.read(1)
@@ -94,7 +94,7 @@ def _unreadable(what: str, path: Path | str) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason of OpenSSL without the place in its source."""
+    """Return OpenSSL's reason without the location in its source."""
     reason = getattr(error, "reason", None)
     if reason:
         return str(reason).replace("_", " ").lower()

@@ -88,7 +88,7 @@ def test_describe_a_task():
 def test_describe_a_container():
     text = run_bytes("describe", "TaskContainer").stdout.decode()
     assert "members\n  start vm: Start, a list under 'vm-configurations'\n" in text
-    assert "  quit: Quit, one, inline; a list under 'list', is understood, too\n" in text
+    assert "  quit: Quit, one, inline; a list under 'list', is also read\n" in text
     assert "  task: text; required\n" in text
     assert [place["title"] for place in described("ResultContainer")["members"]] == [
         *(declared.result for declared in declarations()),
@@ -116,7 +116,7 @@ def test_describe_a_field():
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout.decode().startswith(
             "  swap-with: a mapping, SwapWith; optional\n"
-            "      The domain that moves here at the same time.\n"
+            "      The domain that moves to the source host at the same time.\n"
             "      A bare text is understood as its 'vm-name', with a warning.\n"
             "\n"
             "SwapWith\n"

@@ -93,7 +93,7 @@ def test_order_without_answer_says_what_became_of_it(env, daemon):
     daemon.presence("{status: offline, instance: one}")
     done = run("stop", "vm1", "--host", "hostA", "--timeout", "0.1", env=env)
     assert (done.returncode, done.stdout) == (3, "")
-    assert "the order was never begun, and cannot begin any more: its daemon was off" in done.stderr
+    assert "the order was never begun and will not begin: its daemon was off" in done.stderr
 
 
 # --- to whom --------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def test_quality_of_service_must_be_an_int(made: Made, qos: Any):
         lambda: made.communicator.send(b"", "a", qos=qos),
         lambda: made.communicator.subscribe("a", qos=qos),
     ):
-        with pytest.raises(OptionsError, match="a quality of service is 0, 1 or 2, not"):
+        with pytest.raises(OptionsError, match="a quality of service must be 0, 1 or 2, not"):
             call()
 
 

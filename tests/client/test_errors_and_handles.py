@@ -134,7 +134,7 @@ def test_failed_repetition_is_logged(caplog: pytest.LogCaptureFixture):
         daemon.wait()
         communicator.refuses = True
         daemon.presence("online")
-        wait_until(lambda: "could not be asked for again" in caplog.text, "the warning")
+        wait_until(lambda: "the request could not be sent again" in caplog.text, "the warning")
         daemon.send(success(daemon.received[0]))
         assert handle.result(PATIENCE).status == "success"
 
@@ -153,7 +153,7 @@ def test_failed_async_repetition_is_logged(
                 await client.suspend("hostA", "vm1")
                 monkeypatch.setattr(client.communicator, "send", refuse)
                 daemon.presence("online")
-                await wait_until_async(lambda: "could not be asked for again" in caplog.text)
+                await wait_until_async(lambda: "the request could not be sent again" in caplog.text)
 
     asyncio.run(main())
 

@@ -91,7 +91,7 @@ def test_order_that_cannot_be_repeated_still_waits_for_its_result(
         broker.largest_packet = LIMIT
         broker.mend("scheduler")
         wait_until(lambda: len(daemon.received) == 3, "the repetition of the small one")
-        assert "could not be asked for again: a message to" in caplog.text
+        assert "the request could not be sent again: a message to" in caplog.text
         for container in containers:
             daemon.send(success(container))
         assert large.result().status == "success"

@@ -58,7 +58,7 @@ def test_daemon_that_is_away_may_begin_it_until_the_tolerance_of_clocks_has_pass
 def test_query_that_got_no_answer_is_never_said_to_be_impossible() -> None:
     assert outcome_of(evidence(only_asks=True), CLOSED) == (
         "unknown",
-        "it only asks, and changes nothing",
+        "it is only a query and changes nothing",
     )
     asks = evidence(only_asks=True, status="online", away=False)
     assert not worth_asking(asks, CLOSED)
@@ -106,15 +106,15 @@ def test_phase_after_the_queue_shows_that_it_has_begun(phase: str) -> None:
     [
         (
             {"status": None, "away": False, "knows_expires": False},
-            "its daemon has never shown itself, and a C++ daemon executes an order however late",
+            "its daemon has reported no presence, and a C++ daemon executes an order however late",
         ),
         (
             {"knows_expires": False},
-            "its daemon has not shown that it honours 'expires', as older ones do not",
+            "its daemon has not reported that it honours 'expires'; older daemons do not",
         ),
         ({"expires": None}, "it has no 'expires', so its daemon can begin it at any time"),
         ({"away": False}, MAY_HAVE_BEGUN),
-        ({"heard": False}, "the broker was not heard of since, so its daemon may be back"),
+        ({"heard": False}, "the broker has not answered since, so its daemon may be back"),
         ({"sent_before": True}, "an earlier order with its idempotency key may have begun"),
         (
             {"sent_before": True, "withdrawn": True, "status": None, "knows_expires": False},

@@ -270,13 +270,13 @@ def declare(**fields: Any) -> None:
         ({"id": str | None, "of": Inline}, "the key 'id' is taken by Inline"),
         ({"task": str | None, "of": Inline}, "the key 'task' is taken by Inline"),
         ({"list": str | None, "of": Either}, "the key 'list' is taken by Either"),
-        ({"fresh": str}, "it may be absent"),
-        ({"emit": str | None}, "every message has something of that name"),
+        ({"fresh": str}, "its type must allow"),
+        ({"emit": str | None}, "every message reserves this name"),
         ({"fresh": "Nowhere | None"}, "its types must be known"),
         ({"fresh": int | None}, "an integer needs a range"),
-        ({"fresh": str | None, "of": Task}, "Task is no task with a title"),
-        ({"fresh": str | None, "of": Part}, "an extension is of a task"),
-        ({"fresh": str | None, "of": "start vm"}, "an extension is of a task"),
+        ({"fresh": str | None, "of": Task}, "Task is not a task with a title"),
+        ({"fresh": str | None, "of": Part}, "`of` must be a task"),
+        ({"fresh": str | None, "of": "start vm"}, "`of` must be a task"),
         (
             {"fresh": str | None, "id": str | None, "of": (Listed, Inline)},
             "'id' is taken by Inline",
@@ -292,12 +292,12 @@ def test_contradictory_extension_is_refused(fields: dict[str, Any], said: str) -
 
 
 def test_reserved_names_and_keywords_are_refused() -> None:
-    with pytest.raises(DeclarationError, match="every extension has something of that name"):
+    with pytest.raises(DeclarationError, match="the name is reserved"):
 
         class Wrong(Extension, of=Listed):
             of: str | None = None  # type: ignore[assignment]
 
-    with pytest.raises(DeclarationError, match="extensions: every message has something"):
+    with pytest.raises(DeclarationError, match="extensions: every message reserves this"):
 
         class Odd(Task, task="odd", result="odd done"):
             extensions: str | None = None  # type: ignore[assignment]

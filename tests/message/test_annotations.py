@@ -93,7 +93,7 @@ def test_reserved_names_are_refused_among_lazy_annotations(
     monkeypatch.setattr(
         base, "body_annotations", lambda namespace: evaluated(namespace, ANNOTATIONLIB)
     )
-    with pytest.raises(DeclarationError, match="emit: every message has something of that name"):
+    with pytest.raises(DeclarationError, match="emit: every message reserves this name"):
         type(Message)("Odd", (Message,), lazy(emit=str))
 
 

@@ -211,7 +211,7 @@ MISTAKEN = {
         "'yy', which is not a field",
     ),
     "aliases that are one text": (lambda: Wire("doc", aliases="x"), "aliases="),
-    "a key that is no text": (lambda: declare(task="a", result="b", key=3), "a key is text"),
+    "a key that is not text": (lambda: declare(task="a", result="b", key=3), "a key must be text"),
     "a mutable message": (lambda: declare(task="a", result="b", frozen=False), "does not change"),
     "a check of its own": (
         lambda: declare(members={"__post_init__": lambda self: None}, task="a", result="b"),

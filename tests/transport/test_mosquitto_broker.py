@@ -155,7 +155,7 @@ def test_port_in_use_is_refused_with_a_remedy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("port", "tries", "words"),
-    [(0, 5, "the port was taken meanwhile"), (1, 1, "the port was taken meanwhile")],
+    [(0, 5, "another program took the port"), (1, 1, "another program took the port")],
 )
 def test_port_taken_meanwhile_is_tried_again_if_any_free_one_will_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int, tries: int, words: str

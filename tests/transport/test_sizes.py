@@ -74,7 +74,7 @@ def test_message_that_returns_to_the_inbox_is_counted_again() -> None:
 
 @pytest.mark.parametrize("name", ["max_payload", "max_queued", "max_unacknowledged"])
 def test_bound_must_be_positive(name: str) -> None:
-    with pytest.raises(OptionsError, match=f"`{name}` is a number of bytes from 1"):
+    with pytest.raises(OptionsError, match=f"`{name}` must be a number of bytes from 1"):
         MqttOptions(**{name: 0})  # type: ignore[arg-type]
 
 

@@ -29,7 +29,7 @@ STOP_SECONDS: Final = 30.0
 class EmbeddedBroker(AbstractContextManager["EmbeddedBroker"]):
     """An MQTT 3.1.1 broker in this process, for experiments, not for production.
 
-    It requires no password, therefore it listens on loopback only. It loses all messages and
+    It requires no password, so it listens on loopback only. It loses all messages and
     sessions when it ends. docs/how-to/brokers.md lists its other limits.
     `with EmbeddedBroker(port=0) as broker` runs it on a free port, `broker.port`. It can be
     started again after `stop`.
@@ -122,8 +122,8 @@ def _run(server: "AmqttServer", ended: "Future[None]") -> None:
     try:
         server.run()
     except Exception as error:
-        log.exception("the embedded broker broke down")
-        broken = ListenError(f"the embedded broker broke down: {error!r}")
+        log.exception("the embedded broker failed")
+        broken = ListenError(f"the embedded broker failed: {error!r}")
         ended.set_exception(broken)
         if not server.started.done():
             server.started.set_exception(broken)
@@ -144,10 +144,10 @@ def _loopback(host: str) -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        raise OptionsError(f"the host to listen on is an IP address, not {host!r}") from None
+        raise OptionsError(f"the host to listen on must be an IP address, not {host!r}") from None
     if not address.is_loopback:
         raise OptionsError(
-            f"the embedded broker asks for no password, so it listens on loopback only, not on "
+            f"the embedded broker requires no password, so it listens on loopback only, not on "
             f"{host}; for other machines run a broker such as mosquitto"
         )
     return host

@@ -16,7 +16,7 @@ def check_port(port: int) -> int:
     """Return the port; 0 is any free one. Raises OptionsError and TypeError."""
     check_int("port", port)
     if not 0 <= port < 65536:
-        raise OptionsError(f"a port is a number from 0 to 65535, not {port}")
+        raise OptionsError(f"a port must be a number from 0 to 65535, not {port}")
     return port
 
 

@@ -34,10 +34,10 @@ REPEAT_SECONDS: Final = 1.0
 """The time between two requests to mosquitto to end."""
 
 FREE_PORT_TRIES: Final = 5
-"""How many free ports are tried, as another program may take one before mosquitto listens."""
+"""The number of free ports to try: another program may take one before mosquitto listens."""
 
 PORT_TAKEN: Final = "Address already in use"
-"""What mosquitto logs, whatever the language of the system."""
+"""Text in mosquitto's log, in any language of the system."""
 
 SETTINGS: Final = {
     "persistence": "true",
@@ -49,7 +49,7 @@ SETTINGS: Final = {
     "max_queued_messages": "0",
     "set_tcp_nodelay": "true",
 }
-"""Settings that `docs/mosquitto.conf` has, too, with their reasons."""
+"""Settings that `docs/mosquitto.conf` also has, with their reasons."""
 
 
 def find_mosquitto() -> Path | None:
@@ -164,7 +164,7 @@ class MosquittoBroker(AbstractContextManager["MosquittoBroker"]):
                 taken = any(PORT_TAKEN in line for line in error.lines)
                 if taken and not self._asked_port and last > 1:
                     continue
-                why = "the port was taken meanwhile" if taken else "; ".join(error.lines)
+                why = "another program took the port" if taken else "; ".join(error.lines)
                 text = f"mosquitto cannot listen on {self.address} ({directory}): {why}"
                 raise ListenError(text) from None
             except BaseException:
@@ -221,7 +221,7 @@ class _EndedError(ListenError):
 class _Run:
     """One process of mosquitto, and the thread that starts it and reads its log to the end.
 
-    The system ends the process with the thread that has started it. So it must be this thread.
+    The system ends the process together with the thread that started it. So this thread starts it.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ class _Run:
                 text=True,
                 errors="backslashreplace",
                 pass_fds=(lock,),
-                start_new_session=True,  # Ctrl-C comes to this process only, which ends mosquitto
+                start_new_session=True,  # only this process gets Ctrl-C, and it ends mosquitto
             )
         except OSError as error:
             popened.set_exception(ListenError(f"cannot start {command[-1]}: {error}"))
@@ -284,7 +284,7 @@ class _Run:
     def _pass_on(self, line: str) -> None:
         try:
             self._on_log(line)
-        except Exception:  # without this thread, mosquitto would stop at a full pipe
+        except Exception:  # otherwise mosquitto would block at a full pipe
             log.exception("a line of mosquitto's log could not be passed on")
 
     def stop(self) -> None:
@@ -294,7 +294,7 @@ class _Run:
         assert process is not None
         latest = time.monotonic() + STOP_SECONDS
         while self._thread.is_alive() and time.monotonic() < latest:
-            process.terminate()  # mosquitto ignores it for an instant after it is ready
+            process.terminate()  # mosquitto ignores it for a moment after it is ready
             self._thread.join(REPEAT_SECONDS)
         if self._thread.is_alive():
             log.error("mosquitto did not end in %g s and is killed", STOP_SECONDS)
@@ -317,7 +317,7 @@ def _ip_address(host: str) -> str:
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
-        raise OptionsError(f"the host to listen on is an IP address, not {host!r}") from None
+        raise OptionsError(f"the host to listen on must be an IP address, not {host!r}") from None
 
 
 def _configuration(host: str, port: int, largest_packet: int | None = None) -> str:
@@ -337,13 +337,13 @@ def _configuration(host: str, port: int, largest_packet: int | None = None) -> s
 
 
 def _ends_with_us() -> list[str]:
-    """Return the words before a command that end it with this process, as far as there are any."""
+    """Return the command prefix that ends a command with this process; empty if there is none."""
     setpriv = shutil.which("setpriv")
     return [] if setpriv is None else [setpriv, "--pdeathsig", "TERM", "--"]
 
 
 def _lock(directory: Path) -> int:
-    """Return a descriptor that keeps other brokers out of the folder. Raises ListenError."""
+    """Lock the folder against other brokers. Return the descriptor. Raises ListenError."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,7 +1,7 @@
-"""Accept clients with MQTT 3.1, such as the C++ library, at amqtt, which only knows 3.1.1.
+"""Accept clients with MQTT 3.1, such as the C++ library. amqtt itself only knows 3.1.1.
 
-Only the name and the level of the protocol in CONNECT differ for what these clients send: 3.1 has
-`MQIsdp` and 3, 3.1.1 has `MQTT` and 4. So the CONNECT is changed as it is read.
+For the packets of these clients, only the protocol's name and level in CONNECT differ: 3.1 has
+`MQIsdp` and 3, 3.1.1 has `MQTT` and 4. So this module changes the CONNECT while it is read.
 """
 
 from typing import Final

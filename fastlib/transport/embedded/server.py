@@ -1,8 +1,8 @@
 """amqtt's broker on our own socket, in its own event loop.
 
 Only this file and `mqtt31.py` use amqtt. It accepts the connections itself and gives them to
-amqtt's external listener. Therefore the port is known, an address in use has its own error, and all
-connections are closed in order, also those that amqtt forgets.
+amqtt's external listener. So the port is known, an address in use has its own error, and all
+connections are closed cleanly, also those that amqtt forgets.
 """
 
 import asyncio
@@ -57,14 +57,14 @@ class Connection(StreamWriterAdapter):  # type: ignore[misc]
 
 
 class LimitedReader(ConnectReader):
-    """What a client sends, until it begins a packet that is too large: it reads as the end then."""
+    """Reads the data of a client. A packet that is too large reads as the end of the data."""
 
     def __init__(self, reader: asyncio.StreamReader, largest_packet: int) -> None:
         """`largest_packet` is in bytes, with the header."""
         super().__init__(reader)
         self._largest = largest_packet
         self._left = 0
-        """Bytes that are left of the current packet, behind its length."""
+        """Remaining bytes of the current packet, after its length."""
         self._header = bytearray()
         """The beginning of a packet until its length is known."""
 
@@ -87,7 +87,7 @@ class LimitedReader(ConnectReader):
 
 
 class KeepingBroker(Broker):  # type: ignore[misc]
-    """amqtt's broker, which delivers what it has kept for a client as what it is: a new message.
+    """amqtt's broker. It delivers a message that it has kept for a client as a new message.
 
     amqtt marks these messages as retained. A daemon drops retained orders, because they may be
     older than its session.
@@ -139,7 +139,7 @@ class AmqttServer:
 
     def stop(self) -> None:
         """End `run`, also before it begins. May be called again."""
-        with suppress(RuntimeError):  # the loop is closed: `run` has ended before
+        with suppress(RuntimeError):  # the loop is closed: `run` has already ended
             self._loop.call_soon_threadsafe(self._stop.set)
 
     async def _serve(self) -> None:
@@ -160,11 +160,11 @@ class AmqttServer:
         server.close()
         try:
             async with asyncio.timeout(SHUTDOWN_SECONDS):
-                # Before the broker: its own shutdown waits as long as clients send.
+                # Before the broker: its own shutdown waits while clients send.
                 await self._end_connections()
                 await broker.shutdown()
         except TimeoutError:  # the end of the loop cancels the remaining tasks
-            log.warning("the embedded broker did not end in order in %g s", SHUTDOWN_SECONDS)
+            log.warning("the embedded broker did not end cleanly in %g s", SHUTDOWN_SECONDS)
 
     async def _end_connections(self) -> None:
         for connection in self._connections.values():

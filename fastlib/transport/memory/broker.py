@@ -41,10 +41,10 @@ class Client(Protocol):
         """Handle a message for the client. Only enqueues."""
 
     def on_taken_over(self) -> None:
-        """Handle that another client has connected with the same id."""
+        """Handle the connection of another client with the same id."""
 
     def on_cut(self) -> None:
-        """Handle that the connection is cut."""
+        """Handle a cut of the connection."""
 
     def on_mend(self) -> None:
         """Connect again after `mend`."""
@@ -98,7 +98,7 @@ class Session:
         message.duplicate = True
 
     def resume(self) -> None:
-        """Give all waiting messages to the client, except expired ones that it has never got."""
+        """Give all waiting messages to the client, except expired ones that are new to it."""
         for number, message in list(self.waiting.items()):
             if message.has_expired and not message.duplicate:
                 del self.waiting[number]
@@ -109,7 +109,7 @@ class Session:
 class MemoryBroker:
     """A broker for any number of clients: `connect(MemoryOptions(broker=broker))`.
 
-    A client that is away loses messages with QoS 0. Messages with QoS 1 and 2 wait in its session
+    A disconnected client loses messages with QoS 0. Messages with QoS 1 and 2 wait in its session
     if that is persistent, until they expire. The newest retained message of a topic is kept; an
     empty one deletes it.
     The broker publishes the will of a client that is cut off. `cut` and `mend` simulate faults.
@@ -123,7 +123,7 @@ class MemoryBroker:
         self._sessions: dict[str, Session] = {}
         self._retained: dict[str, PublishedMessage] = {}
         self._turns: dict[str, int] = {}
-        """By shared subscription: the number of the last message."""
+        """By shared subscription, the number of the last message."""
         self._cut: dict[str, list[Callable[[], None]]] = {}
 
     def attach(self, client: Client, client_id: str, persistent: bool) -> Session | None:
@@ -207,7 +207,7 @@ class MemoryBroker:
             if covered and not retained:
                 return
             if is_shared(pattern):
-                return  # gets nothing that is retained (MQTT 5, section 4.8.2)
+                return  # gets no retained messages (MQTT 5, section 4.8.2)
             for topic, message in list(self._retained.items()):
                 if message.has_expired:
                     del self._retained[topic]

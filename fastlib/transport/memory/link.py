@@ -223,7 +223,7 @@ class MemoryLink:
     ) -> "Future[tuple[Undelivered, ...]]":
         """Disconnect. While cut off with queued messages, wait `timeout` seconds for `mend`.
 
-        None is `CLOSE_SECONDS`: `mend` is always possible.
+        None is `CLOSE_SECONDS`: a call of `mend` is always possible.
         """
         timeout = CLOSE_SECONDS if timeout is None else timeout
         self._publish_will = publish_will

@@ -1,4 +1,4 @@
-"""The limits of each broker: what it has stated, what it has shown, and the client's options."""
+"""The limits of each broker: stated ones, observed ones, and those of the client's options."""
 
 import logging
 from collections.abc import Mapping
@@ -43,16 +43,16 @@ class BrokerAdaptation:
 
     @property
     def learned(self) -> Learned:
-        """What the current broker has shown."""
+        """The observed limits of the current broker."""
         return self._learned.setdefault(self._broker, Learned())
 
     # Messages.
 
     def check_size(self, delivery: Delivery, *, connected: bool = True) -> None:
-        """Raise MessageTooLargeError if a message is larger than is known to be possible.
+        """Raise MessageTooLargeError if a message is larger than the known limit.
 
-        Any thread may call it. Without a connection, only the limits that do not depend on the
-        broker count.
+        Any thread may call it. Without a connection, only limits that do not depend on the broker
+        apply.
         """
         limits = self.limits if connected else self._own_limits
         size = self._packets.size(delivery)
@@ -62,7 +62,7 @@ class BrokerAdaptation:
             )
 
     def demand(self, delivery: Delivery) -> Demand:
-        """Return what a message asks of this broker when it is sent the next time."""
+        """Return the demands of a message on this broker when it is sent the next time."""
         qos = min(delivery.sent_qos, self.limits.maximum_qos)
         retain = delivery.retain and self.limits.retain
         return Demand(self._packets.size(delivery), qos, retain)
@@ -80,7 +80,7 @@ class BrokerAdaptation:
         was taken in a weaker form.
         """
         size = self._packets.size(delivery)
-        if taken and packet_id not in self.learned.tries:  # else it was sent in a weaker form
+        if taken and packet_id not in self.learned.tries:  # otherwise it was sent in a weaker form
             self.learned.took(self.demand(delivery))
         changed = self.learned.confirmed(packet_id, size, delivery.qos, delivery.retain, taken)
         if changed:
@@ -88,12 +88,12 @@ class BrokerAdaptation:
         return changed
 
     def too_large(self, size: int, name: str) -> None:
-        """Note that packets of `size` bytes end the connections."""
+        """Note that packets of `size` bytes end connections."""
         self.learned.too_large(size)
         self._set_limits(self.limits, name)
 
     def ended_after_qos_0(self, size: int, name: str) -> None:
-        """Note that nothing but a message of QoS 0 was sent, which is not sent again."""
+        """Note that only a message of QoS 0 was sent, which is not sent again."""
         learned = self.learned
         if learned.ended_after_qos_0(size):
             log.error(

@@ -1,8 +1,8 @@
 """The limits of a broker, from the properties of its CONNACK. Pure.
 
-MQTT 5 brokers state their limits (MQTT 5, section 3.2.2.3). MQTT 3.1.1 brokers do not. There, the
-options of the client may state them, and `reported` is False. Limits belong to a connection: the
-next one may be to another broker.
+MQTT 5 brokers state their limits (MQTT 5, section 3.2.2.3). MQTT 3.1.1 brokers do not. For these,
+the options of the client may state the limits, and `reported` is False. Limits belong to a
+connection: the next one may be to another broker.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MAX_PACKET: Final = MAX_LENGTH + 5
 """Bytes. No packet of MQTT is larger: the length, and 5 bytes before it."""
 
 MAX_RECEIVE: Final = 65_535
-"""Messages that a broker takes without an acknowledgement, if it does not say."""
+"""The default number of messages that a broker accepts without an acknowledgement."""
 
 STATED: Final = (
     "MaximumPacketSize",
@@ -34,7 +34,7 @@ Source = Literal["MQTT", "broker", "option", "inferred"]
 
 
 class BrokerLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a broker accepts. The defaults are those of MQTT 5 for a broker that states no limit."""
+    """The limits of a broker. The defaults are those of MQTT 5 for a broker that states none."""
 
     reported: bool = False
     """True if the broker speaks MQTT 5, so that every limit not stated does not exist."""
@@ -50,7 +50,8 @@ class BrokerLimits(msgspec.Struct, frozen=True, kw_only=True):
     shared_subscriptions: bool = True
     """True if the broker supports `$share/<group>/<filter>`."""
     receive_maximum: int = MAX_RECEIVE
-    """How many messages with QoS 1 and 2 the broker takes without an acknowledgement."""
+    """The number of messages with QoS 1 and 2 that the broker accepts without an
+    acknowledgement."""
 
     @classmethod
     def of_connack(
@@ -62,9 +63,8 @@ class BrokerLimits(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Self:
         """Return the limits by the properties of a CONNACK; None is MQTT 3.1.1.
 
-        The keys are those of `STATED`; others are ignored.
-        `largest_packet` (bytes) and `qos` are the limits of the client's options. The lower one
-        counts.
+        The keys are those of `STATED`; others are ignored. `largest_packet` (bytes) and `qos` are
+        the limits of the client's options. The lower limit applies.
         """
         found = properties or {}
         stated = found.get("MaximumPacketSize")
@@ -94,11 +94,11 @@ class BrokerLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def weaken_delivery(self) -> bool:
-        """True if messages are sent with less than they were asked for."""
+        """True if messages are sent in a weaker form than requested."""
         return self.maximum_qos < 2 or not self.retain
 
     def missing(self) -> tuple[str, ...]:
-        """Return what the broker cannot do and what that means, one sentence each, for the log."""
+        """Describe the missing features of the broker and their effects, one sentence each."""
         found = []
         if self.maximum_packet is not None:
             origin = {

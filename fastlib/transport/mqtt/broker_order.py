@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Final
 
 LEAST_SECONDS: Final = 0.5
-"""The least time for one try, however short the time for opening is."""
+"""The minimum time in seconds for one try, even if the time for opening is shorter."""
 
 
 class BrokerOrder:
-    """Which broker is tried next, and when each was tried once without success.
+    """Decides which broker to try next, and when each one was tried once without success.
 
     The broker that was used last is tried first, because it has the session. The client does not
     return to an earlier broker of the list as long as the current one works.
@@ -34,7 +34,7 @@ class BrokerOrder:
         return len(self._brokers) - self._failures
 
     def failed(self) -> bool:
-        """Note that the current broker does not accept; return True at the end of a round.
+        """Note that the current broker does not accept. Return True at the end of a round.
 
         The next broker is then tried after a pause, otherwise at once.
         """
@@ -48,8 +48,8 @@ class BrokerOrder:
     def lost(self, *, worked: bool) -> None:
         """Note that the current broker has ended an accepted connection.
 
-        It is tried first again, unless nothing was exchanged (`worked` is False): a broker that
-        accepts connections and ends them at once must not keep the client from the others.
+        It is tried first again, unless nothing was exchanged (`worked` is False). Otherwise a
+        broker that accepts connections and ends them at once would keep the client from the others.
         """
         self._failures = 0
         if not worked:
@@ -59,8 +59,9 @@ class BrokerOrder:
 def try_seconds(most: float, opening: float | None, left: int) -> float:
     """Return the seconds for one try of a broker.
 
-    `most` is the bound. `opening` are the seconds until opening fails, None if it is done, and
-    `left` the brokers that must be tried in them: each gets its share, the last one all the rest.
+    `most` is the bound. `opening` is the number of seconds until opening fails, None if it is done.
+    `left` is the number of brokers to try in this time. Each one gets an equal share, the last one
+    the remaining time.
     """
     if opening is None or left < 2:
         return most

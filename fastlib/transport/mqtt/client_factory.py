@@ -17,16 +17,17 @@ from fastlib.transport.tls_files import tls_context
 from .paho_client import PahoClient, largest_packet
 
 RECEIVE_MAXIMUM: Final = 20
-"""MQTT 5: messages that the broker sends without an acknowledgement, if their size is bounded."""
+"""MQTT 5: the number of messages that the broker sends without an acknowledgement, if their size is
+bounded."""
 
 
 def random_client_id() -> str:
-    """Return a client id that any broker takes: at most 23 letters and digits (MQTT 3.1.1)."""
+    """Return a client id that every broker accepts: at most 23 letters and digits (MQTT 3.1.1)."""
     return f"fastlib{uuid4().hex[:16]}"
 
 
 def connect_size_of(options: MqttOptions) -> int:
-    """Return the size of the CONNECT packet in bytes, with MQTT 5 up to some bytes."""
+    """Return the size of the CONNECT packet in bytes; with MQTT 5 it is some bytes too small."""
     will = None if options.will is None else (options.will.topic, len(options.will.payload))
     credentials = [text for text in (options.username, options.password) if text is not None]
     return connect_size(options.client_id or "", credentials, will, options.protocol == "5")

@@ -11,17 +11,17 @@ from .last_will import LastWill
 from .paho_client import PahoClient
 
 PERMANENT_REFUSALS: Final = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
-"""Reason codes of a CONNACK that another try would not change: protocol version, client id,
+"""Reason codes of a CONNACK for which a retry would not help: protocol version, client id,
 password, authorization, banned, authentication method."""
 
 PACKET_TOO_LARGE: Final = 0x95
 
 LARGE_CONNECT: Final = 1000
-"""Bytes of a CONNECT packet from which its size is named when the broker does not accept it."""
+"""Bytes. An error names the size of a CONNECT packet that is at least this large."""
 
 
 class ConnectAnswers:
-    """Records how brokers answer CONNECT, and says why one may not accept a connection."""
+    """Records the answers of brokers to CONNECT, and finds reasons for refused connections."""
 
     def __init__(self, client: PahoClient, options: MqttOptions, state: ConnectionState) -> None:
         self._client = client
@@ -37,7 +37,7 @@ class ConnectAnswers:
         """The names of the brokers that have accepted a connection: they fit the options."""
 
     def before_connect(self) -> None:
-        """Prepare a try to connect to the broker that was set in paho's client."""
+        """Prepare a try to connect to the broker that is set in paho's client."""
         self._answered = False
         self._last_will.before_connect()
 
@@ -63,9 +63,9 @@ class ConnectAnswers:
             self._state.failed(ConnectError(text))
 
     def ended_without_answer(self) -> str:
-        """Note that a connection ended which the broker has not accepted.
+        """Note that a connection ended before the broker accepted it.
 
-        Return what may be the reason if the broker gave none, for the error.
+        Return the possible reason for the error if the broker gave none.
         """
         if self._client.other_protocol is not None and not self._answered:
             return f"; {self._hints[self._client.other_protocol]}"
@@ -93,7 +93,7 @@ class ConnectAnswers:
 
 
 def _tls_hint(options: MqttOptions) -> str:
-    """Return which option of TLS a broker may miss that ends the connection at once."""
+    """Return the TLS option that may be missing if a broker ends the connection at once."""
     if options.tls is None:
         scheme = "mqtts://" if options.websocket_path is None else "wss://"
         return f"its port may expect TLS: use {scheme} or the option `tls`"

@@ -23,22 +23,22 @@ from .takeover import TakeoverDetector
 log = logging.getLogger("fastlib.transport")
 
 SHORT_PAUSES: Final = 3
-"""How many of the pauses in a row are the shortest one: most brokers are back soon."""
+"""The number of shortest pauses before the pauses grow: most brokers return soon."""
 
 LOG_LINES: Final = 20
-"""Losses of the connection that are logged in a row, and as many returns."""
+"""The number of losses of the connection that are logged in a row; the same for reconnects."""
 
 LOG_SECONDS: Final = 30.0
-"""Seconds until one more is logged after these."""
+"""Seconds until one further loss is logged after these."""
 
 REMINDER_SECONDS: Final = 60.0
-"""Seconds until a failure that lasts is logged again."""
+"""Seconds until a continuing failure is logged again."""
 
 PING_SECONDS: Final = 1.0
-"""Seconds without a byte to or from the broker after which closing asks whether it is there."""
+"""Seconds without a byte to or from the broker after which closing sends it a PINGREQ."""
 
 SILENT_SECONDS: Final = 5.0
-"""Seconds without a byte to or from the broker after which closing does not wait for it."""
+"""Seconds without a byte to or from the broker after which closing stops waiting for it."""
 
 
 class ConnectionState:
@@ -101,7 +101,7 @@ class ConnectionState:
         self._has_tried = False
         self._traffic: object = None
         self._moved_at = 0.0
-        """When anything has last got to the broker or from it, or closing has begun."""
+        """The time of the last byte to or from the broker, or of the beginning of closing."""
 
     # Opening and closing.
 
@@ -133,7 +133,7 @@ class ConnectionState:
         return self.closing and self._closes_while_reachable
 
     def moved(self, traffic: object) -> None:
-        """Note what has moved over the socket so far: it differs from the last time if any has."""
+        """Note the progress of the socket: the value changes if bytes have moved."""
         if traffic != self._traffic:
             self._traffic, self._moved_at = traffic, self.clock()
 
@@ -147,7 +147,7 @@ class ConnectionState:
         return self._moved_at + SILENT_SECONDS
 
     def is_done(self, outbox_empty: bool) -> bool:
-        """Return True if the network thread must end: it is closed, or could not be opened."""
+        """Return True if the network thread must end: the link is closed or could not be opened."""
         now = self.clock()
         if self.accepted and self.is_silent and not outbox_empty:
             text = f"{self.name} does not answer: nothing came or went for {SILENT_SECONDS:g} s"
@@ -180,7 +180,7 @@ class ConnectionState:
         return max(0.0, min([most, *rest]))
 
     def end(self, error: ClosedError) -> None:
-        """Note that the link is closed for good; fail `opened` if it is not done."""
+        """Note that the link is closed permanently. Fail `opened` if it is not done."""
         self.accepted = False
         if not self.opened.done():
             self.opened.set_exception(error)
@@ -188,7 +188,7 @@ class ConnectionState:
     # Connecting.
 
     def connecting(self, name: str | None = None) -> None:
-        """Note that a new try begins. `name` is the new name, if it is another broker."""
+        """Note that a new try begins. `name` is the new name if it is another broker."""
         self.disconnect_code, self.disconnect_reason = None, ""
         self.name = name or self.name
         self._tried_to_close = self.closing
@@ -201,7 +201,7 @@ class ConnectionState:
 
     @property
     def must_try_now(self) -> bool:
-        """True if the closing waits for a try to connect, which shows whether it is possible."""
+        """True if the closing waits for the result of a try to connect."""
         return self.closing and self._closes_while_reachable and not self._tried_to_close
 
     def opening_seconds_left(self) -> float | None:
@@ -228,7 +228,7 @@ class ConnectionState:
     def ended_at_once(self, violation: str | None = None, hint: str = "") -> None:
         """Note that the connection ended before the broker accepted or refused it.
 
-        `violation` is what the broker has sent that MQTT does not allow. `hint` is what may be the
+        `violation` describes data of the broker that MQTT does not allow. `hint` is a possible
         reason.
         """
         if violation is not None:
@@ -237,7 +237,7 @@ class ConnectionState:
             self.failed(ConnectError(f"{self.name} ended the connection at once{hint}"))
 
     def failed(self, error: TransportError) -> None:
-        """Note that a try failed. Another one follows."""
+        """Note that a try failed. Another try follows."""
         if self._takeover is not None:
             self._takeover.explained()
         self._failures[self.name] = error
@@ -250,9 +250,10 @@ class ConnectionState:
         self.last_error = error
 
     def refused(self, error: RefusedError) -> None:
-        """Note a refusal that another try would not change. It ends the opening.
+        """Note a refusal for which a retry would not help. It ends the opening.
 
-        Later, the link tries again with the longest pause: the broker's settings may change.
+        After the opening, the link retries with the longest pause: the broker's settings may
+        change.
         """
         if not self.opened.done():
             self.last_error = error
@@ -262,7 +263,7 @@ class ConnectionState:
             self._backoff.use_longest()
 
     def _log_loss(self, level: int, error: TransportError, end: str = "") -> None:
-        """Log a failure, unless it repeats the last one that was logged within a minute."""
+        """Log a failure, unless it was the last failure logged within a minute."""
         now = self.clock()
         if self._away_since is None:
             self._away_since = now
@@ -308,7 +309,7 @@ class ConnectionState:
     ) -> None:
         """Note that an accepted connection ended, which `close` did not cause.
 
-        `violation` is what the broker has sent that MQTT does not allow. `renewed` is True if this
+        `violation` describes data of the broker that MQTT does not allow. `renewed` is True if this
         client has ended the connection for a new one. `sending` says which messages were being
         sent.
         """
@@ -332,7 +333,7 @@ class ConnectionState:
         self.last_error = taken
         if taken.certain:
             self._backoff.use_longest()
-        else:  # a network that ends idle connections must not keep this client away
+        else:  # a network that ends idle connections must not prevent reconnects
             self._backoff.limit_rate(lifetime)
 
     def _why_lost(self, violation: str | None, sending: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether connections last without the message that seems to end them. Pure.
+"""Test whether connections last without the message that seems to end them. No I/O.
 
 A network that breaks connections every few seconds ends most of them while the slowest message is
 being sent. A broker that does not take a message ends them only because of it. So a likely cause
@@ -6,8 +6,8 @@ is held back on a connection, as a control, for several times as long as it was 
 
 | event | consequence |
 |---|---|
-| this connection ends as well | the network is to blame, and ends are counted anew |
-| something else was being sent that may be why | the control is repeated |
+| this connection also ends | the network is the cause, and the count of ends restarts |
+| something else was being sent that may be the cause | the control is repeated |
 | the connection has lasted, and the broker answers | the message is the cause |
 """
 
@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Final
 
 LEAST_SECONDS: Final = 5.0
-"""How long a control lasts at least."""
+"""The minimum duration of a control in seconds."""
 
 TIMES_SENDING: Final = 5
-"""How many times as long a control lasts as the message was being sent at most."""
+"""The duration of a control as a multiple of the longest sending time of the message."""
 
 
 class Control:
@@ -33,14 +33,14 @@ class Control:
         self.cause: int | None = None
         """The message that is held back on this connection."""
         self.asked = False
-        """True once the broker was asked at the end of the control whether it is there."""
+        """True once a PINGREQ was sent at the end of the control."""
 
     def sending(self, packet_id: int) -> None:
         """Note that a message alone is being sent from now on."""
         self._sending = packet_id, self._clock()
 
     def begin(self, cause: int) -> None:
-        """Hold `cause` back on this connection, if it is not yet."""
+        """Hold `cause` back on this connection, unless it already is."""
         if self.cause != cause:
             self.cause, self._since, self.asked = cause, self._clock(), False
 
@@ -66,7 +66,7 @@ class Control:
         self.cause = self._sending = self._since = None
 
     def gone(self, packet_id: int) -> None:
-        """Note that a message is confirmed, or not to be sent again."""
+        """Note that a message is confirmed or will not be sent again."""
         self._longest.pop(packet_id, None)
         if self._sending is not None and self._sending[0] == packet_id:
             self._sending = None

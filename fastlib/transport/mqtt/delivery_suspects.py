@@ -1,4 +1,4 @@
-"""Act on what `suspects.py` decides about messages in flight that may end connections."""
+"""Apply the decisions of `suspects.py` about messages in flight that may end connections."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ log = logging.getLogger("fastlib.transport")
 PACKET_TOO_LARGE: Final = 0x95
 
 MESSAGE_CODES: Final = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, PACKET_TOO_LARGE, 0x97, 0x99})
-"""Reason codes of a DISCONNECT of which a message may be the cause."""
+"""Reason codes of a DISCONNECT whose cause may be a message."""
 
 CREDIBLE_LIMIT: Final = 512
 """Bytes. Every broker takes packets of this size."""
@@ -51,9 +51,10 @@ class DeliverySuspects:
         self._suspects = Suspects()
         self._control = Control(state.clock)
         self._judged: dict[int, int] = {}
-        """After how many ends each message was sent in another way, by packet id."""
+        """The number of ends after which a message was sent in another form, by packet id."""
         self._sent_here = 0
-        """Messages of the queue that were sent on this connection while one was suspected."""
+        """The number of queued messages that were sent on this connection while one was
+        suspected."""
 
     @property
     def one_at_a_time(self) -> bool:
@@ -67,7 +68,7 @@ class DeliverySuspects:
 
     @property
     def can_send_one(self) -> bool:
-        """True if `send_one` would do something."""
+        """True if `send_one` has something to do."""
         return self._step() is not None
 
     @property
@@ -78,7 +79,7 @@ class DeliverySuspects:
     def send_one(self, publish: Callable[[Delivery], int | None]) -> bool:
         """Send the next message: one that is held, or the first of the queue by `publish`.
 
-        Return True if a message was found to be why connections end: the limits may have changed.
+        Return True if a message was found to end connections: the limits may have changed.
         """
         match self._step():
             case None:
@@ -103,12 +104,12 @@ class DeliverySuspects:
         return False
 
     def _step(self) -> int | Literal["queue", "ping", "ask", "judge"] | None:
-        """Return what to do next: a held message to send by packet id, or something else."""
+        """Return the next action: the packet id of a held message to send, or another action."""
         held = {i: self._broker.demand(self._outbox.in_flight[i]) for i in self._client.held}
         first = self._outbox.first_queued
         queued = None if first is None else self._broker.demand(first)
         if not self._client.ping_answered and (held or self._control.asked):
-            # Only a connection that works until then says something of a message.
+            # Only a connection that works until then proves something about a message.
             return "ping"
         cause = next((i for i, demand in held.items() if self._is_likely_cause(i, demand)), None)
         if cause is not None:
@@ -130,17 +131,17 @@ class DeliverySuspects:
         return ends >= needed and ends > self._judged.get(packet_id, 0)
 
     def _is_beyond_doubt(self, demand: Demand, doubtful: Demand) -> bool:
-        """Return True if an end while this message is being sent says nothing of it."""
+        """Return True if an end while this message is being sent proves nothing about it."""
         return self._broker.learned.has_taken_like(demand) and not demand.is_at_least(doubtful)
 
     def being_sent(self) -> dict[int, Delivery]:
-        """Return the messages of which the broker may have read a part, and not confirmed them."""
+        """Return the unconfirmed messages of which the broker may have read a part."""
         sent = self._outbox.in_flight.keys() - self._client.held.keys()
         sent -= self._client.half_confirmed() | self._client.unwritten()
         return {i: self._outbox.in_flight[i] for i in sent if self._outbox.in_flight[i].sent_qos}
 
     def describe(self, sent: Mapping[int, Delivery]) -> str:
-        """Return which messages were being sent when a connection ended, for people."""
+        """Describe the messages that were being sent when a connection ended."""
         if not sent:
             return ""
         largest = max(sent.values(), key=self._packets.size)
@@ -150,11 +151,11 @@ class DeliverySuspects:
     def connection_ended(
         self, sent: Mapping[int, Delivery], code: int | None, *, subscribing: bool
     ) -> None:
-        """Decide which message may be why the connection has ended, and handle it.
+        """Find the message that may have ended the connection, and handle it.
 
         `sent` is from `being_sent`. `code` is the reason code of the broker's DISCONNECT: one of
-        `MESSAGE_CODES` or `CAPABILITY_CODES`, or None without one.
-        `subscribing` is True if a SUBSCRIBE was being sent as well.
+        `MESSAGE_CODES` or `CAPABILITY_CODES`, or None without one. `subscribing` is True if a
+        SUBSCRIBE was also being sent.
         """
         held_back = self._control.connection_ended()
         learned = self._broker.learned
@@ -176,12 +177,12 @@ class DeliverySuspects:
         cause = self._suspects.connection_ended(
             sent.keys(), proof=code == PACKET_TOO_LARGE, others=subscribing or size_of_qos_0 > 0
         )
-        # Without a word of the broker, the next connection shows whether it lasts without it.
+        # Without a reason, the next connection shows whether it lasts without the message.
         if cause is not None and code is not None:
             self._handle(cause, sent[cause], code)
 
     def _handle(self, packet_id: int, delivery: Delivery, code: int | None) -> None:
-        """Send the message that ends the connections in another way, or not again."""
+        """Send the message that ends connections in another form, or fail it."""
         learned = self._broker.learned
         size = self._packets.size(delivery)
         ends = self._suspects.ends_alone(packet_id)
@@ -213,7 +214,7 @@ class DeliverySuspects:
         self._outbox.fail(packet_id, error)
 
     def gone(self, packet_id: int) -> None:
-        """Note that a message is confirmed, or not in flight any more."""
+        """Note that a message is confirmed or no longer in flight."""
         self._suspects.gone(packet_id)
         self._control.gone(packet_id)
         self._judged.pop(packet_id, None)
@@ -226,12 +227,12 @@ class DeliverySuspects:
 def verdict(
     delivery: Delivery, *, size: int, taken: int, ends: int, attempt: int, code: int | None
 ) -> Remedy | RefusedError | MessageTooLargeError:
-    """Return how to send a message again that ends connections, or the error that it fails with.
+    """Decide how to send a message that ends connections again, or return its error.
 
     `size` is that of its packet, `taken` that of the largest packet that the broker has confirmed.
-    `ends` is how often a connection ended while it alone was being sent, `attempt` the same without
-    those that prove nothing. `code` is the reason code of the last DISCONNECT. A remedy has a
-    `qos`.
+    `ends` is the number of connections that ended while it alone was being sent, `attempt` the same
+    without ends that prove nothing. `code` is the reason code of the last DISCONNECT. A remedy has
+    a `qos`.
     """
     facts = delivery.undelivered(sent=True)
     if code == PACKET_TOO_LARGE:

@@ -6,8 +6,8 @@ The client cannot distinguish a copy from an equal message. Therefore it asks th
 filters that do not overlap: a wider filter replaces filters that overlap. The router matches each
 message again with the subscriptions.
 
-A filter that the broker refuses covers nothing. It is kept apart, and the subscriptions that it
-would cover have filters of their own, which may overlap if only it could join them.
+A filter that the broker refuses covers nothing and is kept separately. The subscriptions that it
+would cover have their own filters, which may overlap.
 """
 
 from collections.abc import Iterable
@@ -18,16 +18,16 @@ from fastlib.transport.filters import has_wildcard, join, overlap
 class DisjointFilters:
     """Filters that do not overlap, with the subscriptions that each one covers.
 
-    A filter without wildcards overlaps only with itself and with those that have some. So adding
-    and removing one takes a time that does not grow with their number.
+    A filter without wildcards overlaps only with itself and with those that have some. So the time
+    to add or remove one does not grow with their number.
     """
 
     def __init__(self) -> None:
         self._groups: dict[str, dict[str, int]] = {}
         self._wild: dict[str, None] = {}
-        """Those of the groups' filters that have wildcards."""
+        """The filters of groups that have wildcards."""
         self._covering: dict[str, str] = {}
-        """The filter that covers each subscription, but for those that are apart."""
+        """The filter that covers each subscription, except for the separate ones."""
         self._apart: dict[str, int] = {}
         """The subscriptions that the broker refuses, or has refused before, with their QoS."""
         self._refused: set[str] = set()
@@ -115,7 +115,7 @@ class DisjointFilters:
         return wide in self._groups or wide in self._apart
 
     def filter_of(self, pattern: str) -> tuple[str, int] | None:
-        """Return the filter that covers a subscription or would cover it, and its QoS."""
+        """Return the filter that covers or would cover a subscription, and its QoS."""
         if pattern in self._refused:
             wide = pattern if pattern in self._apart else None
         else:

@@ -8,7 +8,7 @@ from typing import Final
 from .released import ReleasedMessages
 
 MESSAGE_SIZE: Final = 1024
-"""Bytes of memory of a message beside its topic and payload, until it is acknowledged."""
+"""Bytes of memory of an unacknowledged message besides its topic and payload."""
 
 
 class InboundState(Enum):
@@ -33,7 +33,7 @@ class InboundPublish:
         self.content: Final = content
         """The digest of the topic and the payload. A broker may keep many messages incomplete."""
         self.size: Final = size
-        """Bytes of memory that it takes until its consumer has acknowledged it."""
+        """Bytes of memory that it uses until its consumer has acknowledged it."""
         self.connection = connection
         """The connection on which the broker has sent it last."""
         self.state = InboundState.DELIVERED
@@ -42,10 +42,10 @@ class InboundPublish:
 class InboundTracker:
     """Separates new messages from repeated ones, so QoS 2 arrives once across connections.
 
-    It also bounds what waits for the consumer, because a broker need not keep to a window. What was
-    delivered before the broker has lost a session counts as well, until it is acknowledged. A
-    message beyond the bound is left to the broker, and so are all later ones of this connection,
-    which would overtake it. The broker repeats them on the next connection.
+    It also bounds the messages that wait for the consumer, because not every broker respects a
+    window. Messages that were delivered before the broker lost a session also count until they are
+    acknowledged. A message beyond the bound is left to the broker, and also all later ones of this
+    connection, because they would overtake it. The broker repeats them on the next connection.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class InboundTracker:
     ) -> None:
         """`confirm(packet_id, qos)` sends the PUBACK or PUBREC.
 
-        `max_unacknowledged` bounds the bytes of memory of what was delivered and is not
-        acknowledged. None is no bound.
+        `max_unacknowledged` bounds the bytes of memory of delivered messages without an
+        acknowledgement. None is no bound.
         """
         self._confirm = confirm
         self._bound = max_unacknowledged
@@ -127,7 +127,7 @@ class InboundTracker:
         self._released.connected()
 
     def broker_away(self) -> None:
-        """Note that the broker could not be reached: it may start anew with an older state."""
+        """Note that the broker could not be reached: it may restart with an older state."""
         self._released.clear()
 
     def _send(self, publish: InboundPublish) -> None:

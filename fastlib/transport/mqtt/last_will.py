@@ -11,7 +11,7 @@ log = logging.getLogger("fastlib.transport")
 
 
 class LastWill:
-    """Asks each broker for the strongest form of the last will that it takes."""
+    """Requests the strongest form of the last will that each broker accepts."""
 
     def __init__(self, client: PahoClient, options: MqttOptions) -> None:
         self._client = client
@@ -29,7 +29,7 @@ class LastWill:
         return self._brokers.setdefault(broker, WillFallback(whole))
 
     def before_connect(self) -> None:
-        """Prepare a try to connect to the broker that was set in paho's client."""
+        """Prepare a try to connect to the broker that is set in paho's client."""
         if (fallback := self._fallback) is not None:
             self._client.weaken_will(*fallback.form)
 
@@ -39,7 +39,7 @@ class LastWill:
         return fallback is not None and fallback.accepted()
 
     def refused(self, code: int, name: str) -> bool:
-        """Note a CONNACK with a reason code. Return True if it is worth another try.
+        """Note a CONNACK with a reason code. Return True if a retry may help.
 
         `name` is that of the client, for the log.
         """
@@ -57,7 +57,7 @@ class LastWill:
     def ended_without_answer(self, name: str) -> bool:
         """Note that the broker ended a connection instead of a CONNACK.
 
-        Return True if that happened before, so that the last will may be why.
+        Return True if that happened before: the last will may be the cause.
         """
         fallback = self._fallback
         if fallback is None:
@@ -77,8 +77,8 @@ class LastWill:
 
 def _log_weaker(fallback: WillFallback, name: str) -> None:
     log.warning(
-        "%s: the last will is weaker than it should be, because the broker does not take the whole "
-        "one: it is published %s",
+        "%s: the last will is weaker than requested, because the broker does not "
+        "accept the full one: it is published %s",
         name,
         fallback.form,
     )

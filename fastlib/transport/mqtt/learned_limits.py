@@ -1,4 +1,4 @@
-"""The limits of a broker that it has not stated, from what it did. No I/O."""
+"""The limits that a broker has not stated, derived from its behaviour. No I/O."""
 
 import time
 from collections.abc import Callable
@@ -13,14 +13,14 @@ RETAIN_NOT_SUPPORTED: Final = 0x9A
 QOS_NOT_SUPPORTED: Final = 0x9B
 
 CAPABILITY_CODES: Final = frozenset({RETAIN_NOT_SUPPORTED, QOS_NOT_SUPPORTED})
-"""Reason codes of a DISCONNECT that say what the broker cannot do."""
+"""Reason codes of a DISCONNECT about features that the broker does not support."""
 
 INFERRED_SECONDS: Final = 600.0
-"""How long a size is not tried again after the broker has ended connections because of it."""
+"""Seconds until a size is tried again after the broker has ended connections because of it."""
 
 
 class Learned:
-    """What one broker has shown. It belongs to the broker, not to a connection."""
+    """The observed limits of one broker. They belong to the broker, not to a connection."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.taken = 0
@@ -28,10 +28,10 @@ class Learned:
         self.maximum_qos = 2
         self.retain = True
         self.tries: dict[int, Remedy] = {}
-        """How messages are sent now that have ended connections before, by packet id."""
+        """The form in which messages are sent that have ended connections before, by packet id."""
         self._clock = clock
         self._taken: dict[tuple[int, bool], Demand] = {}
-        """The largest message that it has taken with each QoS and "retain"."""
+        """The largest message that it has accepted with each QoS and "retain"."""
         self._qos_0_ends: list[int] = []
         self._refused: int | None = None
         self._refused_at = 0.0
@@ -40,8 +40,8 @@ class Learned:
         """Note the broker's answer to a message; `taken` is False if it has refused it.
 
         `size` is that of its packet. `qos` and `retain` are those with which it was to be sent at
-        first. Return True if it was sent in a weaker form, which the broker has taken: all further
-        messages are sent so.
+        first. Return True if it was sent in a weaker form and the broker has accepted it: all
+        further messages are sent in this form.
         """
         self.taken = max(self.taken, size)
         found = self.tries.pop(packet_id, None)
@@ -57,18 +57,18 @@ class Learned:
         return any(taken.qos >= qos and taken.retain >= retain for taken in self._taken.values())
 
     def took(self, demand: Demand) -> None:
-        """Note that the broker has taken a message."""
+        """Note that the broker has accepted a message."""
         kind = (demand.qos, demand.retain)
         known = self._taken.get(kind)
         if known is None or demand.size > known.size:
             self._taken[kind] = demand
 
     def needed_ends(self, demand: Demand) -> int:
-        """Return how many ends of connections with a message alone show that it is the cause."""
+        """Return the number of ends with a message alone that prove it to be the cause."""
         return ENDS_ALONE_OF_KNOWN if self.has_taken_like(demand) else ENDS_ALONE
 
     def has_taken_like(self, demand: Demand) -> bool:
-        """Return True if the broker has taken a message like this one."""
+        """Return True if the broker has accepted a similar message."""
         return any(demand.is_like_taken(taken) for taken in self._taken.values())
 
     def disconnected(self, code: int | None, highest_qos: int) -> None:
@@ -91,9 +91,9 @@ class Learned:
         return self._refused
 
     def ended_after_qos_0(self, size: int) -> bool:
-        """Note that a connection ended after a packet with QoS 0, and nothing else.
+        """Note that a connection ended after only a packet with QoS 0.
 
-        Return True if that happened so often that packets of this size are too large.
+        Return True if it happened often enough that packets of this size count as too large.
         """
         self._qos_0_ends.append(size)
         if len(self._qos_0_ends) < ENDS_ALONE:
@@ -107,12 +107,12 @@ class Learned:
         self._qos_0_ends.clear()
 
     def unreachable(self) -> None:
-        """Note that the broker could not be reached, which explains the last end."""
+        """Note that the broker could not be reached. That explains the last end."""
         if self._qos_0_ends:
             self._qos_0_ends.pop()
 
     def apply(self, limits: BrokerLimits) -> BrokerLimits:
-        """Return the limits that the broker has stated, and those that it has shown."""
+        """Return the stated and the observed limits of the broker."""
         if self.maximum_qos < limits.maximum_qos:
             limits = msgspec.structs.replace(limits, maximum_qos=1 if self.maximum_qos else 0)
         if not self.retain:

@@ -1,6 +1,6 @@
 """The link to an MQTT broker: the methods that any thread may call.
 
-The work is in three other files: `network_thread.py` has the thread with its poll loop,
+Three other files have the rest: `network_thread.py` has the thread with its poll loop,
 `connection_state.py` the state of the connection, and `session.py` paho's callbacks and the objects
 for each part of the session.
 """
@@ -39,7 +39,7 @@ class MqttLink:
 
     def __init__(self, options: MqttOptions) -> None:
         """Raises OptionsError."""
-        # A random id is in the name as well: the broker's log has it.
+        # The name also has a random id, because the broker's log has it.
         client_id = options.client_id or random_client_id()
         self._state = ConnectionState(
             f"{client_id} at {address_text(*options.brokers[0])}",
@@ -119,7 +119,7 @@ class MqttLink:
         """Request a filter from the broker."""
         confirmed: Future[None] = Future()
         self._commands.add(lambda: self._session.subscribe(pattern, qos, confirmed, retained))
-        if self._state.ended:  # the thread may have run its last command before
+        if self._state.ended:  # the thread may already have run its last command
             self._session.fail_subscriptions(ClosedError(f"{self.name} is closed"))
             confirmed.cancel()
         return confirmed
@@ -152,7 +152,7 @@ class MqttLink:
         return self._thread.closed
 
     def log_unconfirmed(self) -> None:
-        """Log how many messages are lost, at the end of a program that has not called `close`."""
+        """Log the number of lost messages at the end of a program that has not called `close`."""
         if left := len(self._session.outbox):
             log.error(
                 "%s: the program ends without `close`, before the broker has confirmed %d messages",

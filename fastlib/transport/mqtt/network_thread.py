@@ -1,7 +1,7 @@
-"""The thread that connects to the broker, waits for the socket, and runs commands of others.
+"""The thread that connects to the broker, waits for the socket, and runs queued commands.
 
 It owns paho's client and all state of the session. Other threads only queue commands and wake it
-up. Therefore the session needs no lock, and no user code can block the network.
+up. So the session needs no lock, and no user code can block the network.
 """
 
 import select
@@ -75,7 +75,7 @@ class CommandQueue:
         """End the owner's current or next `poll`."""
         if not self._awake:
             self._awake = True
-            with suppress(OSError):  # full, so the owner wakes up anyway, or closed
+            with suppress(OSError):  # full (the owner wakes up anyway) or closed
                 self._sender.send(b"\0")
 
     def fileno(self) -> int:
@@ -154,7 +154,7 @@ class NetworkThread:
                 if not self._is_done():
                     self._pause()
         except BaseException as error:
-            log.exception("%s: the network's thread failed", self._state.name)
+            log.exception("%s: the network thread failed", self._state.name)
             self._failure = error
         finally:
             self.finish()
@@ -198,7 +198,7 @@ class NetworkThread:
                 state.ended_at_once(self._client.violation, hint)
 
     def _log_change(self) -> None:
-        """Log that another broker is used than before, which has another session."""
+        """Log that another broker is used, which has another session."""
         last, self._broker = self._broker, self._order.current
         if last != self._broker:
             log.warning("%s is used instead of %s", self._state.name, address_text(*last))
@@ -218,7 +218,7 @@ class NetworkThread:
             self._session.connection_ended()
 
     def _turn(self) -> None:
-        """Wait until there is something to do, at most one tick, and do it."""
+        """Wait for the next work, at most one tick, and do it."""
         client = self._client
         if client.want_write():
             client.loop_write()
@@ -262,7 +262,7 @@ class NetworkThread:
             self._session.drop_expired()
 
     def finish(self) -> None:
-        """Disconnect, and complete all futures. Also for a thread that was never started."""
+        """Disconnect, and complete all futures. Also works if the thread was never started."""
         undelivered: tuple[Undelivered, ...] = ()
         self._state.ended = True
         try:
@@ -292,7 +292,7 @@ class NetworkThread:
     def _disconnect(self) -> None:
         """Send DISCONNECT after everything that is queued for the socket."""
         if self._state.is_silent:
-            return  # nothing gets there
+            return  # no data reaches the broker
         self._client.disconnect()
         self._write(lambda: self._client.socket() is not None)
 

@@ -26,7 +26,7 @@ NOT_FOUND: Final = 0x92
 TOO_LARGE: Final = frozenset({0x95})
 """MQTT 5: reason codes of a PUBACK or PUBREC for a message that is too large.
 
-MQTT does not allow this one there. mosquitto sends it for its `message_size_limit`."""
+MQTT does not allow this code here. mosquitto sends it for its `message_size_limit`."""
 
 
 class Outbox:
@@ -47,7 +47,7 @@ class Outbox:
         """The first monotonic time at which a queued message may expire."""
 
     def accept(self, delivery: Delivery, connected: bool, last_error: object) -> None:
-        """Queue a message. Raises QueueFullError, which names the `last_error`."""
+        """Queue a message. Raises QueueFullError with the `last_error`."""
         with self._lock:
             if len(self) >= self.capacity:
                 why = f": {last_error}" if last_error and not connected else ""
@@ -106,13 +106,13 @@ class Outbox:
         return [(i, m) for i, m in self._in_flight.items() if m.latest is not None]
 
     def drop_in_flight(self, packet_id: int) -> None:
-        """Fail a message in flight that has expired, and is not sent again."""
+        """Fail an expired message in flight. It is not sent again."""
         self._in_flight.pop(packet_id).expire(sent=True)
         self._notify_room()
 
     @property
     def can_send(self) -> bool:
-        """True if a message is queued and another one may be in flight."""
+        """True if a message is queued and the number in flight allows another one."""
         return bool(self._queue) and len(self._in_flight) < self.max_in_flight
 
     def send_queued(self, publish: Callable[[Delivery], int | None]) -> None:
@@ -142,7 +142,7 @@ class Outbox:
 
     @property
     def first_queued(self) -> Delivery | None:
-        """The message that is the next to be sent for the first time."""
+        """The next message to be sent for the first time."""
         return self._queue[0] if self._queue else None
 
     @property
@@ -151,7 +151,7 @@ class Outbox:
         return self._in_flight
 
     def fail(self, packet_id: int, error: TransportError) -> None:
-        """Fail a message in flight, which is not sent again."""
+        """Fail a message in flight. It is not sent again."""
         self._in_flight.pop(packet_id).future.set_exception(error)
         self._notify_room()
 
@@ -182,7 +182,7 @@ class Outbox:
             self._notify_room()
 
     def connection_lost(self) -> None:
-        """Fail the QoS 0 messages in flight, which are not sent again."""
+        """Fail the QoS 0 messages in flight. They are not sent again."""
         for packet_id, delivery in list(self._in_flight.items()):
             if delivery.sent_qos == 0:
                 del self._in_flight[packet_id]

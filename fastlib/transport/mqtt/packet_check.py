@@ -1,7 +1,7 @@
 """Check the packets of a broker before paho reads them. No I/O.
 
-Paho reads what it gets: it raises errors of many types for a malformed packet, or believes it. Here
-a packet is refused that MQTT does not allow. Of MQTT 5's properties, only those are passed on that
+Paho does not check packets: it raises errors of many types for a malformed packet, or accepts it.
+This module refuses packets that MQTT does not allow. It passes on only the MQTT 5 properties that
 the client uses. Paho refuses some that are allowed, such as a user property with U+FEFF, which any
 other client can put into a message.
 """
@@ -54,7 +54,7 @@ ACKNOWLEDGEMENTS: Final = {
 }
 
 PROPERTIES_AT: Final = {CONNACK: 2, PUBACK: 3, PUBREC: 3, PUBCOMP: 3, SUBACK: 2, DISCONNECT: 1}
-"""Where the properties begin that may have a reason string."""
+"""The offset of the properties that may have a reason string."""
 REASON_STRING: Final = 0x1F
 
 BYTE, TWO, FOUR, VARIABLE, TEXT, PAIR = range(6)
@@ -95,7 +95,7 @@ class PacketError(ValueError):
 
 
 def check_packet(command: int, body: bytearray, five: bool) -> bytearray:
-    """Return the part of a packet that the client needs, behind the length.
+    """Return the part of a packet after the length that the client needs.
 
     `command` is the first byte of the packet. `five` is True with MQTT 5. Raises PacketError.
     """
@@ -114,7 +114,7 @@ def check_packet(command: int, body: bytearray, five: bool) -> bytearray:
 
 
 def reason_string(command: int, body: bytearray) -> str:
-    """Return what an MQTT 5 broker says in its own words in a packet that was checked, or ""."""
+    """Return the reason string of an MQTT 5 broker in a checked packet, or ""."""
     start = PROPERTIES_AT.get(command >> 4)
     if start is None or len(body) <= start:
         return ""
@@ -147,7 +147,7 @@ def _other(kind: int, body: bytearray, five: bool) -> bytearray:
 
 
 def _publish(flags: int, body: bytearray, five: bool) -> bytearray:
-    """Only the form: a topic that is not allowed may come from another client."""
+    """Check only the form: a topic that is not allowed may come from another client."""
     qos, is_repeated = flags >> 1 & 3, bool(flags & 8)
     if qos == 3:
         raise PacketError("its quality of service is 3")
@@ -223,9 +223,9 @@ def _disconnect(body: bytearray) -> bytearray:
 
 
 def _properties(body: bytearray, start: int) -> tuple[dict[int, bytes], int]:
-    """Return the properties by their identifier, and the place behind them.
+    """Return the properties by identifier, and the offset after them.
 
-    Only the form of the values is checked, and that none comes twice.
+    Only the form of the values is checked, and that no property occurs twice.
     """
     size, at = _variable(body, start)
     end = at + size
@@ -259,7 +259,7 @@ def _after_value(body: bytearray | memoryview, at: int, kind: int) -> int:
 
 
 def _variable(body: bytearray | memoryview, at: int) -> tuple[int, int]:
-    """Return a variable byte integer and the place behind it."""
+    """Return a variable byte integer and the offset after it."""
     number = 0
     for index in range(4):
         if at + index >= len(body):

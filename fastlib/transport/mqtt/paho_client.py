@@ -1,11 +1,12 @@
 """A paho client without the parts of paho that can lose or repeat a message.
 
-Only this file and `paho_sockets.py`, which has what concerns the socket, use private parts of paho.
+Only this file and `paho_sockets.py` (the socket) use private parts of paho.
 `test_paho_client.py` checks that they exist. They are needed because paho has these defects:
 
 - paho confirms a QoS 2 message (PUBREC) when it has it in memory, and delivers it only later
-  (PUBREL). A program that dies in between loses it. Here a message is delivered when it arrives,
-  and confirmed when the consumer has acknowledged it (MQTT 3.1.1, section 4.3.3, method B).
+  (PUBREL). A program that dies in the meantime loses it. Here a message is delivered when it
+  arrives, and confirmed when the consumer has acknowledged it (MQTT 3.1.1, section 4.3.3, method
+  B).
 - paho completes a QoS 2 message that the broker has confirmed with PUBREC, even if the broker has
   lost the session and the message. Here the message is sent again.
 - paho forgets at the second try to reconnect that the broker has sent PUBREC, and sends the
@@ -15,9 +16,9 @@ Only this file and `paho_sockets.py`, which has what concerns the socket, use pr
   over TLS.
 - paho keeps a packet of any size in memory. Here only the beginning of a large PUBLISH is kept, and
   any other large packet ends the connection.
-- paho begins with packet id 1. A program that died amid a QoS 2 message, and has come back with its
-  session, would use the same id again, and the broker would take its message for a repetition.
-- paho raises errors for malformed packets, or believes them. It accepts packets before the
+- paho begins with packet id 1. A program that died during a QoS 2 message, and resumes its session,
+  would use the same id again. The broker would treat its message as a repetition.
+- paho raises errors for malformed packets, or accepts them. It accepts packets before the
   CONNACK, a second CONNACK, and packets that only a client may send. Here `packet_check.py` reads
   each packet first, and a packet that MQTT does not allow ends the connection.
 - paho keeps the keep-alive that a broker has demanded for all later connections.
@@ -47,7 +48,8 @@ from .packet_check import (
 from .paho_sockets import READ_SIZE, PahoSockets
 
 OVERHEAD: Final = 1 << 17
-"""Bytes that a PUBLISH may have beside its payload: the topic, and the properties of MQTT 5."""
+"""The maximum number of bytes of a PUBLISH besides its payload: the topic, and the properties of
+MQTT 5."""
 LARGE: Final = 65536
 MAX_PACKET: Final = 268_435_455
 """Bytes; no packet of MQTT is larger, without its header."""
@@ -70,7 +72,7 @@ class PahoClient(PahoSockets):
     ) -> None:
         """`on_publish_received` gets each PUBLISH, `on_pubrel` the packet id of each PUBREL.
 
-        Of a payload that is much larger than `max_payload` bytes, the rest is read and dropped.
+        If a payload is much larger than `max_payload` bytes, the rest is read and dropped.
         """
         self._largest = None if max_payload is None else largest_packet(max_payload)
         self._on_publish_received = on_publish_received
@@ -81,11 +83,11 @@ class PahoClient(PahoSockets):
         """True once the broker has accepted the current connection."""
         self._own_keep_alive: int | None = None
         self.skipped = 0
-        """The bytes of the PUBLISH that is being handled which were dropped."""
+        """The number of dropped bytes of the PUBLISH that is being handled."""
         self.sha256: str | None = None
         """The SHA-256 of its whole payload if bytes of it were dropped; None if it is not known."""
         self._digest = hashlib.sha256()
-        """Of the payload of a large PUBLISH, as far as it has come."""
+        """The SHA-256 of the received part of a large PUBLISH's payload."""
         self._digest_is_whole = False
         self.held: dict[int, paho.MQTTMessage] = {}
         """Incomplete messages that are not sent again before `release`, by packet id."""
@@ -98,7 +100,7 @@ class PahoClient(PahoSockets):
         self.said = ""
         """The broker's reason string in the packet that is being handled."""
         self.violation: str | None = None
-        """What the broker has sent on this connection that MQTT does not allow."""
+        """Data that the broker has sent on this connection and MQTT does not allow."""
         super().__init__(
             CallbackAPIVersion.VERSION2,
             reconnect_on_failure=False,
@@ -131,7 +133,7 @@ class PahoClient(PahoSockets):
     def expiry_properties(self, seconds: float) -> Properties | None:
         """Return the properties of a message that expires, or None with MQTT 3.1.1.
 
-        A broker counts full seconds, and 0 means no expiry to some.
+        A broker counts full seconds, and some brokers treat 0 as no expiry.
         """
         if not self.is_five:
             return None
@@ -173,14 +175,14 @@ class PahoClient(PahoSockets):
         """Do not send incomplete messages again on this connection, until `release`.
 
         Those that the broker has confirmed with PUBREC continue. Called while the CONNACK is
-        handled, after which paho sends what is left.
+        handled. Paho then sends the remaining messages.
         """
         for packet_id, message in list(self._out_messages.items()):
             if message.state == MessageState.MQTT_MS_PUBLISH:
                 self.held[packet_id] = self._out_messages.pop(packet_id)
 
     def release(self, packet_id: int) -> None:
-        """Send a message again that is held."""
+        """Send a held message again."""
         message = self._out_messages[packet_id] = self.held.pop(packet_id)
         one = message.qos == 1
         message.state = (
@@ -220,7 +222,7 @@ class PahoClient(PahoSockets):
         return {i for i, each in self._out_messages.items() if each.state in HALF_CONFIRMED}
 
     def unwritten(self) -> set[int]:
-        """Return the packet ids of messages of which no byte was handed to the socket."""
+        """Return the packet ids of messages of which no byte was passed to the socket."""
         return {
             packet["mid"]
             for packet in list(self._out_packet)
@@ -228,10 +230,10 @@ class PahoClient(PahoSockets):
         }
 
     def reconnect(self) -> MQTTErrorCode:
-        """Connect again, without anything that the last connection has left."""
+        """Connect again, without data of the last connection."""
         self._accepted, self.violation = False, None
         self.ping_answered, self.sent_since_read = False, 0
-        if self.held:  # the CONNACK decides anew
+        if self.held:  # the next CONNACK decides again
             incomplete = {**self.held, **self._out_messages}
             self._out_messages.clear()
             self._out_messages.update(incomplete)
@@ -252,9 +254,9 @@ class PahoClient(PahoSockets):
         return self._receive(bufsize)
 
     def _receive_large(self, bufsize: int) -> bytes:
-        """Return the next bytes of a large packet, and of the part to drop the last byte only.
+        """Return the next bytes of a large packet; of the dropped part only the last byte.
 
-        Paho takes no bytes as the end of the connection.
+        Paho treats an empty result as the end of the connection.
         """
         packet, largest = self._in_packet, self._largest
         assert largest is not None
@@ -303,7 +305,7 @@ class PahoClient(PahoSockets):
         packet = self._in_packet
         body, size = packet["packet"], int(packet["remaining_length"])
         if self._largest is not None and size > self._largest:
-            del body[self._largest :]  # the last bytes of what was dropped
+            del body[self._largest :]  # the last bytes of the dropped part
         try:
             is_connack = packet["command"] >> 4 == CONNACK
             if is_connack == self._accepted:
@@ -379,4 +381,4 @@ def largest_packet(max_payload: int) -> int:
 
 
 def _ignore() -> None:
-    """Do nothing: nobody waits for a PINGRESP."""
+    """Do nothing: no thread waits for a PINGRESP."""

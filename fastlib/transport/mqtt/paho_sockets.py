@@ -1,11 +1,11 @@
-"""The socket of a paho client: how it connects, and how it reads and writes.
+"""The socket of a paho client: connecting, reading and writing.
 
 It is needed because paho has these defects:
 
 - paho reads each byte of a packet header with its own system call.
 - paho leaves the socket of a failed TLS handshake open.
 - paho tries all addresses of the broker's name with a full timeout each, always in the same order.
-- paho ends the connection while it still sends a message that takes longer than the keep-alive.
+- paho ends the connection while it sends a message that takes longer than the keep-alive.
 - paho's WebSocket has no `setsockopt`, and other methods of a socket.
 """
 
@@ -31,7 +31,7 @@ LOOK_SECONDS: Final = 0.1
 """Seconds between two looks at whether the keep-alive needs a ping, each of which is a system call.
 A keep-alive is whole seconds."""
 QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
-"""An option of Linux, which forgets it: it must be set after each read."""
+"""An option of Linux that must be set again after each read."""
 
 
 class WebSocket(paho._WebsocketWrapper):
@@ -64,11 +64,11 @@ class PahoSockets(paho.Client):
         """False for the system's late acknowledgement of what was read: see `loop_read`."""
         super().__init__(*arguments, **named)
         self.on_socket_open = _set_no_delay
-        # With this callback paho does not write by itself during other calls.
+        # With this callback, paho does not write during other calls.
         self.on_socket_register_write = lambda _client, _data, _socket: None
 
     def use_broker(self, host: str, port: int, seconds: float, *, next_address: bool) -> None:
-        """Set where the next `reconnect` goes, and the most seconds for one connection by TCP.
+        """Set the broker of the next `reconnect`, and the maximum seconds for one TCP connection.
 
         `next_address` is True if the last address of the broker's name did not lead to an accepted
         connection: another one of them is tried first.
@@ -78,11 +78,12 @@ class PahoSockets(paho.Client):
             self._turn += 1
 
     def traffic(self) -> tuple[int, int]:
-        """Return two numbers. One of them changes while bytes get to the broker or from it.
+        """Return two numbers. One of them changes while bytes reach the broker or arrive from it.
 
-        They are the bytes that the socket has read and written so far, and how many pages of them
-        the other system has not acknowledged yet. A few bytes say nothing: a system acknowledges
-        them for a broker that stands still. If this system does not tell, the second number is 0.
+        They are the bytes that the socket has read and written so far, and the number of pages that
+        the other system has not acknowledged yet. A few bytes prove nothing: the system
+        acknowledges them even if its broker is frozen. If this system does not report them, the
+        second number is 0.
         """
         own = self.socket()
         waiting = bytes(4)
@@ -112,11 +113,11 @@ class PahoSockets(paho.Client):
         return isinstance(own, ssl.SSLSocket | WebSocket) and own.pending() > 0
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        """Read one packet. After the last one that has come, let TCP acknowledge them at once.
+        """Read one packet. After the last one, let TCP acknowledge them at once.
 
-        A packet to be written does that as well. Without either, the kernel waits for about 40 ms,
-        and a broker without TCP_NODELAY, such as mosquitto by default, sends its next small packet
-        only then: a result would wait behind the PUBCOMP of its order.
+        A written packet also does that. Without either, the kernel waits for about 40 ms. A broker
+        without TCP_NODELAY, such as mosquitto by default, sends its next small packet only then, so
+        a result would wait behind the PUBCOMP of its order.
         """
         result = super().loop_read(max_packets)
         own: Any = self.socket()
@@ -127,7 +128,7 @@ class PahoSockets(paho.Client):
         return result
 
     def reconnect(self) -> MQTTErrorCode:
-        """Connect again, without anything that the last connection has left."""
+        """Connect again, without data of the last connection."""
         self._read, self._read_at = b"", 0
         return super().reconnect()
 
@@ -183,7 +184,7 @@ class PahoSockets(paho.Client):
     def _create_socket_connection(self) -> socket.socket:
         """Connect to one of the addresses of the broker's name.
 
-        They may belong to several brokers, of which one accepts connections and does not answer.
+        They may belong to several brokers, and one may accept connections without answering.
         """
         found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
@@ -227,7 +228,7 @@ class PahoSockets(paho.Client):
 
 
 def _is_alert(error: Exception) -> bool:
-    """Return True if the other side speaks TLS, and says why it ends the handshake."""
+    """Return True if the other side speaks TLS and gives a reason for ending the handshake."""
     return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
 
 

@@ -31,7 +31,7 @@ class PublishPackets:
 
 
 def _is_text(payload: bytes) -> bool:
-    """Return True for UTF-8 without NUL: what MQTT 5 means by text (section 1.5.4)."""
+    """Return True for UTF-8 without NUL, which is text in MQTT 5 (section 1.5.4)."""
     try:
         payload.decode()
     except UnicodeDecodeError:

@@ -1,17 +1,17 @@
-"""QoS 2 messages that are complete here, and whose end the broker may not have learned yet. Pure.
+"""QoS 2 messages that are complete here, but possibly not at the broker. No I/O.
 
-mosquitto forgets how far it was with a message if two connections break in quick succession: on the
-first one it has sent PUBREL, the second one ends before it has sent PUBREL again, and on the third
-one it sends PUBLISH again. MQTT forbids that (3.1.1, section 4.3.3): the receiver has forgotten the
-packet id, so the message would come twice.
+mosquitto forgets the state of a message if two connections break in quick succession. On the first
+one it has sent PUBREL. The second one ends before it has sent PUBREL again. On the third one it
+sends PUBLISH again. MQTT forbids that (3.1.1, section 4.3.3): the receiver has forgotten the packet
+id, so the message would come twice.
 
 The receiver may drop such a PUBLISH only if it cannot be another message with the same content,
-whose first PUBLISH was lost with a connection. That is certain if all of this is so:
+whose first PUBLISH was lost with a connection. That is certain if all of these hold:
 
 - The broker may not have our PUBCOMP. Once it has, it may use the packet id again.
 - The broker takes packet ids in order, as mosquitto does. Then a new message has a newer id than
   all before. A broker that takes the smallest free id uses an id again at once.
-- The broker was there all the time: one that has started anew may have an older state.
+- The broker kept running: a restarted broker may have an older state.
 """
 
 from typing import Final
@@ -20,16 +20,16 @@ MAX_RELEASED: Final = 4096
 """The maximum number of messages that are remembered, about 150 bytes each."""
 
 MANY_IDS: Final = 32
-"""How many new messages must show that a broker does not take the smallest free id."""
+"""The number of new messages that must show that a broker does not use the smallest free id."""
 
 PACKET_IDS: Final = 65535
 
 
 class PacketIdOrder:
-    """Whether a broker takes the packet ids of its messages in order, by what was seen.
+    """Decides from observations whether a broker uses the packet ids of its messages in order.
 
     It is certain in two cases. Many messages came with an id although a smaller one was free. Or
-    the ids are larger than those of a broker that needs so few.
+    the ids are larger than any that a broker with so few messages in flight would reuse.
     """
 
     def __init__(self) -> None:
@@ -39,10 +39,11 @@ class PacketIdOrder:
         self._ran_backwards = False
         self._smallest_free: int | None = None
         self._passed_over = 0
-        """How many messages in a row came although the broker knew that a smaller id was free."""
+        """The number of messages in a row that came although the broker knew of a smaller free
+        id."""
 
     def add(self, packet_id: int, in_flight: int) -> None:
-        """Note a new message, and how many are in flight with it."""
+        """Note a new message, and the number of messages in flight with it."""
         self._most_in_flight = max(self._most_in_flight, in_flight)
         self._highest = max(self._highest, packet_id)
         if self._newest is not None and not self.is_newer(packet_id):
@@ -75,13 +76,13 @@ class ReleasedMessages:
         self._messages: dict[int, bytes] = {}
         """The content of each message by its packet id, in the order of their PUBCOMP."""
         self._before: dict[int, int] = {}
-        """By packet id: how many PUBCOMP of this connection were before our first PUBREC."""
+        """By packet id, the number of PUBCOMP of this connection before our first PUBREC."""
         self._confirmed_before: set[int] = set()
-        """The packet ids whose PUBREC was sent on an earlier connection, too."""
+        """The packet ids whose PUBREC was also sent on an earlier connection."""
         self._completed: list[int] = []
         """The packet ids of the PUBCOMP of this connection that the broker may not have."""
         self._known = 0
-        """How many PUBCOMP of this connection the broker certainly has."""
+        """The number of PUBCOMP of this connection that the broker certainly has."""
 
     def add_new(self, packet_id: int, in_flight: int) -> None:
         """Note a new message. `in_flight` counts those that are not complete, with this one."""
@@ -133,7 +134,7 @@ class ReleasedMessages:
         self._known = 0
 
     def clear(self) -> None:
-        """Forget all: the broker has lost the session, or may have started anew."""
+        """Forget all: the broker has lost the session or may have restarted."""
         self.connected()
         self._confirmed_before.clear()
         self._messages.clear()

@@ -17,7 +17,7 @@ from .paho_client import PahoClient
 from .paho_sockets import QUICK_ACK
 
 SAMPLES: Final = 7
-"""How many answers are measured; the result is their median."""
+"""The number of measured answers; the result is their median."""
 
 ANSWER_SECONDS: Final = 5.0
 """The maximum time until an answer."""
@@ -30,7 +30,7 @@ PINGRESP: Final = 0xD0
 
 
 class RoundTrip(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast a broker answers."""
+    """The speed of a broker's answers."""
 
     answer: float
     """Seconds from a request to its answer."""
@@ -39,7 +39,7 @@ class RoundTrip(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def remedy(self) -> str | None:
-        """Return what the broker's operator should change, or None."""
+        """Return advice for the broker's operator, or None."""
         if self.gap < HELD_BACK:
             return None
         return (
@@ -102,7 +102,7 @@ def _connect(client: PahoClient) -> None:
 
 
 def _seconds(own: Any, answers: "_Answers", count: int) -> list[float]:
-    """Return after which seconds each of some requests is answered that are sent at once."""
+    """Send some requests at once. Return the seconds until the answer to each one."""
     start = time.monotonic()
     own.sendall(PINGREQ * count)
     found = []
@@ -154,4 +154,4 @@ def _disconnect(client: PahoClient) -> None:
 
 
 def _ignore(*_: object) -> None:
-    """Acknowledge nothing: the broker sends it again to the daemon."""
+    """Acknowledge nothing, so the broker sends the message to the daemon again."""

@@ -1,4 +1,4 @@
-"""The messages of the outbox on their way to the broker."""
+"""Send the messages of the outbox to the broker."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ from .suspects import SMALL
 
 
 class Sender:
-    """Sends the messages of the outbox by paho's client, in the form that the broker takes."""
+    """Sends the messages of the outbox by paho's client, in a form that the broker accepts."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Sender:
 
     @property
     def can_send(self) -> bool:
-        """True if `send_queued` would send something."""
+        """True if `send_queued` has something to send."""
         if self._suspects.one_at_a_time:
             return self._may_send_next() and self._suspects.can_send_one
         if self._client.held:
@@ -62,7 +62,7 @@ class Sender:
         self._outbox.send_queued(self._publish)
 
     def _may_send_next(self) -> bool:
-        """Return True if all that was sent on this connection is answered."""
+        """Return True if all packets that were sent on this connection are answered."""
         if self._subscriptions.unanswered or self._client.is_pinging:
             return False
         done = self._client.held.keys() | self._client.half_confirmed()
@@ -87,12 +87,12 @@ class Sender:
             if info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN and delivery.sent_qos == 0:
                 return None
             if self._client.sent_since_read > SMALL and not self._client.is_pinging:
-                # The answer shows that the broker takes messages of QoS 0 of this size.
+                # The answer shows that the broker accepts messages of QoS 0 of this size.
                 self._client.ping()
             return info.mid
 
     def accepted(self) -> None:
-        """Prepare what paho sends again on a new connection, for the limits of its broker."""
+        """Prepare the messages that paho sends again on a new connection, for its limits."""
         self._outbox.max_in_flight = min(self._max_in_flight, self._broker.limits.receive_maximum)
         self._suspects.accepted()
         self._fit_in_flight()
@@ -100,7 +100,7 @@ class Sender:
             self._client.hold()
 
     def _fit_in_flight(self) -> None:
-        """Adapt the messages in flight, which paho sends again, to the limits of this broker."""
+        """Adapt the messages in flight to the limits of this broker. Paho sends them again."""
         limits = self._broker.limits
         half_confirmed = self._client.half_confirmed()
         for packet_id, delivery in list(self._outbox.in_flight.items()):
@@ -122,7 +122,7 @@ class Sender:
                 self._client.change(packet_id, qos, retain)
 
     def renew_expiry(self, *, session_lost: bool) -> None:
-        """Shorten the expiry of the messages in flight, which paho sends again after this.
+        """Shorten the expiry of the messages in flight before paho sends them again.
 
         A message that has expired is dropped if the broker has lost the session. In a session that
         the broker has kept, it must be sent again (MQTT 5, section 4.4).

@@ -67,10 +67,11 @@ class MqttSession:
         self.connection = 0
         """The number of accepted connections so far."""
         self.renews = False
-        """True while it ends the connection, so that the broker repeats what was left to it."""
+        """True while it ends the connection to let the broker repeat messages that were left to
+        it."""
         self.run_commands: Callable[[], None] = _ignore
-        """Runs the commands that other threads have queued. Called before a message is sent, so
-        the broker gets a SUBSCRIBE before each message that was accepted after it."""
+        """Runs the commands that other threads have queued. It is called before a message is sent,
+        so the broker gets each SUBSCRIBE before messages that were accepted after it."""
         self.client_id = options.client_id
         """The name of this client at the broker."""
         self._session_starts = SessionStarts()
@@ -112,7 +113,7 @@ class MqttSession:
 
     @property
     def can_send(self) -> bool:
-        """True if `send_queued` would send something."""
+        """True if `send_queued` has something to send."""
         return self._sender.can_send
 
     @property
@@ -125,7 +126,7 @@ class MqttSession:
         self._sender.send_queued()
 
     def check_size(self, delivery: Delivery) -> None:
-        """Raise MessageTooLargeError if a message is larger than is known to be possible.
+        """Raise MessageTooLargeError if a message is larger than the known limit.
 
         Any thread may call it.
         """
@@ -173,26 +174,26 @@ class MqttSession:
             self._renew()
 
     def _renew(self) -> None:
-        """End the connection for a new one, after what is queued for the socket."""
+        """End the connection for a new one, after sending the data queued for the socket."""
         self.renews = True
         self.client.disconnect()
 
     # The beginning and the end of connections.
 
     def before_connect(self) -> None:
-        """Prepare a try to connect to the broker that was set in paho's client."""
+        """Prepare a try to connect to the broker that is set in paho's client."""
         self._connect_answers.before_connect()
 
     def ended_without_answer(self) -> str:
-        """Note that a connection ended which the broker has not accepted.
+        """Note that a connection ended before the broker accepted it.
 
-        Return what may be the reason if the broker gave none, for the error.
+        Return the possible reason for the error if the broker gave none.
         """
         self._suspects.unreachable()
         return self._connect_answers.ended_without_answer()
 
     def connection_ended(self) -> None:
-        """Note that the connection has ended, and decide which message may be why."""
+        """Note that the connection has ended, and find the message that may be the cause."""
         sent, code = self._suspects.being_sent(), self._state.disconnect_code
         self._state.connection_lost(
             self.client.violation,
@@ -203,7 +204,7 @@ class MqttSession:
         if self.client.violation or self.renews:
             return
         if code == KEEP_ALIVE_TIMEOUT:
-            code = None  # a message takes longer than the keep-alive, or the network stood still
+            code = None  # a message takes longer than the keep-alive, or the network was frozen
         if code is None or code in MESSAGE_CODES | CAPABILITY_CODES:
             self._suspects.connection_ended(
                 sent, code, subscribing=bool(self._subscriptions.unanswered)

@@ -1,4 +1,4 @@
-"""When the sessions of a client at its brokers began. Pure."""
+"""The beginnings of a client's sessions at its brokers. No I/O."""
 
 from typing import Final
 
@@ -9,8 +9,8 @@ BrokerAddress = tuple[str, int, str]
 class SessionStarts:
     """Knows for each broker the connection that began its session of this client.
 
-    Another broker knows nothing of what is in flight, also if it has an older session of this
-    client: the packet ids belong to another session.
+    Another broker knows nothing about the messages in flight, even if it has an older session of
+    this client: the packet ids belong to another session.
     """
 
     def __init__(self) -> None:

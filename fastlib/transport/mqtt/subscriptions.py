@@ -1,4 +1,4 @@
-"""The filters that the client requests from the broker, and the futures of its answers."""
+"""The filters that the client requests from the broker, and futures of the answers."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ MAX_FILTERS: Final = 100
 PACKET_TOO_LARGE = 0x95
 
 ENDS_IN_A_ROW = 2
-"""Ends of connections while only a SUBSCRIBE was being sent, from which fewer filters are sent."""
+"""The number of ends while only a SUBSCRIBE was being sent, after which packets get smaller."""
 
 
 class BrokerSubscriptions:
@@ -36,9 +36,9 @@ class BrokerSubscriptions:
         self._requested: dict[int, list[str | None]] = {}
         """The filters of each SUBSCRIBE that has no answer yet; None for one withdrawn since."""
         self._waiting: dict[str, list[tuple[str, Future[None]]]] = {}
-        """Who waits for each filter: the subscriptions, with their futures."""
+        """The subscriptions that wait for each filter, with their futures."""
         self.on_refused: Callable[[str, RefusedError], None] = _ignore
-        """Called with a subscription that the broker has accepted before, and does not renew."""
+        """Called with a subscription that the broker accepted before and does not renew."""
         self._unneeded: set[str] = set()
         self._max_filters = MAX_FILTERS
         self._max_size: int | None = None
@@ -47,17 +47,17 @@ class BrokerSubscriptions:
 
     @property
     def unanswered(self) -> list[str]:
-        """The filters that were sent on this connection, and have no answer yet."""
+        """The filters that were sent on this connection and have no answer yet."""
         return [wide for part in self._requested.values() for wide in part if wide is not None]
 
     def describe(self) -> str:
-        """Return which filters have no answer yet, for people; nothing if there is none."""
+        """Describe the filters without an answer; return nothing if there are none."""
         filters = self.unanswered
         more = f" and {len(filters) - 1} more" if len(filters) > 1 else ""
         return f"a subscription to {filters[0]}{more}" if filters else ""
 
     def connection_ended(self, alone: bool) -> None:
-        """Note that the connection ended. Make the packets smaller if that may be why.
+        """Note that the connection ended. Make the packets smaller if their size may be the cause.
 
         `alone` is True if nothing but a SUBSCRIBE was being sent.
         """
@@ -138,7 +138,7 @@ class BrokerSubscriptions:
             self._unneeded.add(pattern)
 
     def _withdraw(self, filters: Sequence[str]) -> None:
-        """Send an UNSUBSCRIBE. An answer to an earlier SUBSCRIBE says nothing of a later one."""
+        """Send an UNSUBSCRIBE. An answer to an earlier SUBSCRIBE does not count for a later one."""
         self._requested = {
             packet_id: [None if wide in filters else wide for wide in requested]
             for packet_id, requested in self._requested.items()
@@ -209,7 +209,7 @@ class BrokerSubscriptions:
                 self._withdraw(unneeded)
 
     def _refuse(self, wide: str, error: RefusedError) -> None:
-        """Fail who waits for a filter, and request what it was to cover on its own."""
+        """Fail the futures of a filter, and request the filters that it was to cover separately."""
         known = self._filters.is_apart(wide)
         narrower = self._filters.refuse(wide)
         waiting = self._waiting.pop(wide, [])
@@ -236,4 +236,4 @@ class BrokerSubscriptions:
 
 
 def _ignore(pattern: str, error: RefusedError) -> None:
-    """Do nothing: nobody listens."""
+    """Do nothing: there is no listener."""

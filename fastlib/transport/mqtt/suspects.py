@@ -1,8 +1,8 @@
-"""Which message a broker does not take, if it ends the connection instead of saying so. Pure.
+"""Find the message that a broker does not accept and for which it ends the connection. No I/O.
 
 A broker of MQTT 3.1.1 cannot say that a packet is too large, or has a QoS that it does not support.
-It ends the connection, and the message is sent again with the next one, for ever. Therefore the
-ends of connections are counted:
+It ends the connection, and the message is sent again on the next one, for ever. So the ends of
+connections are counted:
 
 | event | consequence |
 |---|---|
@@ -10,14 +10,14 @@ ends of connections are counted:
 | this happened twice in a row | messages are sent one at a time from now on |
 | it ended three times while one message alone was being sent | this message is the likely cause |
 | the same, and the broker has taken a message like it before | ten times are needed |
-| a connection without the likely cause ends as well (`control.py`) | its ends are counted anew |
+| a connection without the likely cause also ends (`control.py`) | the count of its ends restarts |
 | the broker could not be reached after that | that end does not count: the broker was restarted |
 | nothing was being sent, or the broker gave another reason | the end does not count |
 | no suspect is left | messages are sent as usual again |
 
-If that connection lasts, the message is the cause. What is done about it (`remedy`): a message that
-is not larger than others which the broker has taken is sent without "retain" or with a lower QoS.
-Any other is not sent again.
+If that connection lasts, the message is the cause. `remedy` decides what to do: a message that is
+not larger than others that the broker has accepted is sent without "retain" or with a lower QoS.
+Any other message is not sent again.
 """
 
 from collections.abc import Collection, Mapping
@@ -26,23 +26,24 @@ from typing import Final
 import msgspec
 
 ENDS_IN_A_ROW: Final = 2
-"""Ends of connections with messages being sent, from which they are sent one at a time."""
+"""The number of ends while messages were being sent, after which they are sent one at a time."""
 
 ENDS_ALONE: Final = 3
-"""Ends of connections with only one message being sent, from which it is the cause."""
+"""The number of ends while only one message was being sent, after which it is the likely cause."""
 
 ENDS_ALONE_OF_KNOWN: Final = 10
-"""The same for a message like one that the broker has taken: the network is the likelier cause."""
+"""The same for a message like an accepted one: the network is the likelier cause."""
 
 SMALL: Final = 4096
-"""Bytes. Brokers take packets of this size. If one ends the connection, its size is not why."""
+"""Bytes. Brokers accept packets of this size. If one ends the connection, its size is not the
+cause."""
 
 QUEUED_BEFORE_SUSPECT: Final = 100
-"""Messages of the queue that are sent on a connection before a likely cause is tried again."""
+"""The number of queued messages that are sent on a connection before a likely cause is retried."""
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """What a message asks of a broker."""
+    """The demands of a message on a broker."""
 
     size: int
     """Bytes of its packet."""
@@ -50,26 +51,26 @@ class Demand(msgspec.Struct, frozen=True):
     retain: bool
 
     def is_at_least(self, other: "Demand") -> bool:
-        """Return True if a broker that does not take `other` does not take this one either."""
+        """Return True if a broker that refuses `other` also refuses this one."""
         return self.size >= other.size and self.qos >= other.qos and self.retain >= other.retain
 
     def is_like_taken(self, taken: "Demand") -> bool:
-        """Return True if a broker that has taken `taken` is likely to take this one, too."""
+        """Return True if a broker that has accepted `taken` is likely to accept this one."""
         fits = self.size <= max(SMALL, taken.size)
         return fits and self.qos <= taken.qos and self.retain <= taken.retain
 
 
 class Remedy(msgspec.Struct, frozen=True):
-    """How to send the cause of the ends next time. Without a `qos` it must not be sent again."""
+    """The form in which to send the cause of the ends next time; without a `qos`, not at all."""
 
     qos: int | None = None
     retain: bool = False
 
 
 def remedy(attempt: int, *, size: int, taken: int, qos: int, retain: bool) -> Remedy:
-    """Return what to do with a message after `attempt` ends with it alone, at least ENDS_ALONE.
+    """Decide what to do with a message after `attempt` ends with it alone, at least ENDS_ALONE.
 
-    Ends that prove nothing are not counted in it.
+    `attempt` does not count ends that prove nothing.
 
     `size` is that of its packet, `taken` the size of the largest packet that the broker has
     confirmed. `qos` (1 or 2) and `retain` are those with which it was to be sent at first.
@@ -110,7 +111,7 @@ class Suspects:
         """Note an end of a connection without another reason. Return the cause if it is known.
 
         `sent` has the messages of which the broker may have read a part, and not confirmed them.
-        `others` is True if something else was being sent as well, which may be the cause. `proof`
+        `others` is True if something else was also being sent that may be the cause. `proof`
         is True if the broker has said that the size of one of all these is the reason.
         """
         self._last_alone = None
@@ -127,12 +128,12 @@ class Suspects:
         return only if self._alone[only] >= ENDS_ALONE else None
 
     def acquit(self, packet_id: int, ends: int) -> None:
-        """Count the ends with a message alone anew from `ends`: they had another cause."""
+        """Restart the count of the ends with a message alone at `ends`: they had another cause."""
         if packet_id in self._alone:
             self._alone[packet_id] = ends
 
     def unreachable(self) -> None:
-        """Note that the broker could not be reached, which explains the last end."""
+        """Note that the broker could not be reached. That explains the last end."""
         if self._last_alone in self._alone:
             self._alone[self._last_alone] = max(0, self._alone[self._last_alone] - 1)
         self._last_alone = None
@@ -140,7 +141,7 @@ class Suspects:
             self._in_a_row = 0
 
     def gone(self, packet_id: int) -> None:
-        """Note that a message is confirmed, or not to be sent again."""
+        """Note that a message is confirmed or will not be sent again."""
         self._alone.pop(packet_id, None)
         if not self._alone:
             self._in_a_row = 0
@@ -149,8 +150,8 @@ class Suspects:
         """Return the packet id of the message to send next, or None for the first of the queue.
 
         `held` has the messages to send again, `queued` is the first of the queue, and `sent` is how
-        many of the queue were sent on this connection. First are those that are less than each one
-        that was alone at an end, smallest first: so all others go on.
+        many of the queue were sent on this connection. Messages that demand less than each one that
+        was alone at an end come first, smallest first. So all others continue.
         """
         if not held:
             return None

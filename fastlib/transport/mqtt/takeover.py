@@ -1,4 +1,4 @@
-"""Detection of two clients with the same client id, which disconnect each other."""
+"""Detect two clients with the same client id, which disconnect each other."""
 
 from typing import Final
 
@@ -14,8 +14,8 @@ SESSION_TAKEN_OVER: Final = 0x8E
 class TakeoverDetector:
     """Observes the end of each connection.
 
-    MQTT 5 reports the reason. MQTT 3.1.1 only ends the connection. There, a second client is
-    assumed only if all other causes are ruled out: several short connections ended in a row, none
+    MQTT 5 reports the reason. MQTT 3.1.1 only ends the connection. With 3.1.1, a second client is
+    assumed only if all other causes are excluded: several short connections ended in a row, none
     with a reason, none while this client was sending, and the broker kept running: it accepted a
     connection that was tried at once after each end. A broker that restarts does not.
     """
@@ -32,15 +32,15 @@ class TakeoverDetector:
 
     @property
     def wants_check(self) -> bool:
-        """True if the next try must begin at once, to see whether the broker keeps running."""
+        """True if the next try must begin at once to find out whether the broker keeps running."""
         return 0 < self._count < SHORT_CONNECTIONS
 
     def connection_ended(
         self, lifetime: float, reason: int | None, *, idle: bool = True
     ) -> ClientIdTakenError | None:
-        """Note that the broker has ended an accepted connection; return an error if detected.
+        """Note that the broker has ended an accepted connection. Return an error if detected.
 
-        `idle` is False if this client was sending something, which may be why.
+        `idle` is False if this client was sending something that may be the cause.
         """
         if reason == SESSION_TAKEN_OVER:
             return ClientIdTakenError(self._client_id, certain=True)
@@ -53,12 +53,12 @@ class TakeoverDetector:
         return None
 
     def connected(self, *, at_once: bool) -> None:
-        """Note an accepted connection; `at_once`: by the try right after the end of the last."""
+        """Note an accepted connection. With `at_once`, the try was right after the last end."""
         if self._count and at_once:
             self._checks += 1
         elif self._count < SHORT_CONNECTIONS:
             self.explained()
 
     def explained(self) -> None:
-        """Note that the ends so far have another cause, such as a broker that was away."""
+        """Note that the ends so far have another cause, such as an unreachable broker."""
         self._count = self._checks = 0

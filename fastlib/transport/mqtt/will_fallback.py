@@ -1,15 +1,15 @@
-"""Which last will to ask for at a broker that does not take the whole one. Pure.
+"""Choose a last will for a broker that does not accept the full one. No I/O.
 
 The last will is part of the CONNECT packet. A broker without retained messages or with a lower QoS
 refuses the connection because of it. With MQTT 5 it says why. With 3.1.1, mosquitto ends the
-connection without an answer. There:
+connection without an answer. Then:
 
 | event | consequence |
 |---|---|
-| two tries in a row ended without an answer | the next ones ask for weaker wills, in turns |
-| the broker accepts a weaker one | it is asked once more for the whole one, to be sure |
-| that try ends without an answer as well | the weaker one is asked for from now on |
-| the broker accepts the whole one | it was only not ready before |
+| two tries in a row ended without an answer | the next ones request weaker wills, in turns |
+| the broker accepts a weaker one | the full one is requested again, to be sure |
+| that try also ends without an answer | the weaker one is requested from now on |
+| the broker accepts the full one | it was only not ready before |
 | the broker could not be reached | the tries before do not count |
 """
 
@@ -19,11 +19,11 @@ RETAIN_NOT_SUPPORTED: Final = 0x9A
 QOS_NOT_SUPPORTED: Final = 0x9B
 
 ENDS: Final = 2
-"""Tries in a row that ended without an answer, from which a weaker will is tried."""
+"""The number of tries in a row without an answer, after which a weaker will is tried."""
 
 
 class WillForm(NamedTuple):
-    """How the last will is to be published."""
+    """The form in which to publish the last will."""
 
     qos: int
     retain: bool
@@ -33,7 +33,7 @@ class WillForm(NamedTuple):
 
 
 class WillFallback:
-    """The forms of the last will that one broker was asked for, and its answers."""
+    """The requested forms of the last will at one broker, and its answers."""
 
     def __init__(self, whole: WillForm) -> None:
         self._whole: Final = whole
@@ -44,9 +44,9 @@ class WillFallback:
         ][1:]
         self._ends = 0
         self._known: WillForm | None = None
-        """The form that the broker takes, if it does not take the whole one."""
+        """The form that the broker accepts, if it does not accept the full one."""
         self._checked: WillForm | None = None
-        """The form that it has taken, while it is asked for the whole one again."""
+        """The form that it has accepted, while the full one is requested again."""
 
     @property
     def form(self) -> WillForm:
@@ -60,16 +60,16 @@ class WillFallback:
 
     @property
     def is_weaker(self) -> bool:
-        """True if the broker is known not to take the whole will."""
+        """True if the broker is known not to accept the full will."""
         return self._known is not None
 
     @property
     def ends(self) -> int:
-        """How many tries in a row have ended without an answer."""
+        """The number of tries in a row that ended without an answer."""
         return self._ends
 
     def refused(self, code: int) -> bool:
-        """Note a CONNACK with a reason code. Return True if it is worth another try."""
+        """Note a CONNACK with a reason code. Return True if a retry may help."""
         now = self.form
         if code == RETAIN_NOT_SUPPORTED and now.retain:
             self._known = now._replace(retain=False)
@@ -91,7 +91,7 @@ class WillFallback:
         self._checked = None
 
     def accepted(self) -> bool:
-        """Note that the broker accepted. Return True if it must be asked for the whole will again.
+        """Note that the broker accepted. Return True if the full will must be requested again.
 
         The connection must be renewed for that.
         """
