@@ -386,7 +386,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         try:
             question = await self._start(self._core.unanswered.question_about(request))
         except FastlibError as error:
-            log.debug("%s: its daemon could not be asked: %s", request, error)
+            log.debug("%s: its daemon could not be queried: %s", request, error)
         else:
             question.future.add_done_callback(partial(self._core.unanswered.on_answer, request))
 
@@ -417,7 +417,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
             try:
                 await self._send(request)
             except TransportError as error:  # the next connection brings the presence again
-                log.warning("%s: could not be asked for again: %s", request, error)
+                log.warning("%s: the request could not be sent again: %s", request, error)
 
     def _deliver(self, handle: Callable[[], None]) -> None:
         """Handle a result in the loop."""

@@ -149,7 +149,7 @@ class ClientCore:
                     self.unanswered.fail(request)
             elif repeated and isinstance(error, MessageTooLargeError):
                 # Another broker had taken it before, so its result may still come.
-                log.warning("%s: could not be asked for again: %s", request, error)
+                log.warning("%s: the request could not be sent again: %s", request, error)
             elif error is not None:
                 self.pending.fail(request, error)
 

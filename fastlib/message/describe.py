@@ -378,7 +378,7 @@ def _field(cls: type[Message], name: str) -> Field:
 
 
 def _paths_below(cls: type[Message], above: str = "") -> Iterator[str]:
-    """Return the paths of the fields of a message's parts, the outer ones last."""
+    """Yield the paths of the fields of a message's parts, the outer ones last."""
     for field in _fields(cls):
         held = _held(field.shape)
         if held is not None:

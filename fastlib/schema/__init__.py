@@ -1,7 +1,7 @@
-"""Schemas of the messages, all derived from their types, and what can be proved by them.
+"""Schemas of the messages, derived from their types, and proofs by schemas.
 
-JSON Schemas of what is written (`emit`) and of what is understood (`load`), the AsyncAPI document,
-examples, fingerprints; and whether two versions understand each other.
+There are JSON Schemas of written messages (`emit`) and of accepted ones (`load`), the AsyncAPI
+document, examples and fingerprints. `compat` decides whether two versions understand each other.
 """
 
 from .asyncapi import asyncapi, asyncapi_yaml

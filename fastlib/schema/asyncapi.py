@@ -1,7 +1,7 @@
-"""The AsyncAPI document: topics, who sends and receives there, and what.
+"""The AsyncAPI document: topics, their senders and receivers, and their messages.
 
-Of each message it has the schema of what is written, which a reader must understand. AsyncAPI knows
-JSON Schema of draft 7, so the definitions become components.
+For each message it has the `emit` schema, which a reader must understand. AsyncAPI uses JSON Schema
+of draft 7, so the definitions become components.
 """
 
 import re
@@ -30,7 +30,7 @@ what fastlib writes. What it understands beyond that is in the folder `load/`.
 
 
 def asyncapi() -> dict[str, Any]:
-    """The document as a plain tree."""
+    """Return the document as a plain tree."""
     builder = Builder("emit")
     known = message_kinds()
     schemas = {kind.name: _entitled(kind, kind.build(builder)) for kind in known}
@@ -65,12 +65,12 @@ def asyncapi() -> dict[str, Any]:
 
 
 def asyncapi_yaml() -> str:
-    """The document as it is written."""
+    """Return the text of the document."""
     return yaml.dump(asyncapi(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what stands in several places each time, and texts of several lines as such."""
+    """Writes repeated objects in full each time, and texts of several lines as literal blocks."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -85,7 +85,7 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def channel_name(topic: Topic) -> str:
-    """What a topic is called: its levels without the first and those that vary."""
+    """Return the name of a topic: its levels without the first one and the variable ones."""
     levels = [level for level in topic.template.split("/") if not level.startswith("{")]
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(levels[1:] or levels))
 
@@ -133,7 +133,7 @@ def _message(kind: MessageKind) -> dict[str, Any]:
     message["contentType"] = "application/yaml"
     message["payload"] = {"$ref": f"{_SCHEMAS}{kind.name}"}
     tree = example_tree(kind)
-    if isinstance(tree, dict):  # an example can be nothing else there
+    if isinstance(tree, dict):  # an example can have no other value there
         message["examples"] = [{"name": kind.name, "payload": tree}]
     return message
 
@@ -147,7 +147,7 @@ def _as_component(schema: Schema) -> Schema:
 
 
 def _draft_7(schema: Schema) -> Schema:
-    """References to components; with nothing beside them, as draft 7 would not look at it."""
+    """Change references into ones to components. Draft 7 ignores keywords beside them."""
     if "$ref" not in schema:
         return schema
     reference = {"$ref": schema["$ref"].replace("#/$defs/", _SCHEMAS)}

@@ -1,9 +1,9 @@
-"""Shapes as JSON Schema: what is written, or all that is understood.
+"""Build JSON Schemas from shapes: of written messages, or of all accepted ones.
 
-The instance that a schema judges is what a YAML reader makes of a text. A reader that knows no
-types guesses them: `id: 1234` is text to fastlib, and a number to it. So where text is understood,
-numbers and truth values are, too. What fastlib writes, every reader takes for what it is. Of what
-JSON has no word for (dates, `.inf`, keys that are no text) the instance has the text.
+A schema checks the instance that a YAML reader makes of a text. A reader without the types guesses
+them: `id: 1234` is text for fastlib, and a number for that reader. So where text is accepted,
+numbers and truth values are also accepted. Every reader reads fastlib's own output correctly. For
+values that JSON cannot express (dates, `.inf`, keys that are not text) the instance has the text.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,15 +30,15 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 """The `$schema` of every document."""
 
 _NO_TITLE = ""
-"""Whatever this stands for, any title that is not declared stands for."""
+"""A title that no type declares. It represents every such title."""
 
 _NO_NUMBER = "^(-?[.]inf|[.]nan)$"
-"""What is written where JSON has no number."""
+"""The texts of numbers that JSON cannot express."""
 _NUMBER = f"^({FLOAT_PATTERN})[ \\t\\n]*$"
 
 
 class _Parts:
-    """The parts of the schema of a struct, while they are collected."""
+    """Collects the parts of the schema of a struct."""
 
     def __init__(self) -> None:
         self.properties: dict[str, Schema] = {}
@@ -46,7 +46,7 @@ class _Parts:
         """Schemas of keys that match a pattern."""
         self.required: list[str] = []
         self.conditions: list[Schema] = []
-        """Schemas that must hold, too: for rules, and for keys that exclude each other."""
+        """Further schemas that must hold: for rules, and for keys that exclude each other."""
         self.unsaid: list[str] = []
         """The rules that no schema can express."""
 
@@ -72,9 +72,9 @@ class Builder:
     def __init__(
         self, direction: Direction, *, closed: bool | None = None, extensions: bool = True
     ) -> None:
-        """`closed` schemas refuse keys that nobody reads; by default those of what is written.
+        """`closed` schemas refuse unknown keys; by default `emit` schemas are closed.
 
-        Without `extensions`, choices that other packages add to are those of fastlib.
+        Without `extensions`, choices are only those of fastlib.
         """
         self.direction: Direction = direction
         self.extensions = extensions
@@ -99,7 +99,7 @@ class Builder:
         return self.direction == "load"
 
     def of(self, shape: Shape) -> Schema:
-        """The schema of a shape. Raises DeclarationError for one that does not say it."""
+        """Return the schema of a shape. Raises DeclarationError for a shape that declares none."""
         own = getattr(shape, "__schema__", None)
         if own is not None:
             schema: Schema = own(self)
@@ -118,22 +118,22 @@ class Builder:
         )
 
     def text(self, written: str, *, also: str = "", expected: str = "text") -> Schema:
-        """As `SchemaBuilder.text` says."""
+        """See `SchemaBuilder.text`."""
         if not self.loads:
             return {"type": "string", "pattern": written}
         schema: Schema = {"type": ["string", "number"]}
         if not also:
             return {**schema, "pattern": written}
-        # What is written by itself, so that one can prove that it is understood.
+        # The written pattern separately, to prove that it is accepted.
         return {**schema, "anyOf": [{"pattern": written}, {"pattern": also}]}
 
     def _defined(self, cls: type[Any], make: Callable[[], Schema]) -> Schema:
-        """A reference to the schema of a message; of what is none the schema itself."""
+        """Return a reference to the schema of a message; for other shapes the schema itself."""
         if not issubclass(cls, Message):
             return make()
         name = name_of(cls)
         if name not in self.defs:
-            self.defs[name] = {}  # its place in the order
+            self.defs[name] = {}  # keeps its position in the order
             doc = cleandoc(own_doc(cls) or "")
             self.defs[name] = {"title": name, "description": doc, **make()}
         return self._reference(name)
@@ -181,7 +181,7 @@ class Builder:
 
     def _float(self, shape: Float) -> Schema:
         schema: Schema = {"type": ["number", "string"]}
-        if not self.loads:  # in its place, as jsonschema-rs proves less by a reference
+        if not self.loads:  # inline, because jsonschema-rs proves less with a reference
             return {**schema, "pattern": _NO_NUMBER}
         patterns = [{"pattern": _NO_NUMBER}, {"pattern": _NUMBER}]
         return self._shared("number", {**schema, "anyOf": patterns})
@@ -224,7 +224,7 @@ class Builder:
     # --- structs ----------------------------------------------------------------------------------
 
     def root(self, shape: Shape) -> Schema:
-        """The schema of a whole document; an empty one is an empty mapping."""
+        """Return the schema of a whole document. An empty document is an empty mapping."""
         if not isinstance(shape, Record):
             return self.of(shape)
         schema = self.record(shape)
@@ -232,7 +232,7 @@ class Builder:
         return {**schema, "type": ["object", "null"]} if empty else schema
 
     def record(self, record: Record, *, titled: bool = False) -> Schema:
-        """Return the schema of a struct's mapping. With `titled`, its title cannot be missing."""
+        """Return the schema of a struct's mapping. With `titled`, its title is required."""
         parts = _Parts()
         own_title = record.title if self.loads else record.written_title
         if own_title is not None:
@@ -271,13 +271,13 @@ class Builder:
             parts.conditions.append({"anyOf": [{"required": [key]} for key in field.keys]})
 
     def _add_old_keys(self, parts: _Parts, field: Field) -> None:
-        """Add the keys that are not read any more, with the remedy for each."""
+        """Add the obsolete keys, with the remedy for each."""
         for key, remedy in field.wire.old.items():
             note = f"Not read: {remedy}."
             parts.properties.setdefault(key, {"deprecated": True, "description": note})
 
     def _add_rules(self, parts: _Parts, record: Record) -> None:
-        """Add the rules between the fields; those that no schema can express are named."""
+        """Add the rules. Those that no schema can express are listed in words."""
         for rule in record.rules:
             schema_of_rule = rule_schema(rule, record.fields, self.direction)
             if schema_of_rule:
@@ -286,11 +286,11 @@ class Builder:
                 parts.unsaid.append(words(rule, record.fields))
 
     def _condition(self, rule: Schema) -> Schema:
-        """Return the schema of a rule as this builder says it."""
+        """Return the schema of a rule in the form of this builder."""
         return rule
 
     def _add_extension(self, parts: _Parts, extension: Record) -> None:
-        """Add the keys of an extension. Its rules hold only where one of its keys is there."""
+        """Add the keys of an extension. Its rules hold only if one of its keys is present."""
         own = _Parts()
         self._add_fields(own, extension.fields)
         self._add_rules(own, extension)
@@ -313,7 +313,7 @@ class Builder:
         return {"description": doc, **schema} if doc else schema
 
     def _value(self, field: Field) -> Schema:
-        """What stands behind the key."""
+        """Return the schema of the value of a key."""
         schema = self.of(field.shape)
         if not self.loads:
             return self._not_empty(schema, field.shape) if field.wire.empty_is_absent else schema
@@ -322,7 +322,7 @@ class Builder:
         return self.or_null(schema) if field.optional or field.wire.null_is_empty else schema
 
     def or_null(self, schema: Schema) -> Schema:
-        """Return a schema that also admits null, which is understood as absent."""
+        """Return a schema that also accepts null, which means absent."""
         if isinstance(schema.get("type"), list):
             return {**schema, "type": [*schema["type"], "null"]}
         if "enum" in schema:
@@ -341,7 +341,7 @@ class Builder:
     # --- containers -------------------------------------------------------------------------------
 
     def container(self, envelope: Envelope, title: str) -> Schema:
-        """The container with a title, in all its layouts that are understood or written."""
+        """Return the schema of a container with a title, in all its accepted or written layouts."""
         variant = envelope.variant(title)
         assert variant is not None
         forms = {
@@ -350,7 +350,7 @@ class Builder:
         }
         if len(variant.layouts) == 1 or not self.loads:
             return forms[variant.layouts[0]]()
-        # Which of them it is, the key of the list tells.
+        # The key of the list identifies the layout.
         inline = forms["inline"]()
         inline["allOf"] = [*inline.get("allOf", ()), {"not": {"required": [variant.list_key]}}]
         return {
@@ -363,7 +363,7 @@ class Builder:
         return {"oneOf": forms if other is None else [*forms, other]}
 
     def undeclared(self, envelope: Envelope) -> Schema | None:
-        """The container with a title that is not declared; None if it must be a declared one."""
+        """Return the schema of a container with an undeclared title; None if it is invalid."""
         if envelope.variant(_NO_TITLE) is None:
             return None
         schema = self.container(envelope, _NO_TITLE)
@@ -379,7 +379,7 @@ class Builder:
 
 
 def _guesses(words: Iterable[str]) -> list[Any]:
-    """What a reader that guesses types may take one of some texts for."""
+    """Return the values that a type-guessing reader may make of some texts."""
     guesses: list[Any] = []
     for word in words:
         guess: Any = BOOLEANS.get(word)
@@ -392,7 +392,7 @@ def _guesses(words: Iterable[str]) -> list[Any]:
 
 
 def _may_be_empty(record: Record) -> bool:
-    """Whether a mapping without any key is one of these."""
+    """Return True if an empty mapping is valid for this shape."""
     nothing = dict.fromkeys(field.attribute for field in record.fields)
     return not any(field.required for field in record.fields) and not any(
         rule.broken(nothing.get) for rule in record.rules
@@ -400,15 +400,15 @@ def _may_be_empty(record: Record) -> bool:
 
 
 def schema_of(cls: type[Any], direction: Direction, *, closed: bool | None = None) -> Schema:
-    """The schema of a type of message, or of a part of one, as a document of its own.
+    """Return the schema of a message type, or of a part of messages, as a separate document.
 
-    Raises DeclarationError for a type of another package that cannot say it.
+    Raises DeclarationError for a type of another package without a schema.
     """
     return strict_form(schema_by(Builder(direction, closed=closed), cls))
 
 
 def schema_by(builder: Builder, cls: type[Any]) -> Schema:
-    """The same by a new builder, and as it makes it."""
+    """Return the schema from a new builder, in the builder's own form."""
     schema = builder.root(shape_of(cls))
     return {"title": name_of(cls), "description": cleandoc(own_doc(cls) or ""), **schema} | (
         {"$defs": builder.defs} if builder.defs else {}

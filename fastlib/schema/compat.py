@@ -1,7 +1,7 @@
-"""Compatibility: what of one version another one cannot read, for whom, and by which message.
+"""Compatibility: find messages of one version that another version cannot read.
 
-All that a version writes is its `emit` schemas, all that it understands its `load` schemas. So the
-question is whether the one contains the other, for each kind of message.
+The `emit` schemas of a version describe all that it writes, its `load` schemas all that it accepts.
+So the question is, for each kind of message, whether one schema contains the other.
 """
 
 import json
@@ -22,54 +22,54 @@ Level = Literal["backward", "forward", "full"]
 """`backward`: the new version reads what the old one writes; `forward`: the old one reads what the
 new one writes; `full`: both."""
 Status = Literal["compatible", "incompatible", "unproven", "new"]
-"""`new` is a message that only the writer's version has, and the reader's never had."""
+"""`new`: only the writer's version has the message, and the reader's never had it."""
 
 
 class MessageReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one kind of message in one direction."""
+    """The result for one kind of message in one direction."""
 
     message: str
     """Name of the kind of message."""
     status: Status
     writer: str
-    """The version that writes it."""
+    """The writing version."""
     reader: str
-    """The version that reads it."""
+    """The reading version."""
     sides: tuple[tuple[str, str], ...] = ()
-    """Who sends it to whom."""
+    """Sender and receiver."""
     reasons: tuple[str, ...] = ()
-    """What is not understood, or why nothing is proven."""
+    """The part that is not accepted, or the reason why nothing is proven."""
     counterexample: str | None = None
-    """A message that the one version writes and the other cannot read, as YAML."""
+    """A message that one version writes and the other one cannot read, as YAML."""
     ignored: tuple[str, ...] = ()
-    """Keys that are read without being known, so what they say is lost."""
+    """Keys that the reader ignores, so their values are lost."""
     searched: int = 0
-    """How many messages were tried, where nothing could be proved."""
+    """The number of messages that were tried because nothing could be proved."""
 
 
 class CompatibilityReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of two versions."""
+    """The result of a comparison of two versions."""
 
     old: str
     new: str
     level: Level
     backward: tuple[MessageReport, ...] = ()
-    """Of what the old version writes and the new one reads."""
+    """Results for messages from the old version to the new one."""
     forward: tuple[MessageReport, ...] = ()
-    """Of what the new version writes and the old one reads."""
+    """Results for messages from the new version to the old one."""
 
     def of(self, *states: Status) -> list[MessageReport]:
-        """The messages of which any of these is said."""
+        """Return the messages with one of these results."""
         return [one for one in (*self.backward, *self.forward) if one.status in states]
 
     @property
     def compatible(self) -> bool:
-        """Nothing breaks, as far as is known."""
+        """True if no break is known."""
         return not self.of("incompatible")
 
     @property
     def proven(self) -> bool:
-        """It is proven that nothing breaks, and that nothing which is said is lost."""
+        """True if it is proven that nothing breaks and no value is lost."""
         known = not self.of("incompatible", "unproven")
         return known and not any(one.ignored for one in (*self.backward, *self.forward))
 
@@ -77,9 +77,9 @@ class CompatibilityReport(msgspec.Struct, frozen=True, kw_only=True):
 def compare(
     old: SchemaFolder, new: SchemaFolder, level: Level = "full", *, searches: int = 500
 ) -> CompatibilityReport:
-    """Whether two versions understand each other.
+    """Decide whether two versions understand each other.
 
-    `searches` is how many messages are tried at most where nothing can be proved. Raises
+    `searches` is the maximum number of messages to try if nothing can be proved. Raises
     SchemaFolderError, and MissingExtraError without the extra `compat`.
     """
     backward = () if level == "forward" else _direction(old, new, searches, older=old)
@@ -92,7 +92,7 @@ def compare(
 def compare_all(
     versions: Sequence[SchemaFolder], level: Level = "full", *, searches: int = 500
 ) -> list[CompatibilityReport]:
-    """The last version beside each one before it."""
+    """Compare the last version with each earlier one."""
     return [compare(old, versions[-1], level, searches=searches) for old in versions[:-1]]
 
 
@@ -122,10 +122,10 @@ def _message(
     read_as = reader.reader_of(message)
     is_known = read_as in reader.messages
     if reader_is_older and not is_known:
-        # Who sends it knows that it is new; what the old version does with it has its own rules.
+        # The sender knows that it is new. How the old version handles it has its own rules.
         return MessageReport(status="new", **facts)
     written = writer.schema("emit", message.name)
-    # Where it is read by nothing, there is no schema that any message would fit.
+    # If no kind reads it, there is no schema that a message could match.
     understood = reader.schema("load", read_as) if read_as is not None else {"not": {}}
     try:
         finding = _contains(_text(understood), _text(written), searches)
@@ -153,7 +153,7 @@ def _message(
 
 
 _UNCOMPARABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
-"""What jsonschema-rs and Hypothesis raise for schemas that contradict themselves in odd ways."""
+"""Errors that jsonschema-rs and Hypothesis raise for unusual contradictory schemas."""
 
 
 @lru_cache(maxsize=256)

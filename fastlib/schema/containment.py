@@ -1,4 +1,4 @@
-"""Whether all that one side writes is understood by the other: proved, refuted, or searched."""
+"""Prove or refute that one side accepts all that the other writes, or search for an example."""
 
 from collections.abc import Iterator
 from random import Random
@@ -19,22 +19,22 @@ Verdict = Literal["proven", "refuted", "unproven"]
 
 
 class ContainmentResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it."""
+    """The result."""
 
     verdict: Verdict
     counterexample: Any = None
-    """A message that is written and not understood, as a plain tree; where it is refuted."""
+    """A message that is written and not accepted, as a plain tree, if it is refuted."""
     reasons: tuple[str, ...] = ()
-    """What is not understood in it, or why nothing is proven."""
+    """The part that is not accepted, or the reason why nothing is proven."""
     searched: int = 0
-    """How many messages were tried."""
+    """The number of messages that were tried."""
 
 
 def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> ContainmentResult:
-    """Whether `reader` admits all that `writer` does.
+    """Decide whether `reader` accepts all instances of `writer`.
 
-    What jsonschema-rs cannot prove is searched for a counterexample: the writer's own examples
-    first, as people know them, then what jsonschema-rs takes for the difference. Raises
+    If jsonschema-rs cannot prove it, search for a counterexample: first among the writer's own
+    examples, because users know them, then in the difference that jsonschema-rs computes. Raises
     MissingExtraError.
     """
     with needs_extra("the comparison of schemas", "jsonschema_rs"):
@@ -49,7 +49,7 @@ def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Containm
     try:
         difference = written.subtract(known)
     except rs.canonical.CanonicalizationError:
-        pass  # it has no words for the difference, which may be there all the same
+        pass  # it cannot express the difference, which may still exist
     else:
         if difference.satisfiability() == rs.canonical.Satisfiability.NO:
             return ContainmentResult(verdict="proven")
@@ -59,7 +59,7 @@ def contains(reader: Schema, writer: Schema, *, searches: int = 500) -> Containm
         rs.Draft202012Validator(writer, retriever=_no_document),
         _order(writer, {}),
     )
-    _hypothesis()  # whether it is needed does not depend on the messages
+    _hypothesis()  # the need for it does not depend on the messages
     for example in writer.get("examples", ()):
         if search.refutes(example):
             return search.shortest(example)
@@ -83,7 +83,7 @@ def _hypothesis() -> Any:
 
 
 class _Search:
-    """Looks for a message that one validator takes and the other does not."""
+    """Searches for a message that one validator accepts and the other refuses."""
 
     def __init__(self, reader: Any, writer: Any, order: dict[str, int]) -> None:
         self.reader = reader
@@ -112,7 +112,7 @@ class _Search:
         return self.shortest(tree)
 
     def shortest(self, tree: Any) -> ContainmentResult:
-        """The result for a message that refutes: the shortest one that still does."""
+        """Return the result for a counterexample, shortened as far as it still is one."""
         tree = _in_order(shrunk(tree, self.refutes), self.order)
         return ContainmentResult(
             verdict="refuted",
@@ -129,11 +129,11 @@ class _Search:
 
 
 _VAGUE = {"anyOf", "oneOf", "not", "type"}
-"""Keywords whose errors tell little but that a value does not fit."""
+"""Keywords whose errors only state that a value does not match."""
 
 
 def _words(error: Any) -> str:
-    """What a validator does not understand: the place and the value, or what is missing there."""
+    """Describe what a validator refuses: the place and the value, or the missing key."""
     error = max(_below(error), key=lambda e: (len(e.instance_path), e.kind.name not in _VAGUE))
     path = ""
     for step in error.instance_path:
@@ -145,7 +145,7 @@ def _words(error: Any) -> str:
 
 
 def _below(error: Any) -> Iterator[Any]:
-    """An error, and those of the choices that made it one."""
+    """Yield an error and the errors of the choices that caused it."""
     yield error
     for choice in getattr(error.kind, "context", ()):
         for below in choice:
@@ -153,7 +153,7 @@ def _below(error: Any) -> Iterator[Any]:
 
 
 def _order(schema: Schema, order: dict[str, int]) -> dict[str, int]:
-    """Where each key stands among all that a schema knows."""
+    """Return the position of each key among all keys of a schema."""
     for key in schema.get("properties", ()):
         order.setdefault(key, len(order))
     for below in children(schema):
@@ -162,7 +162,7 @@ def _order(schema: Schema, order: dict[str, int]) -> dict[str, int]:
 
 
 def _in_order(tree: Any, order: dict[str, int]) -> Any:
-    """A message with its keys as they are written."""
+    """Return a message with its keys in the written order."""
     if isinstance(tree, list):
         return [_in_order(item, order) for item in tree]
     if not isinstance(tree, dict):
@@ -172,7 +172,7 @@ def _in_order(tree: Any, order: dict[str, int]) -> Any:
 
 
 def _unsaid(schema: Schema) -> set[str]:
-    """The rules that a schema has only in words."""
+    """Return the rules that a schema has only in words."""
     rules = set(unsaid_rules(schema))
     for below in children(schema):
         rules |= _unsaid(below)

@@ -1,4 +1,4 @@
-"""All schemas as documents: what stands in the folder `schemas/`.
+"""All schemas as documents: the contents of the folder `schemas/`.
 
 ::
 
@@ -31,27 +31,27 @@ from .message_kind import Family, MessageKind, all_topics, families, message_kin
 from .strict_form import strict_form
 
 NAMESPACE = "urn:fastlib:schema"
-"""What every `$id` begins with: a name, as it is no place where anything could be fetched."""
+"""The prefix of every `$id`. It is only a name: no document can be fetched from it."""
 
 Purpose = Literal["emit", "load", "edit"]
-"""The directions, and `edit` for editors: what is understood, but no key that nobody reads."""
+"""The directions, and `edit` for editors: accepted messages without unknown keys."""
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
 def document(kind: MessageKind, purpose: Purpose = "load") -> Schema:
-    """The schema of one kind of message as a document of its own."""
+    """Return the schema of one kind of message as a separate document."""
     schema = kind.schema_by(_builder(purpose))
     return _document(f"{purpose}:{kind.name}", schema, [example_tree(kind)])
 
 
 def part_document(name: str, purpose: Purpose = "load") -> Schema:
-    """The schema of a type by its name, be it a part of messages. Raises UnknownNameError."""
+    """Return the schema of a message type, or of a part, by name. Raises UnknownNameError."""
     cls = find(name, by_title=False)
     return _document(f"{purpose}:{name_of(cls)}", schema_by(_builder(purpose), cls), [])
 
 
 def family_document(family: Family, purpose: Purpose = "load") -> Schema:
-    """The schema of any container of a family, by its title."""
+    """Return the schema of all containers of a family, by title."""
     builder = _builder(purpose)
     members = [kind for kind in message_kinds() if kind.family == family]
     for kind in members:
@@ -90,7 +90,7 @@ def _by_choice(family: Family, members: list[MessageKind]) -> Schema:
 
 
 def _by_conditions(family: Family, members: list[MessageKind]) -> Schema:
-    """As `_by_choice`, so that an editor tells what is wrong, and completes titles."""
+    """Like `_by_choice`: an editor then explains errors and completes titles."""
     titles = [kind.title for kind in members]
     return {
         "type": "object",
@@ -107,16 +107,16 @@ def _by_conditions(family: Family, members: list[MessageKind]) -> Schema:
 
 
 def section_document(cls: type[Any], name: str, *, extensions: bool = True) -> Schema:
-    """The schema for editors of a file that is declared like a message, such as a configuration.
+    """Return the schema for editors of a file declared like a message, such as a configuration.
 
-    Without `extensions`, it does not have what other packages add.
+    Without `extensions`, it does not have the additions of other packages.
     """
     schema = schema_by(EditorBuilder(extensions=extensions), cls)
     return _document(f"edit:{name}", {**schema, "title": name}, [])
 
 
 def undeclared_document(family: Family, purpose: Purpose = "load") -> Schema | None:
-    """The schema of containers whose titles nobody has declared; None if there are none such."""
+    """Return the schema of containers with undeclared titles; None if they are not allowed."""
     builder = _builder(purpose)
     schema = _undeclared(builder, family)
     if schema is None:
@@ -138,7 +138,7 @@ def _undeclared(builder: Builder, family: Family) -> Schema | None:
 
 
 def index() -> dict[str, Any]:
-    """The list of all kinds of message, with their fingerprints, and of all topics."""
+    """Return the list of all kinds of message, with their fingerprints, and of all topics."""
     return {
         "messages": [
             {
@@ -164,7 +164,7 @@ def index() -> dict[str, Any]:
 
 
 def documents() -> dict[str, str]:
-    """Everything that is derived, by its path in the folder."""
+    """Return all derived documents by their paths in the folder."""
     from .asyncapi import asyncapi_yaml
 
     found: dict[str, str] = {INDEX: to_json(index()), "asyncapi.yaml": asyncapi_yaml()}
@@ -182,16 +182,16 @@ def documents() -> dict[str, str]:
 
 
 def to_json(tree: Any) -> str:
-    """A tree as it stands in the files."""
+    """Return the text of a tree in the files."""
     return escape_json(json.dumps(tree, indent=2, ensure_ascii=False)) + "\n"
 
 
 def write(folder: str | os.PathLike[str], texts: Mapping[str, str] | None = None) -> list[Path]:
-    """Writes documents, by default all, into a folder; gives the files that changed.
+    """Write documents, by default all, into a folder. Return the changed files.
 
-    Where all are written, those of messages that are no more are removed, as far as the folder's
-    index names them. Nothing outside of the folder is written or removed, whatever its index says
-    and wherever symbolic links in it lead. Raises SchemaFolderError for what cannot be written.
+    If all are written, files of removed messages are deleted, if the folder's index names them.
+    Nothing outside the folder is written or deleted, regardless of the index and of symbolic links
+    in the folder. Raises SchemaFolderError for a file that cannot be written.
     """
     root = Path(folder)
     check_owner(root)
@@ -216,9 +216,9 @@ def write(folder: str | os.PathLike[str], texts: Mapping[str, str] | None = None
 
 
 def _listed(root: Path) -> set[str]:
-    """The files of messages that a folder's index names, which may be no index at all.
+    """Return the files of messages in a folder's index; the index may be invalid.
 
-    Raises SchemaFolderError for a name that is none of a message.
+    Raises SchemaFolderError for a name that is not a message's.
     """
     path = path_below(root, INDEX)
     if not path.exists():

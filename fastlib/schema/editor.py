@@ -1,11 +1,11 @@
-"""Schemas for editors: what is understood, closed, and with errors in words.
+"""Schemas for editors: accepted messages without unknown keys, with errors in words.
 
-An editor shows the keyword that fails, so a pattern would fill its screen. Here an `if` looks
-whether a value is understood, and `else` has a constant that says what is expected. `memory: lots`
+An editor shows the keyword that fails, so a pattern would fill its screen. Here an `if` tests
+whether a value is accepted, and `else` has a constant that states the expectation. `memory: lots`
 shows 'Value must be "an integer, in KiB".' A `not` refuses the constant itself.
 
 Keys that editors should not offer, such as other spellings, are matched by patterns, because
-editors offer what is among the properties.
+editors offer the keys in `properties`.
 """
 
 import re
@@ -24,7 +24,7 @@ _NULL: Schema = {"type": "null"}
 
 
 class EditorBuilder(Builder):
-    """Builds the schemas of what is understood, for editors."""
+    """Builds the schemas of accepted messages, for editors."""
 
     def __init__(self, *, extensions: bool = True) -> None:
         super().__init__("load", closed=True, extensions=extensions)
@@ -58,7 +58,7 @@ class EditorBuilder(Builder):
         return self._explained(super()._choice(shape), {"enum": values}, values)
 
     def or_null(self, schema: Schema) -> Schema:
-        """Return a schema that also admits null. An explained one does so but for its `then`."""
+        """Return a schema that also accepts null; an explained one accepts it beside `then`."""
         match schema:
             case {"anyOf": [{"if": admitted, "then": _, "else": otherwise}]}:
                 return {**schema, "anyOf": [{"if": admitted, "else": otherwise}]}
@@ -71,9 +71,9 @@ class EditorBuilder(Builder):
         examples: Iterable[Any] = (),
         number: Schema | None = None,
     ) -> Schema:
-        """Return a schema that admits the same, and says in words what is expected.
+        """Return a schema that accepts the same values, and states the expectation in words.
 
-        `examples` are what editors offer, `number` the schema of numbers whose range is named.
+        Editors offer `examples`. `number` is the schema of numbers with a named range.
         """
         if not self._in_words:
             return understood
@@ -81,13 +81,13 @@ class EditorBuilder(Builder):
         if number is not None:
             otherwise = {"if": {"type": "integer"}, "then": number, "else": otherwise}
         offered = list(examples)
-        # While nothing stands behind the key yet, editors would offer the constant.
+        # As long as the key has no value yet, editors would offer the constant.
         words = {"if": {"anyOf": [understood, _NULL]}, "then": understood, "else": otherwise}
-        # Behind a key whose schema has no type and no choice, editors write no colon.
+        # Editors add no colon after a key whose schema has neither a type nor a choice.
         return {"anyOf": [words], **({"examples": offered} if offered else {})}
 
     def _constant(self, expected: str) -> Schema:
-        """Return a schema that admits nothing, and whose error has what is expected."""
+        """Return a schema that refuses everything, with the expectation as its error."""
         words = f"{expected}, in {self._unit}" if self._unit else expected
         return {"const": words, "not": {"const": words}}
 
@@ -101,7 +101,7 @@ class EditorBuilder(Builder):
             self._unit = ""
 
     def _old_scalar(self, record: Record, key: str) -> Schema:
-        # Errors are about the mapping, which is the form of today.
+        # Errors are about the mapping, which is the current form.
         self._in_words = False
         try:
             return super()._old_scalar(record, key)
@@ -126,7 +126,7 @@ class EditorBuilder(Builder):
                 parts.patterns.setdefault(_pattern(key), {**about, **expected})
 
     def _condition(self, rule: Schema) -> Schema:
-        """Say `if A, then B` instead of `not A, or B`, for an error that names what is missing."""
+        """Write `if A, then B` instead of `not A, or B`: its error names the missing key."""
         match rule:
             case {"anyOf": [{"not": condition}, consequence], **rest} if not rest:
                 return {"if": condition, "then": consequence}

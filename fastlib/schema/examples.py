@@ -13,7 +13,7 @@ SUFFIX = ".yaml"
 
 @cache
 def examples() -> dict[str, str]:
-    """The texts of all examples, by the names of their kinds."""
+    """Return the texts of all examples by the names of their kinds."""
     folder = files(__package__) / "examples"
     paths = sorted(folder.iterdir(), key=lambda path: path.name)
     return {
@@ -24,7 +24,7 @@ def examples() -> dict[str, str]:
 
 
 def example_text(kind: MessageKind) -> str:
-    """The example of a kind. Raises UnknownNameError if it has none."""
+    """Return the example of a kind. Raises UnknownNameError if it has none."""
     text = examples().get(kind.name)
     if text is None:
         raise UnknownNameError(f"there is no example of {kind.name}", kind.name)
@@ -32,6 +32,6 @@ def example_text(kind: MessageKind) -> str:
 
 
 def example_tree(kind: MessageKind) -> Any | None:
-    """The example of a kind as a plain tree; None if it has none, as those of other packages."""
+    """Return the example of a kind as a plain tree; None if it has none (other packages)."""
     text = examples().get(kind.name)
     return None if text is None else kind.cls.from_yaml(text).emit()

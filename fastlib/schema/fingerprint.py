@@ -1,7 +1,7 @@
-"""Fingerprints: what tells whether the wire shape of a message has changed.
+"""Fingerprints: they show whether the wire shape of a message has changed.
 
-Words for people, names of types in Python and the order of keys are no part of it. It is made of
-what the builder says of the types, so the strict form of the files does not matter.
+They do not depend on descriptions, names of Python types and the order of keys. They are computed
+from the builder's schemas, so the strict form of the files does not matter.
 """
 
 import hashlib
@@ -19,21 +19,21 @@ _PREFIX = "#/$defs/"
 
 
 def fingerprint(emit: Schema, load: Schema) -> str:
-    """Of what is written and what is understood of one message."""
+    """Return the fingerprint of the `emit` and `load` schemas of one message."""
     shape = [_Shape(emit).whole(), _Shape(load).whole()]
     text = json.dumps(shape, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class _Shape:
-    """A schema without words; definitions are numbered as they are met."""
+    """A schema without descriptions. Definitions are numbered in the order of use."""
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self.numbers: dict[str, int] = {}
 
     def whole(self) -> Any:
-        """The schema and its definitions."""
+        """Return the schema and its definitions."""
         shapes = [self.bare(self.schema)]
         while len(shapes) <= len(self.numbers):
             name = list(self.numbers)[len(shapes) - 1]
@@ -54,7 +54,7 @@ class _Shape:
             elif keyword in SEVERAL:
                 bare[keyword] = [self.bare(item) for item in value]
             elif keyword in NAMED:
-                # Keys that nobody reads are there to explain them.
+                # Obsolete keys are only there for their explanation.
                 kept = (key for key in sorted(value) if not _is_explained(value[key]))
                 bare[keyword] = {key: self.bare(value[key]) for key in kept}
             else:
@@ -63,5 +63,5 @@ class _Shape:
 
 
 def _is_explained(schema: Any) -> bool:
-    """Whether the schema of a key tells only that nobody reads it."""
+    """Return True if the schema of a key only states that it is obsolete."""
     return isinstance(schema, dict) and "deprecated" in schema

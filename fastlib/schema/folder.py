@@ -1,7 +1,7 @@
-"""A folder of schemas as it was written by some version of fastlib.
+"""A folder of schemas that a version of fastlib has written.
 
-Somebody else may have made the folder: it can be a checkout of a proposed change. So names in its
-index are no paths, and no symbolic link in it is followed.
+The folder may be untrusted, such as a checkout of a proposed change. So names in its index are not
+used as paths, and symbolic links in it are not followed.
 """
 
 import json
@@ -22,9 +22,9 @@ from .received import problem_of
 
 INDEX = "index.json"
 MAX_BYTES: Final = 16 << 20
-"""Bytes of a file of schemas, at most."""
+"""The maximum size of a schema file in bytes."""
 _NAME: Final = re.compile(r"\w[\w.-]{0,199}")
-"""What a name of a message consists of, so that it names a file of its folder and no other one."""
+"""The allowed characters of a message's name, so it always names a file in its folder."""
 
 
 class SchemaFolderError(FastlibError):
@@ -34,7 +34,7 @@ class SchemaFolderError(FastlibError):
 def path_below(root: Path, name: str) -> Path:
     """Return the path of a file in a folder, such as `emit/quit.task.json`.
 
-    Raises SchemaFolderError if the name leads out of the folder, by itself or by a symbolic link.
+    Raises SchemaFolderError if the name or a symbolic link leads out of the folder.
     """
     path = root
     for part in name.split("/"):
@@ -49,7 +49,7 @@ def path_below(root: Path, name: str) -> Path:
 
 
 def check_owner(root: Path) -> None:
-    """Raise SchemaFolderError if a link of another user leads to a folder that is to be written.
+    """Raise SchemaFolderError if another user's link leads to the folder to be written.
 
     It could lead anywhere. Links of root and of this user are followed.
     """
@@ -64,7 +64,7 @@ def check_owner(root: Path) -> None:
 
 
 def check_name(place: Path, name: object) -> None:
-    """Raise SchemaFolderError for what cannot be the name of a message or a family."""
+    """Raise SchemaFolderError if this cannot be the name of a message or a family."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise SchemaFolderError(
             f"{place}: {repr(name)[:200]} is not the name of a message: expected letters, digits, "
@@ -74,7 +74,7 @@ def check_name(place: Path, name: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a file has. Raises SchemaFolderError."""
+    """Return the content of a file. Raises SchemaFolderError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as file:
@@ -95,7 +95,7 @@ def read_json(path: Path) -> Any:
 
 
 class ListedMessage(msgspec.Struct, frozen=True):
-    """What the index says of one kind of message."""
+    """The entry of one kind of message in the index."""
 
     name: str
     topics: tuple[str, ...]
@@ -105,7 +105,7 @@ class ListedMessage(msgspec.Struct, frozen=True):
 
 
 class ListedTopic(msgspec.Struct, frozen=True):
-    """What the index says of one topic."""
+    """The entry of one topic in the index."""
 
     topic: str
     sender: str
@@ -113,19 +113,19 @@ class ListedTopic(msgspec.Struct, frozen=True):
 
 
 class Index(msgspec.Struct, frozen=True):
-    """What is in a folder."""
+    """The content of a folder's index."""
 
     messages: tuple[ListedMessage, ...]
     families: dict[str, str | None]
-    """What reads containers with titles that are not declared, by the key of the title."""
+    """The schemas of containers with undeclared titles, by the key of the title."""
     topics: tuple[ListedTopic, ...]
 
 
 class SchemaFolder:
-    """The schemas of one version, read when they are asked for."""
+    """The schemas of one version. They are read at their first use."""
 
     def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
-        """`name` is what it is called in reports. Raises SchemaFolderError."""
+        """`name` is the version's name in reports. Raises SchemaFolderError."""
         self.path = Path(path)
         self.name = name or str(path)
         try:
@@ -141,11 +141,11 @@ class SchemaFolder:
 
     @cached_property
     def messages(self) -> dict[str, ListedMessage]:
-        """The kinds of message by name."""
+        """Return the kinds of message by name."""
         return {message.name: message for message in self.index.messages}
 
     def schema(self, direction: Direction, name: str) -> Schema:
-        """The schema of a kind of message, or of a family. Raises SchemaFolderError."""
+        """Return the schema of a kind of message, or of a family. Raises SchemaFolderError."""
         check_name(self.path, name)
         schema = self._read(f"{direction}/{name}.json")
         problem = problem_of(schema)
@@ -157,10 +157,10 @@ class SchemaFolder:
         return schema
 
     def reader_of(self, message: ListedMessage) -> str | None:
-        """The name of the schema by which this version reads a message of another one.
+        """Return the name of the schema by which this version reads a message of another one.
 
-        That of the same title or, as where the topic alone tells, of the same name. A container
-        with an unknown title is read as any of its family, if at all.
+        It is the schema with the same title, or with the same name if only the topic identifies the
+        message. A container with an unknown title is read as a container of its family, if at all.
         """
         for own in self.index.messages:
             if message.title is None:
@@ -171,7 +171,7 @@ class SchemaFolder:
         return None if message.family is None else self.index.families.get(message.family)
 
     def sides(self, message: ListedMessage) -> list[tuple[str, str]]:
-        """Who sends a message to whom."""
+        """Return sender and receiver of a message."""
         topics = {topic.topic: topic for topic in self.index.topics}
         found = [topics[name] for name in message.topics if name in topics]
         return list(dict.fromkeys((topic.sender, topic.receiver) for topic in found))

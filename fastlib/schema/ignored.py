@@ -1,4 +1,4 @@
-"""What is read, but not heeded: keys that one side writes and the other does not know."""
+"""Find ignored keys: keys that one side writes and the other side does not know."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ _Places = tuple[str, ...]
 
 
 def ignored_keys(reader: Schema, writer: Schema) -> list[str]:
-    """The paths of keys that `writer` has and `reader` ignores, the outermost ones only."""
+    """Return the paths of keys that `writer` has and `reader` ignores, only the outermost ones."""
     known = _Keys(reader).paths
     return sorted(
         ".".join(path)
@@ -18,12 +18,12 @@ def ignored_keys(reader: Schema, writer: Schema) -> list[str]:
 
 
 def _is_mapping(known: set[_Places], path: _Places) -> bool:
-    """Whether the keys below a path are known at all; where anything may stand, none is ignored."""
+    """Return True if the keys below a path are declared. A place for any keys ignores none."""
     return any(other[:-1] == path for other in known) and (*path, "*") not in known
 
 
 class _Keys:
-    """The paths of all keys for which a schema has a meaning."""
+    """The paths of all keys that a schema declares."""
 
     def __init__(self, root: Schema) -> None:
         self.root = root
@@ -38,7 +38,7 @@ class _Keys:
             target = self.root["$defs"][reference.removeprefix("#/$defs/")]
             self._visit(target, path, within | {reference})
         for key, below in schema.get("properties", {}).items():
-            # A key that nobody reads is there to be explained.
+            # An obsolete key is only there for its explanation.
             if isinstance(below, dict) and "deprecated" not in below:
                 self.paths.add((*path, key))
                 self._visit(below, (*path, key), within)

@@ -1,8 +1,8 @@
 """Instances of a schema, as a Hypothesis strategy.
 
-It knows the keywords that schemas of messages have, and those that differences of two have. What
-it makes is nearly always valid; who needs to be sure asks a validator. Examples shrink to what is
-short and looks like a message.
+It supports the keywords of message schemas and of differences of two schemas. Its instances are
+nearly always valid; use a validator to be sure. Examples shrink to short texts that look like
+messages.
 """
 
 import re
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 _WORDS = ("vm1", "node02", "a", "live", "0", "")
 _DEEP = 6
-"""What is nested deeper is empty, as far as it may be."""
+"""The depth from which values are empty, if possible."""
 _TEXTS = 30
-"""So many texts are made of a pattern."""
+"""The number of texts that are made for a pattern."""
 _NARROWER: dict[str, Callable[[Any, Any], Any]] = {
     "minimum": max,
     "minLength": max,
@@ -34,16 +34,16 @@ _NARROWER: dict[str, Callable[[Any, Any], Any]] = {
     "maxProperties": min,
 }
 _ABSENT = "x-absent"
-"""In what is drawn from: keys that are to be left out."""
+"""Internal keyword: keys to leave out."""
 
 
 def instances(schema: Schema) -> "SearchStrategy[Any]":
-    """Instances of a document. Raises MissingExtraError."""
+    """Return a strategy of instances of a document. Raises MissingExtraError."""
     with needs_extra("the comparison of schemas", "hypothesis", extra="compat"):
         from hypothesis import strategies as st
 
     for pattern in _patterns(schema):
-        _matching(pattern)  # now, as a test cannot be run within another
+        _matching(pattern)  # now, because a test cannot run within another one
 
     @st.composite
     def instance(draw: "DrawFn") -> Any:
@@ -53,7 +53,7 @@ def instances(schema: Schema) -> "SearchStrategy[Any]":
 
 
 class _Drawing:
-    """One instance in the making."""
+    """Draws one instance."""
 
     def __init__(self, draw: "DrawFn", root: Schema) -> None:
         from hypothesis import strategies
@@ -68,7 +68,7 @@ class _Drawing:
     # --- what is asked for ------------------------------------------------------------------------
 
     def flat(self, schema: Any) -> Schema:
-        """A schema without references and without a choice: one of the possible ones."""
+        """Return a schema without references and choices: one of the possible ones."""
         if schema is True:
             return {}
         if schema is False:
@@ -186,11 +186,11 @@ class _Drawing:
 
 @cache
 def _matching(pattern: str) -> tuple[str, ...]:
-    """Some texts that match, the shortest first: drawing each anew takes long."""
+    """Return some matching texts, shortest first. They are cached, because drawing is slow."""
     from hypothesis import HealthCheck, Phase, given, seed, settings
     from hypothesis import strategies as st
 
-    # Where the whole matches, nothing needs to be looked for that may stand around it.
+    # If the whole text matches, no text around it is needed.
     whole = re.fullmatch(r"\^([^$^]+)\$", pattern)
     inner = re.compile(f"(?:{whole[1]})" if whole else pattern, re.ASCII)
     found: set[str] = set()
@@ -212,7 +212,7 @@ def _matching(pattern: str) -> tuple[str, ...]:
 
 
 def _patterns(schema: Schema) -> Iterator[str]:
-    """All patterns in a schema."""
+    """Yield all patterns in a schema."""
     if "pattern" in schema:
         yield schema["pattern"]
     for below in children(schema):
@@ -220,7 +220,7 @@ def _patterns(schema: Schema) -> Iterator[str]:
 
 
 def _both(one: Schema, other: Schema) -> Schema:
-    """What two schemas without a choice ask for together, as far as a drawing heeds it."""
+    """Merge two schemas without choices, as far as drawing supports it."""
     both = dict(one)
     for keyword, value in other.items():
         if keyword not in both:
@@ -254,7 +254,7 @@ def _common(one: list[Any], other: list[Any]) -> list[Any]:
 
 
 def _unwanted(schema: Any) -> set[str]:
-    """The keys without which a mapping is certainly none of a schema."""
+    """Return the keys without which a mapping is certainly invalid for a schema."""
     if not isinstance(schema, dict):
         return set()
     keys = set(schema.get("required", ())[:1])

@@ -1,6 +1,6 @@
-"""What travels: every kind of message, each of which has schemas and an example of its own.
+"""Every kind of message on the wire. Each kind has its own schemas and example.
 
-A container is as many kinds as it has titles, since the title decides what stands in it.
+A container type has one kind for each title, because the title decides its content.
 """
 
 import re
@@ -25,20 +25,20 @@ from .builder import Builder
 from .strict_form import strict_form
 
 Family = Literal["task", "result"]
-"""What a container's title stands behind: `task: start vm`, `result: vm started`."""
+"""The key of a container's title: `task: start vm`, `result: vm started`."""
 
 
 class MessageKind(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of message that travels."""
+    """One kind of message on the wire."""
 
     name: str
-    """Names its files: `start-vm.task`, `vm-started.result`, `agent.Init`."""
+    """The name of its files: `start-vm.task`, `vm-started.result`, `agent.Init`."""
     cls: type[Message]
     """The type of the whole message."""
     family: Family | None = None
-    """For containers the key of the title."""
+    """For containers, the key of the title."""
     title: str | None = None
-    """What tells on the wire which kind it is; None where only the topic does."""
+    """The title that identifies the kind on the wire; None if only the topic does."""
     doc: str = ""
 
     @property
@@ -48,22 +48,22 @@ class MessageKind(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def topics(self) -> tuple[Topic, ...]:
-        """Where it travels."""
+        """Its topics."""
         return self.cls.__topics__
 
     def schema(self, direction: Direction, *, closed: bool | None = None) -> Schema:
-        """The schema, without what makes it a document of its own. Raises DeclarationError."""
+        """Return the schema without the keywords of a document. Raises DeclarationError."""
         return strict_form(self.schema_by(Builder(direction, closed=closed)))
 
     def schema_by(self, builder: Builder) -> Schema:
-        """The same by a new builder, and as it makes it."""
+        """Return the schema from a new builder, in the builder's own form."""
         schema = self.build(builder)
         heading = f"{self.family}: {self.title}" if self.family else name_of(self.cls)
         defs = {"$defs": builder.defs} if builder.defs else {}
         return {"title": heading, "description": self.doc, **schema, **defs}
 
     def build(self, builder: Builder) -> Schema:
-        """The schema, by a builder that has the definitions."""
+        """Return the schema from a builder that has the definitions."""
         shape = shape_of(self.cls)
         if isinstance(shape, Envelope):
             assert self.title is not None
@@ -72,7 +72,7 @@ class MessageKind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def message_kinds() -> list[MessageKind]:
-    """Every kind of message that is declared, sorted by name.
+    """Return every declared kind of message, sorted by name.
 
     Raises DeclarationError if two have the same name.
     """
@@ -91,7 +91,7 @@ def _kinds() -> Iterator[MessageKind]:
     for cls in message_types():
         shape = shape_of(cls)
         topics = cls.__dict__.get("__topics__", ())
-        # A shape of its own kind does not say whether it writes the title.
+        # A custom shape does not state whether it writes the title.
         title = cls.__dict__.get("__title__")
         title = getattr(shape, "written_title", title) if title else None
         if isinstance(shape, Envelope) and topics:
@@ -121,7 +121,7 @@ def _doc(envelope: Envelope, title: str) -> str:
 
 
 def find_kind(name: str) -> MessageKind:
-    """The kind of a name or a title; of a title of both, the task. Raises UnknownNameError."""
+    """Return the kind of a name or a title; the task if both exist. Raises UnknownNameError."""
     by_name = {kind.name: kind for kind in message_kinds()}
     by_title = {kind.title: kind for kind in by_name.values() if kind.family != "task"}
     by_title |= {kind.title: kind for kind in by_name.values() if kind.family == "task"}
@@ -133,7 +133,7 @@ def find_kind(name: str) -> MessageKind:
 
 
 def families() -> dict[Family, type[Message]]:
-    """The containers: what their titles stand behind, and their types."""
+    """Return the containers: the keys of their titles, and their types."""
     return {kind.family: kind.cls for kind in message_kinds() if kind.family is not None}
 
 

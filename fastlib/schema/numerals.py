@@ -4,12 +4,12 @@ from functools import cache
 
 _DIGITS = "0123456789abcdef"
 _BLANK = "[ \\t\\n]*"
-"""May stand behind a number that is read."""
+"""Pattern of the text that may follow a number."""
 
 
 @cache
 def read(low: int, high: int) -> str:
-    """The pattern of all that is read as an integer of a range: decimal, `0x…` and `0…`."""
+    """Return the pattern of all texts of the integers in a range: decimal, `0x…` and `0…`."""
     first = max(low, 1)
     decimal, octal, hexadecimal = ("|".join(_numerals(first, high, b)) for b in (10, 8, 16))
     forms = []
@@ -24,7 +24,7 @@ def read(low: int, high: int) -> str:
 
 
 def written(low: int, high: int, digits: int) -> str:
-    """The pattern of an integer that is written as `0x` and at least so many digits."""
+    """Return the pattern of an integer that is written as `0x` and a minimum number of digits."""
     last = min(high, 16**digits - 1)
     forms = []
     if low <= last:
@@ -35,11 +35,11 @@ def written(low: int, high: int, digits: int) -> str:
 
 
 def _numerals(low: int, high: int, base: int, *, lower: bool = False) -> list[str]:
-    """Patterns of the positive integers of a range, without leading zeros."""
+    """Return patterns of the positive integers of a range, without leading zeros."""
     forms: list[str] = []
     first, last = _write(low, base), _write(high, base)
     full: list[int] = []
-    """The lengths of which every number is in the range."""
+    """Lengths whose numbers are all in the range."""
     for size in range(len(first), len(last) + 1):
         lowest, highest = "1" + "0" * (size - 1), _DIGITS[base - 1] * size
         begin = first if size == len(first) else lowest
@@ -69,7 +69,7 @@ def _write(number: int, base: int) -> str:
 
 
 def _between(low: str, high: str, base: int, *, lower: bool) -> list[str]:
-    """Patterns of the numerals between two of the same length."""
+    """Return patterns of the numerals between two numerals of the same length."""
     if not low:
         return [""]
     rest = len(low) - 1
@@ -92,7 +92,7 @@ def _between(low: str, high: str, base: int, *, lower: bool) -> list[str]:
 
 
 def _one_of(first: str, last: str, lower: bool) -> str:
-    """A class of the digits from one to another, letters in either case or in lower case only."""
+    """Return a class of the digits in a range, with letters in both cases or only in lower case."""
     digits = _DIGITS[_DIGITS.index(first) : _DIGITS.index(last) + 1]
     decimal = [digit for digit in digits if digit.isdigit()]
     letters = [digit for digit in digits if not digit.isdigit()]

@@ -1,8 +1,8 @@
-"""Check a schema that somebody else has written, before anything follows what it says.
+"""Check a foreign schema before it is used.
 
 A schema can name other documents. jsonschema-rs would fetch them, from files and the network. It
-can also refer to itself without end. So a schema has to be one document, as `fastlib schema` writes
-it.
+can also refer to itself without end. So a schema must be one document, like those of `fastlib
+schema`.
 """
 
 import re
@@ -15,7 +15,7 @@ from .builder import DIALECT
 from .strict_form import COMMENT, UNSAID
 
 MAX_DEPTH: Final = 100
-"""Levels of schemas within schemas, at most."""
+"""The maximum number of levels of nested schemas."""
 
 _ONE: Final = (
     *("additionalProperties", "unevaluatedProperties", "propertyNames", "items", "contains"),
@@ -135,11 +135,11 @@ def _compiles(pattern: str) -> bool:
 
 
 def _check_cycles(root: Schema) -> None:
-    """Refuse definitions that say of a value only that it is what they say."""
+    """Refuse definitions that only refer to themselves."""
     definitions: Schema = root.get("$defs", {})
     needs = {name: set(_targets(schema)) for name, schema in definitions.items()}
     while needs:
-        # What needs nothing any more is no part of a cycle.
+        # A definition without dependencies is not part of a cycle.
         done = {name for name, targets in needs.items() if not targets & needs.keys()}
         if not done:
             raise _UnusableError(f"/$defs/{min(needs)}: the definition refers to itself")

@@ -21,11 +21,11 @@ from fastlib.codec.schema_protocol import Direction, Schema
 from fastlib.codec.shapes import Bool
 
 TRUE = [True, *(word for word, value in BOOLEANS.items() if value)]
-"""What is read as true."""
+"""The texts that are read as true."""
 
 
 def rule_schema(rule: Rule, fields: Iterable[Field], direction: Direction) -> Schema:
-    """Return the schema of a rule; an empty one, if JSON Schema cannot express it.
+    """Return the schema of a rule; an empty one if JSON Schema cannot express it.
 
     Only rules that `is_exact` are expressed completely. A subclass may override the rule, so the
     type must be exactly the known one.
@@ -58,7 +58,7 @@ def rule_schema(rule: Rule, fields: Iterable[Field], direction: Direction) -> Sc
 
 
 def is_exact(rule: Rule) -> bool:
-    """Whether the schema of a rule accepts exactly what the rule accepts.
+    """Return True if the schema of a rule accepts exactly the values that the rule accepts.
 
     A rule about numbers is not exact, because a number can be written as a text.
     """
@@ -84,7 +84,7 @@ def _value_schema(rule: ValueRule) -> Schema:
 
 
 def _given(field: Field, direction: Direction) -> Schema:
-    """The schema of a mapping in which a field is not absent."""
+    """Return the schema of a mapping in which a field is not absent."""
     if direction == "emit":
         return {"required": [field.key]}
     nothing: Schema = {"type": "null"}

@@ -1,17 +1,16 @@
-"""The shortest message that still shows what a long one shows."""
+"""Find the shortest message that still shows the same fault as a long one."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 _SIMPLE = ("vm1", "a", 0, 1, False)
-"""What stands for other scalars, the simplest first."""
+"""Replacements for other scalars, simplest first."""
 
 
 def shrunk(tree: Any, shows: Callable[[Any], bool]) -> Any:
-    """A tree from which nothing can be left out, nor made simpler, so that it `shows` it still.
+    """Return a minimal tree: every omission or simplification would no longer `show` the fault.
 
-    Unlike Hypothesis' own way this looks at the message, not at how it was drawn, which takes a
-    hundredth of the time.
+    Hypothesis shrinks the draws. This shrinks the message, which takes a hundredth of the time.
     """
     found = True
     while found:
@@ -24,7 +23,7 @@ def shrunk(tree: Any, shows: Callable[[Any], bool]) -> Any:
 
 
 def _smaller(tree: Any) -> Iterator[Any]:
-    """Trees with one thing less or simpler; the larger steps first."""
+    """Yield trees with one thing omitted or simplified, larger steps first."""
     if isinstance(tree, dict):
         for key in tree:
             yield {other: value for other, value in tree.items() if other != key}
@@ -52,6 +51,6 @@ def _simpler(leaf: Any) -> Iterator[Any]:
         yield leaf[1:]
     elif isinstance(leaf, int) and not isinstance(leaf, bool):
         step = abs(leaf) // 2
-        while step:  # ever smaller ones, as a bound is soon met by halves
+        while step:  # ever smaller ones: halving reaches a bound soon
             yield leaf - step if leaf > 0 else leaf + step
             step //= 2

@@ -1,9 +1,8 @@
-"""The strict form of a schema: every validator compiles it without options, and admits the same.
+"""The strict form of a schema: every validator compiles it without options, with equal results.
 
-ajv in strict mode is the strictest. It wants one type beside the keywords of a type, each required
-key among the properties, and no keyword or format that it does not know. What only people and
-programs read that know it becomes lines of `$comment`: `unit: KiB`, `format: date-time`, and
-`rule: …` for a rule that no schema can say.
+ajv in strict mode is the strictest. It requires one type beside the keywords of a type, each
+required key in `properties`, and no unknown keyword or format. Extra information becomes lines of
+`$comment`: `unit: KiB`, `format: date-time`, and `rule: …` for a rule that no schema can express.
 """
 
 from typing import Any
@@ -15,7 +14,7 @@ from .walk import NAMED, ONE, SEVERAL
 UNIT = "x-unit"
 """Keyword of the builder for the unit of a number."""
 UNSAID = "x-rules"
-"""Keyword of the builder for rules that a schema cannot say: a list of them in words.
+"""Keyword of the builder for rules that a schema cannot express: a list of them in words.
 
 Versions before 0.1.0 have it in their files.
 """
@@ -31,12 +30,12 @@ _KEYWORDS = {
         "minProperties", "maxProperties",
     },
 }  # fmt: skip
-"""The keywords that say something of values of one type only."""
+"""The keywords that apply to values of one type only."""
 _SAME_VALUE = ("not", "if", "then", "else", "allOf", "anyOf", "oneOf")
 _ABOUT = {
     COMMENT, "$id", "$schema", "$defs", "default", "deprecated", "description", "examples", "title",
 }  # fmt: skip
-"""Keywords that admit and refuse nothing."""
+"""Keywords without an effect on validation."""
 
 
 def strict_form(schema: Schema) -> Schema:
@@ -87,7 +86,7 @@ def _types(schema: Schema) -> frozenset[str]:
 
 
 def _with_comment(schema: Schema) -> Schema:
-    """Make lines of a comment of the keywords that validators do not know."""
+    """Move keywords that validators do not know to lines of a comment."""
     lines = [f"unit: {schema[UNIT]}"] if UNIT in schema else []
     lines += [f"format: {schema['format']}"] if "format" in schema else []
     lines += [f"{_RULE}{rule}" for rule in schema.get(UNSAID, ())]
@@ -100,7 +99,7 @@ def _with_comment(schema: Schema) -> Schema:
 
 
 def _split(schema: Schema, types: frozenset[str]) -> Schema:
-    """Return the same with a choice for each of its types, in their order."""
+    """Return the schema with a choice for each of its types, in their order."""
     outer = {keyword: value for keyword, value in schema.items() if keyword in _ABOUT}
     inner = {
         keyword: value
@@ -112,7 +111,7 @@ def _split(schema: Schema, types: frozenset[str]) -> Schema:
 
 
 def _restricted(schema: Schema, kind: str) -> Schema:
-    """Return what a schema says of values of one type."""
+    """Return the keywords of a schema for values of one type."""
     kind = "number" if kind == "integer" else kind
     foreign = set[str]().union(*(words for name, words in _KEYWORDS.items() if name != kind))
     said: Schema = {}
@@ -133,7 +132,7 @@ def _restricted(schema: Schema, kind: str) -> Schema:
 
 
 def _guarded(schema: Schema, types: frozenset[str]) -> Schema:
-    """Return the same with a type beside the keywords of each type."""
+    """Return the schema with a type beside the keywords of each type."""
     for kind, keywords in _KEYWORDS.items():
         about = schema.keys() & keywords
         known = types & ({"number", "integer"} if kind == "number" else {kind})

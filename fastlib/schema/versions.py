@@ -23,15 +23,15 @@ from fastlib.isolated_python import isolated_command
 from .folder import INDEX, SchemaFolder
 
 SCHEMAS = "schemas"
-"""Where a repository has its schemas."""
+"""The folder of the schemas in a repository."""
 
 
 class VersionError(FastlibError, ValueError):
-    """There is no version of that name, or its schemas cannot be had."""
+    """There is no version with that name, or its schemas are not available."""
 
 
 def find_version(name: str, workplace: str | os.PathLike[str]) -> SchemaFolder:
-    """The schemas of a version; those that are made on the way are put into `workplace`.
+    """Return the schemas of a version. Generated ones are written to `workplace`.
 
     Raises VersionError and SchemaFolderError.
     """
@@ -54,7 +54,7 @@ def find_version(name: str, workplace: str | os.PathLike[str]) -> SchemaFolder:
 
 
 def find_released(folder: str | os.PathLike[str]) -> list[SchemaFolder]:
-    """The released versions in a folder of folders, the oldest first; none if it is no such."""
+    """Return the released versions in a folder of folders, oldest first; else none."""
     try:
         names = [path.name for path in Path(folder).iterdir() if (path / INDEX).is_file()]
     except OSError:
@@ -63,7 +63,7 @@ def find_released(folder: str | os.PathLike[str]) -> list[SchemaFolder]:
 
 
 def _order(version: str) -> list[tuple[int, str]]:
-    """What versions are sorted by: numbers by value; what comes before a release stands first."""
+    """Return the sort key of a version: numbers by value, pre-releases before the release."""
     parts = re.findall(r"[0-9]+|[a-z]+", version.lower())
     return [(int(part), "") if part.isdigit() else (-1, part) for part in [*parts, "0"]]
 
@@ -85,8 +85,8 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def _of_revision(revision: str, place: Path, name: str) -> SchemaFolder:
-    """The committed schemas: nothing of the revision is executed."""
-    if revision.startswith("-"):  # git would take it for an option
+    """Read the committed schemas. No code of the revision is executed."""
+    if revision.startswith("-"):  # git would read it as an option
         raise VersionError(f"{name}: {revision!r} is not a revision")
     try:
         done = _git("archive", "--format=tar", revision, "--", SCHEMAS)
@@ -106,7 +106,7 @@ def _of_revision(revision: str, place: Path, name: str) -> SchemaFolder:
 
 
 def _of_interpreter(python: str, place: Path, name: str) -> SchemaFolder:
-    """What another fastlib writes of itself, in a process of its own."""
+    """Let another fastlib write its schemas, in a separate process."""
     if os.sep in python:
         python = os.path.abspath(python)
     command = isolated_command(python, "-m", "fastlib", "schema", "--write", str(place))

@@ -1,4 +1,4 @@
-"""Walks over the schemas that stand in a schema."""
+"""Walk over the schemas in a schema."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,11 +10,11 @@ ONE = ("additionalProperties", "items", "not", "if", "then", "else")
 SEVERAL = ("allOf", "anyOf", "oneOf")
 """Keywords whose value is a list of schemas."""
 NAMED = ("properties", "patternProperties", "$defs")
-"""Keywords whose value is a mapping of names, which are no keywords, to schemas."""
+"""Keywords whose value is a mapping of names (not keywords) to schemas."""
 
 
 def children(schema: Schema) -> Iterator[Schema]:
-    """The schemas that stand right in a schema."""
+    """Yield the schemas directly in a schema."""
     for keyword in ONE:
         if isinstance(schema.get(keyword), dict):
             yield schema[keyword]
@@ -25,7 +25,7 @@ def children(schema: Schema) -> Iterator[Schema]:
 
 
 def rebuilt(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
-    """A copy in which each schema, the inner ones first, is what `change` makes of it."""
+    """Return a copy in which `change` has replaced each schema, inner ones first."""
 
     def below(value: Any) -> Any:
         return rebuilt(value, change) if isinstance(value, dict) else value

@@ -1,9 +1,8 @@
-"""For tests of programs that speak the protocol, and for proofs that two of them understand each
-other.
+"""Tools to test programs that speak the protocol, and to prove that two of them are compatible.
 
-`assert_round_trip` and `isolated_registry` stand here. `fastlib.testing.strategies` has Hypothesis
-strategies of every message (extra `testing`). `fastlib.testing.conformance` tests another
-implementation.
+This module has `assert_round_trip` and `isolated_registry`. `fastlib.testing.strategies` has
+Hypothesis strategies of every message (extra `testing`). `fastlib.testing.conformance` tests
+another implementation.
 """
 
 from .isolation import IsolatedRegistry, isolated_registry

@@ -1,7 +1,7 @@
-"""Alternative forms of a message: those that are read, though another one is written.
+"""Alternative forms of a message: they are read, but another form is written.
 
 These are a field's aliases, a list of pairs for a mapping, and another layout of a container. The
-declarations say which there are, and which one is written.
+declarations define them, and the form that is written.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from .choices import Choices
 
 
 def with_alternatives(shape: Shape, tree: Any, choices: Choices) -> Any:
-    """A plain tree that reads as the same value as the given one, which `shape` has written."""
+    """Return another plain tree with the same value as a tree that `shape` has written."""
     if isinstance(shape, Envelope):
         return _container(shape, tree, choices)
     if isinstance(shape, Record):
@@ -32,7 +32,7 @@ def with_alternatives(shape: Shape, tree: Any, choices: Choices) -> Any:
 
 
 def _fields(record: Record) -> dict[str, Field]:
-    """The fields of a mapping by the key that is written, those of extensions included."""
+    """Return the fields of a mapping by the written key, including fields of extensions."""
     parts = [record, *(record.extensions or ())]
     return {field.key: field for part in parts for field in part.fields}
 
@@ -65,7 +65,7 @@ def _container(envelope: Envelope, tree: dict[str, Any], choices: Choices) -> An
     elif layout == "inline" and variant.layouts[0] == "list":
         members = tree[variant.list_key]
         own = {key: item for key, item in tree.items() if key != variant.list_key}
-        # What the two share is one key inline, so only where neither says it is it the same.
+        # Inline, the two share one key. So the forms are equal only if neither has a value for it.
         shared = of_members.keys() & {field.key for field in envelope.fields}
         if len(members) == 1 and not shared & (own.keys() | members[0].keys()):
             tree = own | members[0]

@@ -1,4 +1,4 @@
-"""The strategy that stands for a type where a test, or a function that it builds, names one."""
+"""The strategy for a type that a test, or a function that it builds, names."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from .strategies import from_message, messages
 
 
 def strategy_of(cls: type[Any]) -> st.SearchStrategy[Any]:
-    """Instances of a type: of a message itself, of `Message` and `Task` what is declared below.
+    """Return instances of a message type; for `Message` and `Task` those of declared subclasses.
 
-    NotImplemented for other types, which Hypothesis asks for, too: to it every message is an
-    `object`.
+    Return NotImplemented for other types. Hypothesis also asks for these, because every message is
+    an `object`.
     """
     if not isinstance(cls, type) or not issubclass(cls, Serializable):
         unknown: st.SearchStrategy[Any] = NotImplemented
         return unknown
     if cls is Message:
         return messages()
-    if cls is Task:  # one without a title can be in no container
+    if cls is Task:  # no container can hold a task without a title
         return st.deferred(lambda: st.sampled_from(declared_tasks()).flatmap(from_message))
     return from_message(cls)

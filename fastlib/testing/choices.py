@@ -1,8 +1,8 @@
-"""Choices: which of several ways a writer of YAML takes, in each place.
+"""Choices: select one of several spellings for a YAML writer, in each place.
 
-The first way is always the plain one. `PlainChoices` takes no other. `RandomChoices` follows a
-random generator, for thousands of texts. `CountedChoices` takes other ways in a few numbered places
-only. A caller that draws those numbers can so find the plainest text that still fails.
+The first way is always the plain one. `PlainChoices` always takes it. `RandomChoices` uses a random
+generator, for thousands of texts. `CountedChoices` takes other ways only in a few numbered places.
+A caller that draws these numbers can find the plainest text that still fails.
 """
 
 from collections import Counter
@@ -14,17 +14,17 @@ Way = TypeVar("Way")
 
 
 class Choices(Protocol):
-    """Decides for a writer."""
+    """Decides the spellings of a writer."""
 
     def habit(self, ways: Sequence[Way]) -> Way:
-        """One of some ways, for the whole of a text."""
+        """Return one of some ways for the whole text."""
 
     def turn(self, what: str, ways: Sequence[Way]) -> Way:
-        """One of some ways, in one place; `what` says what it is about."""
+        """Return one of some ways for one place; `what` names the subject."""
 
 
 class PlainChoices:
-    """The plain way everywhere; counts the turns at which there was another."""
+    """Takes the plain way everywhere, and counts the turns with an alternative."""
 
     def __init__(self) -> None:
         self.habits = 0
@@ -40,7 +40,7 @@ class PlainChoices:
 
 
 class RandomChoices:
-    """Any habits, and now and then another way in one place."""
+    """Takes random habits, and sometimes another way in one place."""
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
@@ -54,14 +54,14 @@ class RandomChoices:
 
 
 class CountedChoices:
-    """Other ways at the habits and the turns of which the number is given, from 0.
+    """Takes other ways at the habits and turns with the given numbers, from 0.
 
-    The turns are counted for each thing that they are about, so that what is done in one place is
-    done there whatever else changes.
+    The turns are counted for each subject separately. So the choice in one place does not change if
+    other choices change.
     """
 
     def __init__(self, habits: Mapping[int, int], turns: Mapping[tuple[str, int], int]) -> None:
-        """The values are which way, counted from the second and round the ways."""
+        """The values select the way: they are counted from the second way, modulo their number."""
         self._habits = habits
         self._turns = turns
         self._asked: Counter[str | None] = Counter()

@@ -1,4 +1,4 @@
-"""In what two plain trees differ, in words of the wire."""
+"""Describe the differences of two plain trees, in the terms of the wire."""
 
 import math
 from collections.abc import Iterator
@@ -6,31 +6,31 @@ from typing import Any
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two messages, values or trees are equal; a NaN is equal to a NaN."""
+    """Return True if two messages, values or trees are equal; a NaN is equal to a NaN."""
     return bool(one == other) or repr(one) == repr(other)
 
 
 def differences(ours: Any, theirs: Any, path: str = "") -> Iterator[str]:
-    """Each difference on one line: `vcpus: 4, not absent`, `id: '012', not '10'`."""
+    """Yield each difference on one line: `vcpus: 4, not absent`, `id: '012', not '10'`."""
     for here, one, other in pairs(ours, theirs, path):
         words = f"{word(one)}, not {word(other)}"
         yield f"{here}: {words}" if here else words
 
 
 class _Absent:
-    """What is not there."""
+    """Marks a missing value."""
 
 
 ABSENT = _Absent()
 
 
 def word(value: Any) -> str:
-    """A value of a tree in a difference."""
+    """Return the text of a value in a difference."""
     return "absent" if value is ABSENT else repr(value)
 
 
 def pairs(ours: Any, theirs: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The places at which two trees differ, and what stands there, ABSENT for nothing."""
+    """Yield the places at which two trees differ, with both values; ABSENT for a missing one."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key in ours | theirs:
             below = f"{path}.{key}" if path else str(key)
@@ -46,7 +46,7 @@ def pairs(ours: Any, theirs: Any, path: str = "") -> Iterator[tuple[str, Any, An
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Equal, and of one type: 1 is not 1.0, nor true."""
+    """Return True if both are equal and of one type: 1 differs from 1.0 and true."""
     if type(one) is not type(other):
         return False
     return bool(one == other) or (isinstance(one, float) and math.isnan(one) and math.isnan(other))

@@ -1,7 +1,7 @@
-"""The golden vectors: texts, and what the C++ peers made of them.
+"""The golden vectors: texts, and the C++ peers' results for them.
 
-`peer-behaviour.jsonl` holds what a peer read, wrote again or refused; `peer-killers.jsonl` texts on
-which a peer crashes, or hangs while its memory grows. One JSON object a line.
+`peer-behaviour.jsonl` has texts that a peer read, wrote again or refused. `peer-killers.jsonl` has
+texts on which a peer crashes, or hangs while its memory grows. Each line is a JSON object.
 """
 
 import base64
@@ -41,7 +41,7 @@ TYPES: dict[str, type[Message]] = {
     "mmbwmon_restart": mmbwmon.Restart,
     "mmbwmon_system_info": mmbwmon.SystemInfo,
 }
-"""The vectors' names of types, and the types."""
+"""The types by their names in the vectors."""
 
 
 class Row(NamedTuple):
@@ -50,28 +50,28 @@ class Row(NamedTuple):
     number: int
     """Line in the file, from 1."""
     cls: type[Message]
-    """What the text was read as."""
+    """The type as which the text was read."""
     text: str | bytes
-    """Bytes where they are no UTF-8."""
+    """The text; bytes if it is not UTF-8."""
     why: str
     """The category."""
     ok: bool
-    """A peer read the text, and could write it again."""
+    """True if a peer read the text and could write it again."""
     echo: str | bytes | None
-    """What the peer wrote after reading, which is how it understood the text."""
+    """The peer's output after reading: its understanding of the text."""
     error: str
-    """The peer's words, where it could not."""
+    """The peer's error, if it could not."""
     newer_echo: str | bytes | None
-    """What a peer with a newer YAML parser wrote, where that is known to differ."""
+    """The output of a peer with a newer YAML parser, if it is known to differ."""
 
     @property
     def texts(self) -> list[str | bytes]:
-        """Everything in the row that is a text of this type."""
+        """Return all texts of this type in the row."""
         return [text for text in (self.text, self.echo, self.newer_echo) if text is not None]
 
 
 def rows(name: str = "peer-behaviour") -> list[Row]:
-    """The vectors of one file."""
+    """Return the vectors of one file."""
     data = files(__package__) / "data" / f"{name}.jsonl"
     lines = data.read_text("utf-8").splitlines()
     return [_row(number, json.loads(line)) for number, line in enumerate(lines, 1)]

@@ -1,4 +1,4 @@
-"""Isolation of declarations: what a test declares is gone after it."""
+"""Isolation of declarations: the declarations of a test end with it."""
 
 import sys
 from types import ModuleType, TracebackType
@@ -8,10 +8,10 @@ from fastlib.message.registry import REGISTRY, Snapshot
 
 
 class IsolatedRegistry:
-    """A context in which messages, tasks, extensions and results can be declared for a while.
+    """A context for temporary declarations of messages, tasks, extensions and results.
 
-    Entering it again brings back what was declared in it before. It holds for the whole process,
-    all threads included, so nothing else may declare or read messages in the meantime.
+    Entering it again restores its earlier declarations. It applies to the whole process with all
+    threads, so no other code may declare or read messages in the meantime.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class IsolatedRegistry:
 
 
 def isolated_registry() -> IsolatedRegistry:
-    """Return a context that forgets, at its end, every declaration that was made in it.
+    """Return a context that removes, at its end, every declaration that was made in it.
 
     ::
 
@@ -55,9 +55,9 @@ def isolated_registry() -> IsolatedRegistry:
 
                 assert_round_trip(Snapshot(vm_name="vm1"))
 
-    A module that was first imported in the context, and that declares something, is imported anew
-    by the next import after it. Declarations for a whole module of tests stand in a context that
-    its tests enter again::
+    A module with declarations that was first imported in the context is imported again by the next
+    import after it. Put declarations for a whole test module in a context that its tests enter
+    again::
 
         declarations = isolated_registry()
         with declarations:
@@ -71,17 +71,16 @@ def isolated_registry() -> IsolatedRegistry:
             with declarations:
                 yield
 
-    The pytest plug-in of fastlib has the fixture `isolated_registry`, which is one such context for
-    one test.
+    The pytest plug-in of fastlib has the fixture `isolated_registry`: such a context for one test.
     """
     return IsolatedRegistry()
 
 
 def _remove_modules(snapshot: Snapshot, before: frozenset[str]) -> dict[str, ModuleType]:
-    """Take the modules that declared something out of `sys.modules`, but those of before."""
+    """Remove modules with new declarations from `sys.modules`."""
     removed: dict[str, ModuleType] = {}
     for name in snapshot.declaring_modules() - before:
-        own = name.partition(".")[0] == "fastlib"  # never declared for one test only
+        own = name.partition(".")[0] == "fastlib"  # never only for one test
         module = None if own else sys.modules.pop(name, None)
         if module is not None:
             removed[name] = module

@@ -1,7 +1,7 @@
-"""Mistakes in a message, each with the problem that is to be told: derived from the declarations.
+"""Mistakes in a message, each with the problem to report, derived from the declarations.
 
-A message's plain tree is gone through beside its shape; for each place it is known what could stand
-there instead, and what a reader has to say of it.
+A message's plain tree is walked together with its shape. For each place, the shape gives invalid
+values and the problem that a reader must report.
 """
 
 from collections.abc import Iterator
@@ -33,56 +33,56 @@ from fastlib.codec.writer import write_tree
 MistakeKind = Literal[
     "kind", "word", "range", "missing", "null", "rule", "title", "duplicate", "misspelt"
 ]
-"""What was done: something of another kind, a word or a number that the place does not allow, a key
-that is missing, null for what must be given, a rule broken, an unknown title, a key twice, a key
-that nobody knows."""
+"""The kind of mistake: a value of another kind, a word or a number that the place does not allow, a
+missing key, null for a required value, a broken rule, an unknown title, a duplicate key, an unknown
+key."""
 
 
 class InvalidText(msgspec.Struct, frozen=True, kw_only=True):
-    """A text that is not the message it should be, and the problem that is to be told."""
+    """A text with a mistake, and the problem to report."""
 
     text: str
     tree: Any
-    """The same as a plain tree; None where only a text can say it, as for a key twice."""
+    """The text as a plain tree; None if only a text can express it, such as a duplicate key."""
     mistake: MistakeKind
     path: str
-    """Where, in the words of the wire, as `Problem.path`."""
+    """The place, like `Problem.path`."""
     code: str
-    """The problem's kind, as `Problem.code`."""
+    """The kind of the problem, like `Problem.code`."""
     severity: Severity = "error"
-    """A key that nobody knows is a warning: the text can be read."""
+    """An unknown key is a warning: the text can be read."""
 
 
 class Edit(msgspec.Struct, frozen=True):
-    """One mistake: what stands at a path instead."""
+    """One mistake: another value at a path."""
 
     mistake: MistakeKind
     path: Path
     code: str
     at: Path
-    """Where the tree changes; the path, or what is above it."""
+    """The path of the change: the path itself or a parent."""
     new: Any
     severity: Severity = "error"
 
 
 class _Gone:
-    """In place of a value: its key is left out."""
+    """Instead of a value: its key is left out."""
 
 
 _GONE = _Gone()
 _TWICE = "x-twice-"
-"""The beginning of a key that is replaced in the text by one that stands there already."""
+"""The prefix of a key that is replaced in the text by an existing key."""
 _STRANGE = ("?!", "nobody knows this", "\x7f")
-"""Texts that hardly any place allows."""
+"""Texts that almost no place allows."""
 
 
 def edits_of(shape: Shape, tree: Any) -> list[Edit]:
-    """Every mistake that is known for a message, of which `tree` is the plain tree."""
+    """Return every known mistake for the message with the plain tree `tree`."""
     return list(_edits(shape, tree, ()))
 
 
 def made(edit: Edit, tree: Any) -> InvalidText:
-    """What a mistake makes of a message."""
+    """Return the text of a message with a mistake."""
     broken = _changed(tree, edit.at, edit.new)
     text = write_tree(broken)
     if edit.mistake == "duplicate":
@@ -100,7 +100,7 @@ def made(edit: Edit, tree: Any) -> InvalidText:
 
 
 def _changed(tree: Any, path: Path, new: Any) -> Any:
-    """A copy of a tree with something else at a path."""
+    """Return a copy of a tree with another value at a path."""
     if not path:
         return new
     step, *rest = path
@@ -140,7 +140,7 @@ def _edits(shape: Shape, tree: Any, path: Path) -> Iterator[Edit]:
 
 def _of_scalar(shape: ScalarShape, path: Path) -> Iterator[Edit]:
     if isinstance(shape, Text | Bool | Int | Float | Instant | Choice):
-        # A list is none of these; what a shape of a package's own takes for one is its affair.
+        # A list is none of these. Shapes of other packages decide for themselves.
         yield Edit("kind", path, "type", path, [])
         yield Edit("kind", path, "type", path, {"a": "b"})
         yield Edit("null", path, "value", path, None)
@@ -179,7 +179,7 @@ def _of_scalar(shape: ScalarShape, path: Path) -> Iterator[Edit]:
 
 
 def _asked(shape: Shape, path: Path) -> Iterator[Edit]:
-    """Of a shape that is not known here: what it says itself."""
+    """Yield the mistakes of an unknown shape, from its own errors."""
     for other in (["?!"], "?!"):
         context = LoadContext("", DEFAULT_LIMITS)
         shape.load(from_tree(other, DEFAULT_LIMITS, ""), context, path)
@@ -189,7 +189,7 @@ def _asked(shape: Shape, path: Path) -> Iterator[Edit]:
 
 
 def _of_meaning(shape: Converted, tree: Any, path: Path) -> Iterator[Edit]:
-    """Texts that the wire form allows, and that mean nothing."""
+    """Yield texts that the wire form allows and that have no meaning."""
     wire = shape.wire
     if not isinstance(wire, Record):
         return
@@ -221,7 +221,7 @@ def _of_container(envelope: Envelope, tree: dict[str, Any], path: Path) -> Itera
     inline, *other_layouts = (layout == "inline" for layout in variant.layouts)
     record = envelope.inline_record(variant) if inline else envelope.list_record(variant)
     for edit in _of_record(record, tree, path):
-        # Without its list, a container that may be inline is taken for one that is.
+        # Without its list, a container that may be inline is read as an inline one.
         if edit.new is not _GONE or edit.path != (*path, variant.list_key) or not other_layouts:
             yield edit
 
@@ -257,14 +257,14 @@ def _of_field(field: Field, item: Any, path: Path) -> Iterator[Edit]:
     for edit in _edits(field.shape, item, path):
         at_once = edit.at == path and not isinstance(edit.new, dict | list | _Gone)
         if at_once and edit.new is None and field.optional:
-            continue  # null is as good as absent
+            continue  # null means the same as absent
         if at_once and isinstance(edit.new, str) and field.wire.old_scalar is not None:
             continue  # a text for a mapping is the old form
         yield edit
 
 
 def _misspelt(key: str, item: Any, path: Path, known: set[str]) -> Iterator[Edit]:
-    """A key beside the right one, as if it had been written twice."""
+    """Yield a misspelt second key beside the right one."""
     for wrong in (key[:-1], f"{key}s", key[:1] + key[2:]):
         if wrong and wrong not in known:
             here = (*path, wrong)
@@ -287,7 +287,7 @@ def _of_rule(rule: Rule, record: Record, tree: dict[str, Any], path: Path) -> It
             return
         del broken[given[0]]
     else:
-        return  # of a package's own: how it is broken is not known
+        return  # another package's rule: no value is known that breaks it
     problem = rule.problem(_values(record, broken).get, keys)
     if problem is not None:
         yield Edit("rule", (*path, *problem[0]), "rule", path, broken)

@@ -1,4 +1,4 @@
-"""Which messages there are: read off the declarations, those of other packages included."""
+"""Find all declared messages, including those of other packages."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from fastlib.message.registry import class_of_title, titles
 
 
 def registered() -> list[type[Message]]:
-    """Every message that is declared by now, those with the fewest fields first.
+    """Return every message that is declared so far, those with the fewest fields first.
 
-    `fastlib.message.entry_points.load_entry_points` makes those of installed packages known.
+    `fastlib.message.entry_points.load_entry_points` loads those of installed packages.
     """
     found = dict.fromkeys(message_types())
-    for title in titles("task"):  # also those that are declared within a function
+    for title in titles("task"):  # also those that are declared in a function
         cls = class_of_title("task", title)
         if cls is not None:
             found[cls] = None
@@ -25,24 +25,24 @@ def registered() -> list[type[Message]]:
 
 
 def _number_of_fields(cls: type[Message]) -> int:
-    """Count the fields without deriving their shapes: this is asked for each drawn message."""
+    """Count the fields without deriving their shapes: this is called for each drawn message."""
     return sum(name != getattr(cls, "__extensions__", None) for name in cls.__struct_fields__)
 
 
 def is_titled(cls: type[Any]) -> bool:
-    """Whether a text of this type tells by itself which type it is."""
+    """Return True if a text of this type identifies its type."""
     shape = shape_of(cls)
     return isinstance(shape, Envelope) or getattr(shape, "written_title", None) is not None
 
 
 def declared_tasks() -> list[type[Task]]:
-    """Every task that a container can hold."""
+    """Return every task that a container can hold."""
     classes = (class_of_title("task", title) for title in titles("task"))
     return [cls for cls in classes if cls is not None and issubclass(cls, Task)]
 
 
 def check_type(cls: object) -> type[Any]:
-    """The type of a message, or of a part of one. Raises TypeError for anything else."""
+    """Return the type of a message, or of a part of one. Raises TypeError for other values."""
     if not isinstance(cls, type) or not issubclass(cls, Serializable):
         raise TypeError(f"expected a type of message, such as fastlib.Start; got {cls!r:.80}")
     try:

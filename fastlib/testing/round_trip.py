@@ -1,4 +1,4 @@
-"""Whether a message comes back from all that it is written as."""
+"""Test whether a message is read back equal from all its written forms."""
 
 import typing
 from functools import partial
@@ -17,15 +17,15 @@ from .registered import check_type, is_titled
 from .yaml_variants import yaml_variant
 
 SPELLINGS: typing.Final = 8
-"""So many spellings of each message are tried."""
+"""The number of spellings of each message that are tried."""
 
 
 def assert_round_trip(message: Any, *, spellings: int = SPELLINGS, seed: int = 0) -> None:
-    """Asserts that a message is read back equal from whatever it is written as.
+    """Assert that a message is read back equal from all its written forms.
 
-    That is its plain tree, its text in every style, as text and as bytes, and a number of other
-    `spellings`, the same ones each time for one `seed`; where a title tells the type, `load` finds
-    it; and `validate` has no word to say. The error shows what was written, and what differs.
+    These are its plain tree, its text in every style, as text and as bytes, and a number of other
+    `spellings`, the same ones for the same `seed`. If a title identifies the type, `load` must find
+    it. `validate` must report nothing. The error shows the text and the difference.
     """
     __tracebackhide__ = True
     cls = check_type(type(message))
@@ -70,7 +70,7 @@ def _same(message: Any, read: typing.Callable[[], Any], what: str, written: str)
 
 
 def _quiet(message: Any, text: str) -> None:
-    """That nothing is to be said of a text, but of a title which no task here declares."""
+    """Assert that a text has no problem, except a title that no task declares."""
     __tracebackhide__ = True
     known = (*titles("result"), UNREADABLE)
     strange = isinstance(message, ResultContainer) and message.result not in known

@@ -1,10 +1,10 @@
-"""Shrinks a text for which no strategy is known."""
+"""Shrink a text for which no strategy is known."""
 
 from collections.abc import Callable
 
 
 def smaller(text: str, fails: Callable[[str], bool]) -> str:
-    """A shorter text that still fails: parts are left out, from halves down to characters."""
+    """Return a shorter text that still fails: leave out parts, from halves to characters."""
     size = max(len(text) // 2, 1)
     tries = 5_000
     while size and tries > 0:

@@ -1,4 +1,4 @@
-"""Hypothesis strategies of every message that is declared, also by other packages::
+"""Hypothesis strategies of every declared message, also of other packages::
 
     from hypothesis import given
 
@@ -9,7 +9,7 @@
         ...
 
 They keep every constraint and rule of the declarations, and shrink to short messages. Hypothesis
-knows them by the types, too: `st.from_type(Start)`, `st.builds(function)`.
+also finds them by the types: `st.from_type(Start)`, `st.builds(function)`.
 """
 
 from typing import Any, TypeVar
@@ -45,10 +45,10 @@ Spoken = TypeVar("Spoken")
 
 
 def messages(*, texts: st.SearchStrategy[str] = TEXTS) -> st.SearchStrategy[Message]:
-    """Any message that is declared when the first one is drawn.
+    """Return a strategy of all messages that are declared at the first draw.
 
-    `texts` are those of the fields of free text: by default any, `NAMES` are such as the names of
-    hosts, `PLAIN_TEXTS` one printable line.
+    `texts` is the strategy of free text fields. By default it has any texts; `NAMES` has texts like
+    host names, `PLAIN_TEXTS` single printable lines.
     """
     return _messages(texts)
 
@@ -62,25 +62,25 @@ def _messages(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> Message:
 def containers(
     *, texts: st.SearchStrategy[str] = TEXTS
 ) -> st.SearchStrategy[TaskContainer | ResultContainer]:
-    """Containers of tasks and of results, of every title; `texts` as for `messages`."""
+    """Return containers of tasks and of results, with every title; `texts` as for `messages`."""
     return st.one_of(structs(TaskContainer, texts), structs(ResultContainer, texts))
 
 
 def from_message(
     cls: type[Spoken], *, texts: st.SearchStrategy[str] = TEXTS
 ) -> st.SearchStrategy[Spoken]:
-    """Messages of exactly one type, also of another package's; `texts` as for `messages`.
+    """Return messages of exactly one type, also another package's; `texts` as for `messages`.
 
-    Raises TypeError for what is no type of message.
+    Raises TypeError if it is not a message type.
     """
     return structs(check_type(cls), texts)
 
 
 def yaml_texts(message: Any, *, other_words: bool = False) -> st.SearchStrategy[str]:
-    """Texts of one message in many spellings of YAML, each of which reads as this very message.
+    """Return texts of one message in many YAML spellings. Each one reads as this message.
 
-    They shrink to the plainest spelling. With `other_words` also in other words of the protocol,
-    which fastlib understands and never writes, such as a field's other keys.
+    They shrink to the plainest spelling. With `other_words`, they also have other words of the
+    protocol that fastlib reads and never writes, such as a field's other keys.
     """
     check_type(type(message))
     return _spellings.yaml_texts(message, other_words)
@@ -89,9 +89,9 @@ def yaml_texts(message: Any, *, other_words: bool = False) -> st.SearchStrategy[
 def invalid(
     cls: type[Any], *, texts: st.SearchStrategy[str] = PLAIN_TEXTS
 ) -> st.SearchStrategy[InvalidText]:
-    """Texts with one mistake, each with the problem that is to be told: where, and of what kind.
+    """Return texts with one mistake, each with the place and kind of the problem to report.
 
-    A text with an unknown key, whose `severity` is `warning`, can be read all the same.
+    A text with an unknown key, whose `severity` is `warning`, can still be read.
     """
     return _invalid(check_type(cls), texts)
 

@@ -1,4 +1,4 @@
-"""Texts that a message may hold: names, what YAML takes for something else, and any others."""
+"""Texts for messages: names, texts that YAML may misread, and any others."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ _DOMAIN = """\
 """
 
 ODD_TEXTS: Final = (
-    # what YAML, one version or another, takes for something else
+    # texts that a version of YAML reads as another type
     "", "~", "null", "Null", "NULL", "true", "True", "yes", "no", "on", "OFF", "y", "N",
     "0", "-0", "1", "+1", "-1", "00", "007", "0o7", "0x1F", "0X1f", "0b11", "1_000", "1,000",
     "1.", ".5", "-.5", "1e3", "1E+3", "1e400", ".inf", "-.INF", ".nan", "inf", "nan", "Infinity",
@@ -43,7 +43,7 @@ ODD_TEXTS: Final = (
     "\0", "a\0b", "\x01", "\x07\x08", "\x0b\x0c", "\x1b[0m", "\x7f", "\x80", "\x9f", "\ufeff",
     "\ufeffa", "a\ufeff", "\ufffe", "\uffff", "\ufffd", "\ue000", "\uf8ff\x85", "\u200b", "\u202e",
     "\U0001f600", "emoji 😀🚀", "\U0001fffe", "\U0010ffff", "e\u0301", "İ", "ǅ", "٣", "²",
-    # what the daemon really gets
+    # real texts for the daemon
     "vm-01", "node1.example.org", "task-1", "64M", "auto", "ssh", "0x15b3", "success", "suspend",
     "Host unreachable: no route", "Error: 'x' (code #3)", "/sys/fs/cgroup/a b", "user@host:/p,q",
     # long ones; a simple key ends after 1024 bytes for C++ peers, after 1024 characters for PyYAML
@@ -53,7 +53,7 @@ ODD_TEXTS: Final = (
     _DOMAIN.format(name="a: 'b' #c").replace("\n", "\n  "), _DOMAIN.format(name="ü\t").strip(),
     _DOMAIN.format(name="crlf").replace("\n", "\r\n"),
 )  # fmt: skip
-"""Each is read wrongly, or written wrongly, by some program."""
+"""Some program reads or writes each of them wrongly."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 NAMES: st.SearchStrategy[str] = st.tuples(
@@ -61,7 +61,7 @@ NAMES: st.SearchStrategy[str] = st.tuples(
     st.text(st.sampled_from(f"{_LETTERS}0123456789"), max_size=6),
     st.sampled_from(["", "-0", "-12", "-345"]),
 ).map("".join)
-"""Such as domains, hosts and the like have."""
+"""Names like those of domains and hosts."""
 _DELICATE = st.text(
     st.sampled_from([*" \t\n\r:#-?&*!|>'\"%@`,[]{}~\\.0aé\x85\u2028\ufeff\0\x7f\U0001f600"]),
     max_size=12,
@@ -75,7 +75,7 @@ _LINES = st.lists(
 TEXTS: st.SearchStrategy[str] = st.one_of(
     NAMES, NAMES, st.sampled_from(("a", *ODD_TEXTS)), _DELICATE, _UNICODE, _LINES
 )
-"""Any text that a message may hold: all but lone surrogates."""
+"""Return any text that a message may hold: all except lone surrogates."""
 
 PLAIN_TEXTS: st.SearchStrategy[str] = st.one_of(
     NAMES,
@@ -83,4 +83,4 @@ PLAIN_TEXTS: st.SearchStrategy[str] = st.one_of(
         [text for text in ODD_TEXTS if len(text) < 90 and text.isprintable() and text.strip()]
     ),
 )
-"""Texts on one line, as names and the like are."""
+"""Return texts on one line, like names."""

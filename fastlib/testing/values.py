@@ -1,7 +1,7 @@
-"""Values of every shape, from which messages are made: derived from what the codec reads by.
+"""Values of every shape, derived from the codec's shapes. Messages are made from them.
 
-A message that is declared is generated; nothing here names one but `TimeMeasurement`, whose wire
-form is its own.
+Every declared message is generated. This module only names `TimeMeasurement`, which has its own
+wire form.
 """
 
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from fastlib.message import TimeMeasurement, Timing
 Texts = st.SearchStrategy[str]
 
 MOST: int = 4
-"""So many entries a list or a mapping has at most; more of them find little that is new."""
+"""The maximum number of entries of a list or a mapping; more find few new faults."""
 
 
 def _texts(shape: Text, texts: Texts) -> Texts:
@@ -34,7 +34,7 @@ def _texts(shape: Text, texts: Texts) -> Texts:
 
 
 def _integers(low: int, high: int) -> st.SearchStrategy[int]:
-    """Small ones, any, and those at which readers err."""
+    """Return integers: small ones, any, and those that readers often get wrong."""
     near = (low, low + 1, 7, 8, 2**31, 2**32 - 1, 2**63, high)
     edges = [edge for edge in near if low <= edge <= high]
     return st.one_of(
@@ -78,7 +78,7 @@ def _measurements(texts: Texts) -> st.SearchStrategy[TimeMeasurement]:
 
 @lru_cache(maxsize=1024)
 def values(shape: Shape, texts: Texts) -> st.SearchStrategy[Any]:
-    """Values of a shape; `texts` are those of its fields of free text."""
+    """Return values of a shape; `texts` is the strategy of its free text fields."""
     if isinstance(shape, Text):
         return _texts(shape, texts)
     if isinstance(shape, Bool):
@@ -104,8 +104,8 @@ def values(shape: Shape, texts: Texts) -> st.SearchStrategy[Any]:
 
 
 def structs(cls: type[Any], texts: Texts) -> st.SearchStrategy[Any]:
-    """Messages of one type, and other things that stand in one."""
-    of_type: Any = cls  # to the type checker no type is hashable
+    """Return messages of one type, or other values in messages."""
+    of_type: Any = cls  # for the type checker, types are not hashable
     return _structs_of(of_type, texts)
 
 
@@ -118,13 +118,13 @@ def _structs_of(cls: Any, texts: Texts) -> st.SearchStrategy[Any]:
         return _containers(shape, texts)
     if isinstance(shape, Converted) and not hasattr(cls, "__struct_fields__"):
         return _converted(shape, texts)
-    # Also of a type whose wire form is not that of its fields.
+    # Also for a type whose wire form differs from its fields.
     return _structs(cls, tuple(fields_of(cls)), tuple(getattr(cls, "rules", ())), texts)
 
 
 @lru_cache(maxsize=64)
 def one_of_types(classes: tuple[Any, ...]) -> st.SearchStrategy[Any]:
-    """One of some types."""
+    """Return instances of one of some types."""
     return st.sampled_from(classes)
 
 
@@ -138,7 +138,7 @@ _EITHER = st.booleans()
 
 @lru_cache(maxsize=64)
 def _titles(titles: tuple[str, ...]) -> st.SearchStrategy[str]:
-    # The shortest first: what fails is shrunk towards it.
+    # The shortest first: failures shrink towards it.
     return st.sampled_from(sorted(titles, key=lambda each: (len(each), each)))
 
 
@@ -174,26 +174,26 @@ def _struct(
     texts: Texts,
     drawn: dict[str, Any],
 ) -> Any:
-    """Draw a struct. `drawn` has values that are there already, by attribute.
+    """Draw a struct. `drawn` has existing values by attribute.
 
-    Half of the optional fields are absent, but for those that a rule needs.
+    Half of the optional fields are absent, except those that a rule requires.
     """
     by_attribute = {field.attribute: field for field in fields}
     for field in fields:
-        # Asked right before its value, so that shrinking takes out both.
+        # Drawn right before its value, so shrinking removes both.
         if field.attribute not in drawn and (field.required or draw(_EITHER)):
             drawn[field.attribute] = draw(values(field.shape, texts))
     for rule in rules:
         for attribute in _needed(draw, rule, drawn):
             drawn[attribute] = draw(values(by_attribute[attribute].shape, texts))
     if rules:
-        # The rules see an empty value as absent where it means that.
+        # The rules treat an empty value as absent if it means that.
         seen = {
             attribute: value
             for attribute, value in drawn.items()
             if value is not None and not by_attribute[attribute].is_empty(value)
         }
-        # A rule of a package's own is known by its answer only.
+        # For another package's rule, only its answer is known.
         assume(all(rule.broken(seen.get) is None for rule in rules))
     extensions = extensions_of(cls)
     if extensions is not None:
@@ -216,7 +216,7 @@ def _needed(draw: st.DrawFn, rule: Rule, drawn: dict[str, Any]) -> list[str]:
 
 @st.composite
 def _containers(draw: st.DrawFn, envelope: Envelope, texts: Texts) -> Any:
-    """A container; its title is one of the declared ones, or any text that stands for members."""
+    """Draw a container. Its title is a declared one, or any text that has members."""
     title = draw(_titles(tuple(envelope.titles())))
     if draw(_TEN) == 9:
         other = draw(texts)

@@ -10,10 +10,10 @@ from .choices import CountedChoices, PlainChoices
 from .yaml_variants import TURNS, yaml_variant
 
 MOST_PLACES = 5
-"""So many habits, and so many places, at most are others than the plain ones."""
+"""The maximum number of habits, and of places, that differ from the plain ones."""
 
 
-# Made once: a strategy that is made for each text takes longer than the text.
+# Made once: making a strategy for each text takes longer than the text.
 _KINDS = st.sampled_from(["spelt"] * 8 + ["own", "PyYAML"])
 _STYLES = st.sampled_from(["block", "literal", "flow"])
 _WAYS = st.integers(0, 59)
@@ -34,7 +34,7 @@ def yaml_texts(draw: st.DrawFn, message: Any, other_words: bool) -> str:
     if kind == "PyYAML":
         return draw(_pyyaml(message, plain))
     habits = {number % counting.habits: way for number, way in draw(_HABITS)}
-    # What the plain way never comes to, such as escapes, may be done by another way.
+    # Another way may reach features that the plain way never has, such as escapes.
     turns = {
         (what, number % (counting.turns[what] or 2)): way for what, number, way in draw(_TURNS)
     }
@@ -42,7 +42,7 @@ def yaml_texts(draw: st.DrawFn, message: Any, other_words: bool) -> str:
 
 
 _FOREIGN = re.compile("[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]")
-"""What PyYAML takes for something else than the protocol does, in the texts that it writes."""
+"""Values that PyYAML writes in another way than the protocol."""
 
 
 _PYYAML: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(

@@ -1,9 +1,9 @@
-"""One message in many spellings: a writer of YAML that knows most of what YAML allows.
+"""Write one message in many spellings: a YAML writer with most features of YAML.
 
-Every text of it reads back as the tree that was written. What a reader of another program may take
-otherwise is what it is for: quotes or none, numbers in other bases, truth in other words, block
+Every text reads back as the tree that was written. It varies the features that readers of other
+programs may misread: quotes or none, numbers in other bases, other words for true and false, block
 scalars, folded lines, flow style, anchors, tags, comments, explicit keys, odd indentation, line
-ends, what stands before and behind a document.
+ends, and text before and after a document.
 """
 
 import re
@@ -26,16 +26,16 @@ from .alternatives import with_alternatives
 from .choices import Choices
 
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-"""Characters that some reader takes for a line end, or does not take at all."""
+"""Characters that a reader may treat as a line end, or refuse."""
 
 _BARE = re.compile(
-    # No indicator first, no space at either end, no ": ", no " #", nothing that cannot be printed.
+    # No indicator first, no space at either end, no ": ", no " #", no unprintable character.
     r"(?:[^\s\-?:,\[\]{}#&*!|>'\"%@`]|[-?:](?=[^\s,\[\]{}]))"
     r"(?:[^\s:#]|:(?=[^\s,\[\]{}])|(?<=\S)#| (?=[^\s#]))*"
 )
 _NO_FLOW = re.compile(r"[,\[\]{}?]|^[:-]")
 _GAP = re.compile("(?<=[A-Za-z0-9.]) (?=[A-Za-z0-9])")
-"""A space at which any text that is not a literal block may go on in the next line."""
+"""A space at which a text, except in a literal block, may continue on the next line."""
 
 _NAMED = {
     "\0": "\\0", "\x07": "\\a", "\x08": "\\b", "\t": "\\t", "\n": "\\n", "\x0b": "\\v",
@@ -48,7 +48,7 @@ TURNS = (
     "gap", "escapes", "escape", "fold", "folded", "header", "depth", "line", "comma",
     "bracket", "flow pair", "end", "pairs", "layout",
 )  # fmt: skip
-"""What turns are about, those first that change most."""
+"""The subjects of turns, those with the largest effect first."""
 
 
 def _code(char: str, wide: bool) -> str:
@@ -59,7 +59,7 @@ def _code(char: str, wide: bool) -> str:
 
 
 def yaml_variant(message: Any, choices: Choices, *, other_words: bool = False) -> str:
-    """The message as our writer spells it; with `other_words`, also with other keys."""
+    """Return the text of a message from this writer; with `other_words`, also with other keys."""
     tree = message.emit()
     if other_words:
         tree = with_alternatives(shape_of(type(message)), tree, choices)
@@ -67,7 +67,7 @@ def yaml_variant(message: Any, choices: Choices, *, other_words: bool = False) -
 
 
 class Writer:
-    """Writes plain trees as `choices` decide. What it can do besides the plain are its attributes.
+    """Writes plain trees in the way of `choices`. Its attributes are the available features.
 
     A mapping's keys are texts; its values, and the items of lists, are texts, numbers, truth values
     and None, lists and mappings.
@@ -100,10 +100,10 @@ class Writer:
         self.anchored = habit((False, True))
         self.anchors: dict[str, str] = {}
         self.loose = False
-        """Whether a block scalar was the last that was written, to which more lines may belong."""
+        """Whether a block scalar was written last, so further lines may belong to it."""
 
     def document(self, tree: Any) -> str:
-        """A text whose first document is the tree."""
+        """Return a text whose first document is the tree."""
         if isinstance(tree, dict | list) and tree:
             lines = self.flow_lines(tree, "") if self.flows(tree) else self.block(tree, "")
         else:
@@ -117,7 +117,7 @@ class Writer:
     # --- lists and mappings ---
 
     def block(self, tree: Any, pad: str) -> list[str]:
-        """The lines of a list or a mapping that is not empty, each after `pad`."""
+        """Return the lines of a non-empty list or mapping, each one after `pad`."""
         lines: list[str] = []
         pairs: Iterable[tuple[Any, Any]] = enumerate(tree)
         if isinstance(tree, dict):
@@ -136,7 +136,7 @@ class Writer:
         return [f"{pad}{self.dash}{first[len(below) :]}", *rest]
 
     def block_below(self, item: Any, below: str) -> list[str]:
-        """As `block`, without anything before its first line, where a dash is to stand."""
+        """Do the same as `block`, without text before the first line, for use after a dash."""
         self.loose = True
         return self.block(item, below)
 
@@ -156,7 +156,7 @@ class Writer:
         return [*first.split("\n"), *self.block(item, pad + step)]
 
     def stays(self, item: Any) -> bool:
-        """Whether something stands on the line of its key or dash."""
+        """Return True if a value is on the line of its key or dash."""
         return not isinstance(item, dict | list) or not item or self.flows(item)
 
     def flows(self, tree: Any) -> bool:
@@ -174,7 +174,7 @@ class Writer:
         return quote(key)
 
     def attached(self, head: str, item: Any, pad: str) -> list[str]:
-        """The lines of what begins behind a key or a dash that stands at `pad`."""
+        """Return the lines of a value after a key or a dash at `pad`."""
         tabbed = "   " if head.endswith("-") or "\n" in head else " \t"  # no indentation has one
         gap = self.turn("gap", (" ", "   ", tabbed))
         self.loose = False
@@ -198,7 +198,7 @@ class Writer:
     # --- anchors ---
 
     def anchor(self, item: Any) -> str:
-        """An anchor behind a space, or nothing."""
+        """Return an anchor after a space, or an empty text."""
         known = repr(item)
         named = self.turn("anchor", (self.anchored, not self.anchored))
         if not named or known in self.anchors:
@@ -213,7 +213,7 @@ class Writer:
     # --- flow style ---
 
     def flow_lines(self, tree: Any, pad: str) -> list[str]:
-        """Flow style, perhaps on several lines; all but the first begin after `pad`."""
+        """Return flow style, possibly on several lines; later lines begin with `pad`."""
         alias = self.alias(tree)
         if alias:
             return [alias]
@@ -222,7 +222,7 @@ class Writer:
         return f"{f'{anchor} ' if anchor else ''}{self.flow_whole(tree, gap)}".split("\n")
 
     def flow(self, tree: Any, gap: str = " ") -> str:
-        """On one line, or with a line end in `gap`, which is what stands behind each comma."""
+        """Return flow style with `gap` after each comma; `gap` may have a line end."""
         alias = self.alias(tree)
         if alias:
             return f"{alias} "
@@ -254,7 +254,7 @@ class Writer:
     # --- scalars ---
 
     def leaf(self, value: Any) -> str:
-        """A number, a truth value or null; empty is nothing at all."""
+        """Return the text of a number, a truth value or null; it may be empty."""
         if value is None:
             return self.turn("leaf", ("null", "~", "Null", "NULL", ""))
         if isinstance(value, bool):
@@ -269,7 +269,7 @@ class Writer:
         raise TypeError(f"there is no YAML for {shorten(value)}")
 
     def text(self, text: str, pad: str | None) -> str:
-        """A text behind a key or a dash that stands at `pad`, or None for flow style."""
+        """Return a text after a key or a dash at `pad`; in flow style, `pad` is None."""
         ways = (self.scalars, "plain", "bare", '"', "'", "|", ">", "escaped", "broken")
         style = self.turn("text", ways)
         if style in "|>" and pad is not None and text and fits_block(text):
@@ -298,7 +298,7 @@ class Writer:
         return "\n".join([header, *(below + line if line else "" for line in lines)])
 
     def folded(self, text: str, pad: str | None) -> str:
-        """The text with a line end for some spaces."""
+        """Return the text with line ends in place of some spaces."""
         if pad is None or " " not in text:
             return text
         return _GAP.sub(lambda found: self.turn("fold", (" ", f"\n{pad} ", f" \n{pad}    ")), text)
@@ -312,7 +312,7 @@ class Writer:
         return f"'{text if pad is None else self.folded(text, pad)}'"
 
     def double(self, text: str, pad: str | None, style: str = '"') -> str:
-        """In double quotes; `escaped` is more than has to be, `broken` on two lines."""
+        """Return the text in double quotes; `escaped` with extra escapes, `broken` on two lines."""
         every = self.turn("escapes", (1, 2, 5)) if style == "escaped" else 0
         form = self.turn("escape", ("named", "short", "wide"))
         out = []
@@ -335,7 +335,7 @@ class Writer:
 
 
 def _is_bare(text: str, in_flow: bool) -> bool:
-    """Whether YAML's grammar allows a text without quotes, as the C++ peers write most."""
+    """Return True if YAML's grammar allows a text without quotes, like most of the C++ peers'."""
     if text in NULLS or _BARE.fullmatch(text) is None or not text.isprintable():
         return False
     if text.startswith(("---", "...")):  # at the start of a line it would end the document

@@ -283,7 +283,7 @@ def _without_secrets(options: msgspec.Struct) -> str:
 
 
 def _shown(options: msgspec.Struct) -> Iterator[tuple[str, Any]]:
-    """Return the options that differ from the default, without passwords."""
+    """Yield the options that differ from the default, without passwords."""
     for field in msgspec.structs.fields(options):
         value = getattr(options, field.name)
         if field.name in _SECRET and value is not None:

@@ -174,7 +174,7 @@ def test_port_taken_meanwhile_is_tried_again_if_any_free_one_will_do(
 
 @pytest.mark.parametrize("host", ["example.org", ""])
 def test_host_that_is_no_address_is_refused(host: str) -> None:
-    with pytest.raises(OptionsError, match="is an IP address"):
+    with pytest.raises(OptionsError, match="must be an IP address"):
         MosquittoBroker(host, 0)
 
 

@@ -1,8 +1,8 @@
-"""Whether another implementation understands every message as fastlib does.
+"""Test whether another implementation understands every message like fastlib.
 
-`run` starts a program that reads requests and answers them, a line of JSON each, sends it generated
-messages and the golden vectors, and reports in what it differs; `serve` is our own side of it.
-docs/how-to/conformance.md has the protocol.
+`run` starts a program that reads requests and answers them, each one a line of JSON. It sends
+generated messages and the golden vectors, and reports the differences. `serve` answers such
+requests with fastlib. docs/how-to/conformance.md describes the protocol.
 """
 
 from .allowed import AllowedError, read_allowed

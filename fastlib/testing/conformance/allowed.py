@@ -1,4 +1,4 @@
-"""Files of differences that are known and allowed, each with why."""
+"""Files of known and allowed differences, each with a reason."""
 
 from collections.abc import Iterable
 
@@ -6,11 +6,11 @@ from fastlib.codec.errors import FastlibError
 
 
 class AllowedError(FastlibError, ValueError):
-    """A line of such a file that is none."""
+    """A line of such a file is invalid."""
 
 
 def read_allowed(lines: Iterable[str]) -> dict[str, str]:
-    """The names of the differences that are allowed, and why each is.
+    """Return the names of the allowed differences with their reasons.
 
     A line is `NAME: WHY`; empty ones and those that begin with `#` are skipped. Raises
     AllowedError.

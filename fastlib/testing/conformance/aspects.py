@@ -1,7 +1,7 @@
-"""Aspects: what about a value a reader may get wrong, in a short name, and values to ask for.
+"""Aspects: short names for features of values that readers may get wrong, and values to ask.
 
-A fault is named by the place and by the aspect of the smallest value that shows it, so that its
-name does not depend on the example.
+A fault is named by its place and by the aspect of the smallest value that shows it. So its name
+does not depend on the example.
 """
 
 import math
@@ -55,11 +55,11 @@ _IN_TEXT = {
     "quote": re.compile("['\"]"),
     "indicator": re.compile("[^A-Za-z0-9._/ \\\\'\"\0-\x20\x7f-\U0010ffff-]|^-|^\\.\\.\\."),
 }  # fmt: skip
-"""Features of a text, those that are rarer first."""
+"""Features of a text, rarer ones first."""
 
 
 def aspects_of(value: Any) -> tuple[str, ...]:
-    """All aspects of a value, the rarest first; an ordinary value has none."""
+    """Return all aspects of a value, rarest first. An ordinary value has none."""
     if isinstance(value, bool):
         return () if value else ("false",)
     if isinstance(value, str):
@@ -81,7 +81,7 @@ def aspects_of(value: Any) -> tuple[str, ...]:
 
 @cache
 def aspects_of_text(text: str) -> tuple[str, ...]:
-    """The aspects of a text: it is like a number, it has a carriage return, it is empty."""
+    """Return the aspects of a text, such as: like a number, with a carriage return, empty."""
     if not text:
         return ("empty",)
     for name, pattern in _LIKE.items():
@@ -91,7 +91,7 @@ def aspects_of_text(text: str) -> tuple[str, ...]:
 
 
 def aspects_at(place: Place, value: Any) -> tuple[str, ...]:
-    """The aspects of a value in a place, where what stands there decides what a text means."""
+    """Return the aspects of a value in a place, whose type decides the meaning of a text."""
     if isinstance(value, str):
         if place.kind == "word":
             return (f"word-{slug(value)}",)
@@ -136,7 +136,7 @@ FEW_TEXTS = (
     "#", "a #b", "[a]", "{a}", "a, b", "&a", "*a", "!a", "|", ">", "?", "? a", "%a", "@a", "`a`",
     "'a'", '"a"', "it's", "\\", "\\n", "a" * 1025,
 )  # fmt: skip
-"""At least one for each aspect; each text field is asked for all of them."""
+"""At least one text for each aspect. Each text field is tested with all of them."""
 
 _INTEGERS = (0, 7, 8, 64, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1)
 _FLOATS = (
@@ -146,7 +146,7 @@ _FLOATS = (
 
 
 def ordinary(shape: Shape) -> Iterator[Any]:
-    """Plain trees of a shape without any aspect, simplest first; not each is valid."""
+    """Yield plain trees of a shape without aspects, simplest first. Some may be invalid."""
     while isinstance(shape, Converted):
         shape = shape.wire
     if isinstance(shape, Bool):
@@ -175,7 +175,7 @@ def ordinary(shape: Shape) -> Iterator[Any]:
 
 
 def extraordinary(shape: Shape, texts: tuple[str, ...] = FEW_TEXTS) -> Iterator[Any]:
-    """Plain trees of a shape with one aspect each; not each is valid."""
+    """Yield plain trees of a shape with one aspect each. Some may be invalid."""
     while isinstance(shape, Converted):
         shape = shape.wire
     if isinstance(shape, Bool):

@@ -1,4 +1,4 @@
-"""What a program is asked: a text of a type, and what fastlib makes of it."""
+"""The questions to a program: a text of a type, and fastlib's result for it."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -12,39 +12,40 @@ from fastlib.testing.golden import Row, rows
 from .places import Place, place_at, place_of_type, steps_of
 
 Source = Literal["message", "mistake", "golden"]
-"""A message in some spelling, a text with one mistake, a golden vector."""
+"""A message in some spelling, a text with one mistake, or a golden vector."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One text, and what fastlib makes of it."""
+    """One text, and fastlib's result for it."""
 
     source: Source
     cls: type[Message]
     text: str
     message: Message | None
-    """None for a text that is to be refused."""
+    """None if the text must be refused."""
     problems: tuple[Problem, ...] = ()
-    """Why fastlib refuses the text, or its warnings."""
+    """The reasons why fastlib refuses the text, or its warnings."""
     place: Place
-    """What the text is about: the type, or one place where all others are known to agree."""
+    """The subject: the type, or one place if all other places are known to agree."""
     aspects: tuple[str, ...] = ()
-    """What is special there: aspects of the value, a spelling, a mistake. Empty if nothing is."""
+    """The special features: aspects of the value, a spelling, a mistake. Empty if there are
+    none."""
     above: tuple[Place, ...] = ()
-    """Of a mistake, the places above it and its own: who skips one of them cannot find it."""
+    """For a mistake, its place and those above: a reader that skips one of them cannot find it."""
     row: Row | None = None
     vector: str = ""
-    """File and line of a golden vector."""
+    """The file and line of a golden vector."""
 
     @property
     def ours(self) -> str:
-        """What we understand, in words for people."""
+        """Return fastlib's understanding of the text, for people."""
         if self.message is not None:
             return self.message.to_yaml()
         return f"refused: {MessageError(self.cls.__name__, self.problems)}"
 
 
 def of_message(message: Message, text: str, place: Place, *aspects: str) -> Case:
-    """A message in some spelling."""
+    """Return the case of a message in some spelling."""
     return Case(
         source="message",
         cls=type(message),
@@ -58,7 +59,7 @@ def of_message(message: Message, text: str, place: Place, *aspects: str) -> Case
 def of_mistake(
     cls: type[Message], text: str, place: Place, *aspects: str, above: tuple[Place, ...] = ()
 ) -> Case:
-    """A text with a mistake, which may be but a warning, perhaps in another spelling."""
+    """Return the case of a text with a mistake or a warning, optionally in another spelling."""
     return _read(
         Case(
             source="mistake",
@@ -73,10 +74,9 @@ def of_mistake(
 
 
 def golden_cases(cls: type[Message]) -> Iterator[Case]:
-    """The golden vectors of a type, those on which C++ peers crash last.
+    """Yield the golden vectors of a type. Those on which C++ peers crash come last.
 
-    JSON has no bytes, so a vector of bytes is asked as the text that they are, and none if they are
-    no UTF-8.
+    JSON has no bytes, so bytes are sent as text. Vectors that are not UTF-8 are left out.
     """
     for name in ("peer-behaviour", "peer-killers"):
         for row in rows(name):
@@ -113,5 +113,5 @@ def _read(case: Case) -> Case:
 
 
 def place_of_problem(cls: type[Message], tree: Any, problem: Problem) -> Place:
-    """The place that a problem is about."""
+    """Return the place that a problem is about."""
     return place_at(cls, tree, steps_of(problem.path))

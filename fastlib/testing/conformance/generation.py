@@ -1,4 +1,4 @@
-"""Random messages, spellings and mistakes: for what shows only in several things together.
+"""Random messages, spellings and mistakes, for faults that need several features together.
 
 This needs Hypothesis; the rest of the package does not.
 """
@@ -31,10 +31,10 @@ from .trees import at, changed, paths_of, without
 from .verdict import Fault
 
 SPELLINGS = 2
-"""So many random spellings of each message, beside ours and that of a C++ peer."""
+"""The number of random spellings of each message, besides fastlib's and a C++ peer's."""
 MISTAKES = 4
 MOST_FOUND = 100
-"""After so many faults that only random messages show, a new one is not looked for any more."""
+"""The number of faults that only random messages show, after which the search ends."""
 
 _GUESSED = st.sampled_from(
     (
@@ -42,7 +42,7 @@ _GUESSED = st.sampled_from(
         "0b11", "1_000", "1.0", ".5", "1e3", ".inf", ".nan", "12:30:45", "2024-01-02", "<<", "=",
     )
 )  # fmt: skip
-"""What readers of YAML take for something else than text, where it is not in quotes."""
+"""Unquoted texts that YAML readers may not read as text."""
 
 
 @st.composite
@@ -60,7 +60,7 @@ def ask_generated(
     examples: int,
     number: int,
 ) -> None:
-    """Asks for so many random messages of a type, right and wrong; `number` is the seed.
+    """Ask for a number of random messages of a type, right and wrong. `number` is the seed.
 
     Raises StopAsking.
     """
@@ -98,7 +98,7 @@ def ask_generated(
 
 @contextmanager
 def _no_hypothesis_folder() -> Iterator[None]:
-    """Keeps Hypothesis from making its folder in the current directory."""
+    """Prevents Hypothesis from creating its folder in the current directory."""
     home = getattr(configuration, "__hypothesis_home_directory", None)
     with TemporaryDirectory(prefix="fastlib-conformance-") as folder:
         configuration.set_hypothesis_home_dir(folder)
@@ -119,7 +119,7 @@ class _Random:
         self._edits: list[Edit] = []
 
     def ask(self, message: Message, rng: Random) -> None:
-        """Asks for a message in several spellings, and with several mistakes."""
+        """Ask for a message in several spellings, and with several mistakes."""
         tree = message.emit()
         spellings = [PLAIN, BARE, *(chosen(tree, RandomChoices(rng)) for _ in range(SPELLINGS))]
         seen: set[str] = set()
@@ -164,7 +164,7 @@ class _Random:
         )
 
     def _locate(self, written: Written, fault: Fault) -> None:
-        """Finds out to what a fault belongs, unless what is known explains it."""
+        """Find the place of a fault, unless a known fault explains it."""
         session = self._session
         repaired = self._repaired(written)
         if not self._fails(repaired, fault.check):
@@ -183,7 +183,7 @@ class _Random:
                 self._systematic.spread(found, _special_text(self._cls, small.tree, found.place))
 
     def _repaired(self, written: Written) -> Written:
-        """The message without that of which it is known that the program cannot read it."""
+        """Return the message without the parts that the program is known not to read."""
         faults = [fault for fault, _ in self._session.findings.faults() if fault.check != "refused"]
         by_place: dict[Place, list[Fault]] = {}
         for fault in faults:
@@ -207,6 +207,6 @@ class _Random:
 
 
 def _special_text(cls: type[Message], tree: Any, place: Place) -> Any:
-    """What stands in a place of a small message."""
+    """Return the value in a place of a small message."""
     paths = (path for path in paths_of(tree) if place_at(cls, tree, path) == place)
     return next((at(tree, path) for path in paths), None)

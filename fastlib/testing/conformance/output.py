@@ -1,4 +1,4 @@
-"""A report as text for people, as JSON for programs, as JUnit XML for what collects results."""
+"""Write a report as text for people, as JSON for programs, or as JUnit XML for collectors."""
 
 import re
 import shlex
@@ -14,15 +14,15 @@ from .report import ConformanceReport, Difference
 from .verdict import CHECKS
 
 _SHOWN = 1000
-"""So many characters of a text at most are shown to people."""
+"""The maximum number of characters of a text that are shown to people."""
 _NAMES = 5
-"""So many types, places and golden vectors at most are named."""
+"""The maximum number of types, places and golden vectors that are named."""
 _WIDTH = 79
-"""Columns of words; a text is shown as it is."""
+"""The width of descriptions in columns; a text is not wrapped."""
 
 
 def as_text(report: ConformanceReport) -> str:
-    """For people: each difference with both sides' words, and a line that sums it up."""
+    """Return the text for people: each difference with both sides' words, and a summary."""
     parts = ["\n".join(_lines(each)) for each in report.failures]
     parts.append("\n".join(_summary(report)))
     return "\n\n".join(parts) + "\n"
@@ -53,7 +53,7 @@ def _lines(difference: Difference) -> Iterator[str]:
 
 
 def _exactly(name: str, text: str) -> Iterator[str]:
-    """A text as Python would write it, where otherwise it could not be told from another one."""
+    """Yield a text, as a Python literal if it would otherwise be ambiguous."""
     lines = text.removesuffix("\n").split("\n")
     if all(is_visible(line) and line == line.rstrip() for line in lines):
         yield from _block(name, text)
@@ -62,7 +62,7 @@ def _exactly(name: str, text: str) -> Iterator[str]:
 
 
 def _block(name: str, text: str) -> Iterator[str]:
-    """One line, or several below the name."""
+    """Yield one line, or several lines below the name."""
     lines = [printable(line) for line in _cut(text).removesuffix("\n").split("\n")]
     if len(lines) == 1:
         yield f"  {name}: {lines[0]}"
@@ -72,7 +72,7 @@ def _block(name: str, text: str) -> Iterator[str]:
 
 
 def _words(name: str, text: str) -> Iterator[str]:
-    """Words, on as many lines as they need."""
+    """Yield words, wrapped to lines."""
     lines = [printable(line) for line in _cut(text).split("\n")]
     first = f"  {name}: {lines[0]}"
     for line in (first, *(f"    {line}" for line in lines[1:])):
@@ -83,7 +83,7 @@ def _words(name: str, text: str) -> Iterator[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """Return the first of some names, and the number of further ones."""
     more = len(names) - _NAMES
     return ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
 
@@ -120,13 +120,13 @@ def _plural(number: int, word: str) -> str:
 
 
 def as_json(report: ConformanceReport) -> str:
-    """For programs: one object, indented."""
+    """Return the JSON for programs: one object, indented."""
     tree = {"ok": report.ok, **msgspec.to_builtins(report)}
     return escape_json(msgspec.json.format(msgspec.json.encode(tree)).decode()) + "\n"
 
 
 def as_junit(report: ConformanceReport) -> str:
-    """For what collects the results of tests: a case for each check of each type."""
+    """Return JUnit XML for collectors of test results: a case for each check of each type."""
     root = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(root, "testsuite", name="fastlib conformance")
     failures = skipped = errors = cases = 0
@@ -178,7 +178,7 @@ _NO_XML = re.compile(
 
 
 def _xml(text: str) -> str:
-    """Characters that XML does not have, or that a terminal obeys, as Python would escape them."""
+    """Escape characters that XML does not allow or that control a terminal, like Python."""
     sound = _NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     if sound.isascii():
         return sound

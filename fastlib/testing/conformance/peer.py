@@ -1,4 +1,4 @@
-"""The program that is asked: started, asked one thing at a time, started again when it fails."""
+"""The tested program: it is started, gets one request at a time, and is restarted when it fails."""
 
 import os
 import selectors
@@ -15,39 +15,39 @@ from fastlib.codec.limits import DEFAULT_LIMITS
 from .protocol import LineError, PeerAnswer, PeerRequest, read_answer, write_request
 
 LONGEST_ANSWER = DEFAULT_LIMITS.max_bytes
-"""What is longer could not be read as a message."""
+"""The maximum length of an answer. A longer one cannot be a message."""
 STARTING = 10.0
-"""So many seconds a program has at least for its first answer, as it may take long to start."""
+"""The minimum timeout in seconds for the first answer, because a start may take long."""
 ENDING = 1.0
-"""Seconds at most to wait for the end of a program that has closed its side."""
+"""The maximum seconds to wait for the end of a program that has closed its output."""
 _FIRST = PeerRequest(type="mmbwmon.Ack", yaml="{}")
-"""Whatever is answered to this, the program has started."""
+"""A request to detect that the program has started; any answer will do."""
 _PIECE = 65536
 _TAIL = 2000
-"""So much of what the program says on its standard error is kept."""
+"""The number of characters of the program's standard error that are kept."""
 _SHOWN = 200
 
 
 class CannotStartError(FastlibError):
-    """There is no such program, or it may not be run."""
+    """The program does not exist or cannot be executed."""
 
 
 class PeerError(Exception):
-    """There is no answer that could be looked at; the program is started again."""
+    """There is no usable answer; the program is restarted."""
 
     def __init__(self, kind: str, words: str) -> None:
-        """`kind` is a short name of what went wrong."""
+        """`kind` is a short name of the failure."""
         super().__init__(words)
         self.kind = kind
         self.words = words
         self.stderr = ""
-        """The last that the program said on its standard error."""
+        """The end of the program's standard error."""
         self.seconds = 0.0
-        """How long it takes until the program, started again, can be asked again."""
+        """Seconds that the program needs for a restart."""
 
 
 class Peer:
-    """A program that answers requests, by pipes."""
+    """A program that answers requests over pipes."""
 
     def __init__(self, command: Sequence[str], *, timeout: float) -> None:
         """Raises CannotStartError."""
@@ -59,7 +59,7 @@ class Peer:
         self._err = bytearray()
         self._is_ready = False
         self._took = 0.0
-        """So many seconds it took to start."""
+        """Seconds that the start took."""
         self._start()
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class Peer:
         self._selector.close()
 
     def ask(self, request: PeerRequest) -> PeerAnswer:
-        """The answer of the program. Raises PeerError, and CannotStartError."""
+        """Return the answer of the program. Raises PeerError and CannotStartError."""
         began = time.monotonic()
         if self._process is None:
             self._start()
@@ -83,7 +83,7 @@ class Peer:
             try:
                 return read_answer(line)
             except LineError as error:
-                # Whether the next line would belong to the next request is not certain any more.
+                # It is no longer certain that the next line belongs to the next request.
                 words = f"the answer is invalid: {error}: {_shown(line)}"
                 raise PeerError("garbage", words) from None
         except PeerError as error:
@@ -100,7 +100,7 @@ class Peer:
                 stdout=pipe,
                 stderr=pipe,
                 bufsize=0,
-                start_new_session=True,  # so that what it starts itself can be ended with it
+                start_new_session=True,  # so its child processes can be ended with it
             )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -115,7 +115,7 @@ class Peer:
         self._is_ready = False
 
     def _stop(self) -> str:
-        """Ends the program. Returns the last that it said on its standard error."""
+        """End the program. Return the end of its standard error."""
         process, self._process = self._process, None
         if process is None:
             return ""
@@ -132,7 +132,7 @@ class Peer:
         return self._err.decode("utf-8", "replace")
 
     def _exchange(self, line: bytes, timeout: float) -> bytes:
-        """The line with which the program answers one."""
+        """Return the line with which the program answers a request."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
@@ -161,7 +161,7 @@ class Peer:
         return answer
 
     def _see(self, wait: float) -> bool:
-        """Takes in what the program has written, or writes; whether it can be written to."""
+        """Read the program's output. Return True if its input can be written."""
         writable = False
         for key, _ in self._selector.select(wait):
             if key.data == "in":
@@ -173,7 +173,7 @@ class Peer:
         return writable
 
     def _read(self, name: str, stream: Any) -> bool:
-        """Takes in a piece; False if there is none."""
+        """Read a piece of output. Return False if there is none."""
         piece = stream.read(_PIECE)
         if name == "out":
             self._out += piece or b""
@@ -191,7 +191,7 @@ class Peer:
             self._ended(self._timeout)
 
     def _ended(self, wait: float) -> NoReturn:
-        """Raises what is to be said of a program that has closed its side."""
+        """Raise the error for a program that has closed its output."""
         assert self._process is not None
         try:
             status = self._process.wait(min(max(wait, 0.1), ENDING))

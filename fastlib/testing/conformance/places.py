@@ -1,7 +1,7 @@
-"""Places: the type that declares a key, and the key. A difference belongs to one.
+"""Places: the type that declares a key, and the key. Each difference belongs to a place.
 
 A task in a container, or an option within another message, has the place of its own declaration:
-a peer that loses `driver` of `Suspend` loses it wherever a `Suspend` stands.
+a peer that loses `driver` of `Suspend` loses it in every message with a `Suspend`.
 """
 
 import re
@@ -27,14 +27,14 @@ class Place(msgspec.Struct, frozen=True):
     key: str = ""
     """The wire key; empty for the type itself."""
     kind: str = "message"
-    """What stands there: `text`, `integer`, `list` …"""
+    """The kind of value: `text`, `integer`, `list` …"""
 
     def __str__(self) -> str:
         return f"{self.type}.{self.key}" if self.key else self.type
 
 
 ANY_TEXT = Place("any-text", "", "spelling")
-"""For texts of which a certain spelling is not read: that is no matter of the place."""
+"""For texts in a spelling that is not read: such a fault does not belong to a place."""
 
 _KINDS: tuple[tuple[type[Shape], str], ...] = (
     (Text, "text"),
@@ -51,7 +51,7 @@ _KINDS: tuple[tuple[type[Shape], str], ...] = (
 
 
 def kind_of_shape(shape: Shape) -> str:
-    """What stands in a place of this shape, in one word."""
+    """Return the kind of value of a shape, in one word."""
     while isinstance(shape, Converted):
         shape = shape.wire
     return next((name for kind, name in _KINDS if isinstance(shape, kind)), "value")
@@ -59,14 +59,14 @@ def kind_of_shape(shape: Shape) -> str:
 
 @cache
 def place_of_type(cls: Any) -> Place:
-    """The place of a type as a whole."""
+    """Return the place of a whole type."""
     return Place(name_of(cls))
 
 
 def place_at(cls: type[Message], tree: Any, path: Path) -> Place:
-    """The place of a path in the plain tree of a message.
+    """Return the place of a path in the plain tree of a message.
 
-    A path that leads to nothing that is declared has the place of what is above it.
+    An undeclared path has the place of its parent.
     """
     shape: Shape = shape_of(cls)
     place = place_of_type(cls)
@@ -93,7 +93,7 @@ def place_at(cls: type[Message], tree: Any, path: Path) -> Place:
 
 
 def places_along(cls: type[Message], tree: Any, path: Path) -> tuple[Place, ...]:
-    """The places of a path and of all that is above it but the root."""
+    """Return the places of a path and of all its parents except the root."""
     found = (place_at(cls, tree, path[:length]) for length in range(1, len(path) + 1))
     return tuple(dict.fromkeys(found))
 
@@ -135,23 +135,23 @@ def _in_container(envelope: Envelope, tree: Any, key: str) -> tuple[Place, Shape
 
 
 def steps_of(path: str) -> Path:
-    """The steps of a path in the words of `Problem.path`: `list[0].driver`."""
+    """Return the steps of a path in the form of `Problem.path`: `list[0].driver`."""
     found = re.findall(r"\[(\d+)\]|([^.\[\]]+)", path)
     return tuple(int(number) if number else key for number, key in found)
 
 
 def title_of(cls: type[Message], tree: Any) -> str:
-    """The title of a container; empty for other messages."""
+    """Return the title of a container; empty for other messages."""
     key = getattr(shape_of(cls), "title", None)
     return str(tree.get(key, "")) if isinstance(key, str) and isinstance(tree, dict) else ""
 
 
 def place_of_title(cls: type[Message], tree: Any) -> Place:
-    """The place of all containers of one title; of another message that of its type."""
+    """Return the place of all containers with one title; for other messages, of the type."""
     return Place(name_of(cls), slug(title_of(cls, tree)))
 
 
 def slug(text: str) -> str:
-    """A text as a part of a name."""
+    """Return a text as a part of a name."""
     text = text.replace("+", "plus ").replace(" 1", "space 1")
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-").lower()[:60].rstrip("-")

@@ -1,6 +1,6 @@
-"""The lines that go between the two sides: one of JSON for a request, one for its answer.
+"""The lines between the two sides: one line of JSON for a request, one for its answer.
 
-What is written is ASCII, so that no reader can take a character within for the end of the line.
+The output is ASCII, so no reader can mistake a character for the end of the line.
 """
 
 import json
@@ -16,11 +16,11 @@ from fastlib.testing.registered import registered
 
 
 class LineError(ValueError):
-    """A line that is no request, or no answer; the text says why."""
+    """A line is not a request or not an answer; the text has the reason."""
 
 
 class PeerRequest(msgspec.Struct, frozen=True):
-    """Read this text as a message of this type."""
+    """A request to read a text as a message of a type."""
 
     type: str
     """The name of the type, as `fastlib describe` lists it: `TaskContainer`, `agent.Init`."""
@@ -28,39 +28,39 @@ class PeerRequest(msgspec.Struct, frozen=True):
 
 
 class PeerAnswer(msgspec.Struct, frozen=True):
-    """What was understood, or why nothing was."""
+    """The understood message, or the reason why it was refused."""
 
     ok: bool
     emit: str = ""
-    """What would be sent for the message that was understood."""
+    """The text that the program would send for the understood message."""
     error: str = ""
     unsupported: str = ""
-    """The type or the option that the program does not have, in its own words."""
+    """The type or the option that the program does not support, in its own words."""
 
 
 def types() -> list[type[Message]]:
-    """Every type that can be asked for by its name, those with the fewest fields first."""
+    """Return every type that can be requested by its name, those with the fewest fields first."""
     found = (cls for cls in registered() if cls is not Extension)
     return [cls for cls in found if "<" not in cls.__qualname__]
 
 
 def type_name(cls: type[Message]) -> str:
-    """The name by which a request asks for a type."""
+    """Return the name of a type in a request."""
     return name_of(cls)
 
 
 def type_of(name: str) -> type[Message]:
-    """The type of a name. Raises UnknownNameError."""
+    """Return the type of a name. Raises UnknownNameError."""
     return find(name, by_title=False)
 
 
 def write_request(request: PeerRequest) -> bytes:
-    """The line of a request."""
+    """Return the line of a request."""
     return _line({"type": request.type, "yaml": request.yaml})
 
 
 def read_request(line: bytes) -> PeerRequest:
-    """The request of a line. Raises LineError."""
+    """Parse the request in a line. Raises LineError."""
     tree = _object(line)
     for key in ("type", "yaml"):
         if not isinstance(tree.get(key), str):
@@ -69,7 +69,7 @@ def read_request(line: bytes) -> PeerRequest:
 
 
 def write_answer(answer: PeerAnswer) -> bytes:
-    """The line of an answer."""
+    """Return the line of an answer."""
     if answer.unsupported:
         return _line({"unsupported": answer.unsupported})
     if answer.ok:
@@ -78,9 +78,9 @@ def write_answer(answer: PeerAnswer) -> bytes:
 
 
 def read_answer(line: bytes) -> PeerAnswer:
-    """The answer of a line. Raises LineError.
+    """Parse the answer in a line. Raises LineError.
 
-    A message that is given as JSON, as who has no writer of YAML does, is written as YAML.
+    A message that is given as JSON, for programs without a YAML writer, is converted to YAML.
     """
     tree = _object(line)
     if "unsupported" in tree:

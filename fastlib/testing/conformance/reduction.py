@@ -1,4 +1,4 @@
-"""Makes a message small that shows a fault, and finds the place to which the fault belongs."""
+"""Reduce a message that shows a fault, and find the place of the fault."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from .spots import spots_of
 from .trees import at, changed, paths_of, without
 
 MOST_TRIES = 300
-"""Messages at most that are tried to make one smaller."""
+"""The maximum number of tries to make a message smaller."""
 
 
 class Written(NamedTuple):
@@ -27,7 +27,7 @@ class Written(NamedTuple):
 
 
 def message_of(cls: type[Message], tree: Any) -> Message | None:
-    """The message of a plain tree; None if it is none."""
+    """Return the message of a plain tree; None if it is invalid."""
     if tree is None:
         return None
     try:
@@ -37,7 +37,7 @@ def message_of(cls: type[Message], tree: Any) -> Message | None:
 
 
 def smallest(cls: type[Message], written: Written, fails: Callable[[Written], bool]) -> Written:
-    """A smaller message, in a plainer spelling, that still fails."""
+    """Return a smaller message, in a plainer spelling, that still fails."""
     tries = MOST_TRIES
 
     def still(tree: Any, spelling: Spelling) -> bool:
@@ -62,7 +62,7 @@ def smallest(cls: type[Message], written: Written, fails: Callable[[Written], bo
 
 
 def _smaller_tree(cls: type[Message], tree: Any, fails: Callable[[Any], bool]) -> Any:
-    """Takes out keys and entries, and puts in ordinary values."""
+    """Remove keys and entries, and replace values by ordinary ones."""
     for spot in spots_of(cls):
         # Most faults show in the smallest message with one more key.
         value = at(tree, spot.path) if spot.path else None
@@ -75,7 +75,7 @@ def _smaller_tree(cls: type[Message], tree: Any, fails: Callable[[Any], bool]) -
         again = False
         for path in sorted(paths_of(tree), key=len):
             if at(tree, path) is None:
-                continue  # what is above it is gone by now
+                continue  # its parent is already removed
             shorter = without(tree, path)
             if shorter != tree and fails(shorter):
                 tree, again = shorter, True
@@ -108,7 +108,7 @@ def _plainer(spelling: Spelling, fails: Callable[[Spelling], bool]) -> Spelling:
 
 
 def _ordinary_at(cls: type[Message], tree: Any, path: Path) -> Any:
-    """An ordinary value for a place, as the smallest message with it has."""
+    """Return an ordinary value for a place: that of the smallest message with it."""
     place = place_at(cls, tree, path)
     for spot in spots_of(cls):
         if place_at(cls, spot.tree, spot.path) == place and spot.path:
@@ -120,7 +120,7 @@ def _ordinary_at(cls: type[Message], tree: Any, path: Path) -> Any:
 
 
 def special_places(cls: type[Message], tree: Any) -> Iterator[tuple[Place, tuple[str, ...]]]:
-    """What a small message has beyond the smallest: its places, and what is special there."""
+    """Yield the places and special features that a small message has beyond the smallest one."""
     bases = [spot.tree for spot in spots_of(cls) if not spot.path]
     title = getattr(shape_of(cls), "title", None)
     if isinstance(title, str) and isinstance(tree, dict):
@@ -142,7 +142,7 @@ def special_places(cls: type[Message], tree: Any) -> Iterator[tuple[Place, tuple
 
 
 def located(cls: type[Message], written: Written, text: str) -> Case | None:
-    """The case of a small message, with the place and the aspects that make it special."""
+    """Return the case of a small message, with its special place and aspects."""
     message = message_of(cls, written.tree)
     if message is None:
         return None

@@ -1,4 +1,4 @@
-"""What a run has found."""
+"""The report of a run."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,37 +14,37 @@ from .verdict import Fault
 
 
 class Difference(msgspec.Struct, kw_only=True):
-    """What is probably one fault, with the smallest message that shows it."""
+    """Probably one fault, with the smallest message that shows it."""
 
     name: str
-    """The same in every run: what a file of allowed differences has."""
+    """The name in files of allowed differences. It is the same in every run."""
     check: str
     places: list[str]
-    """The places to which it belongs, each a type or a key of one; it has the name of all."""
+    """The places to which it belongs: types, or keys of types. Its name covers all of them."""
     types: list[str]
-    """The types of message in which it shows, in the order in which they were asked."""
+    """The types of message in which it appears, in the order of the requests."""
     type: str
-    """Of the smallest message."""
+    """The type of the smallest message."""
     text: str
-    """What was sent."""
+    """The text that was sent."""
     ours: str
-    """What fastlib understands, or why it refuses the text."""
+    """fastlib's understanding of the text, or why it refuses it."""
     theirs: str
-    """What the program would send for what it understood, or its words."""
+    """The text that the program would send, or its error."""
     words: str
-    """In what the two differ."""
+    """The differences between the two."""
     stderr: str = ""
-    """The last that the program said on its standard error before it ended."""
+    """The end of the program's standard error before it ended."""
     golden: list[str]
-    """The golden vectors in which it shows, each by its file and line."""
+    """The golden vectors in which it appears, each by its file and line."""
     golden_note: str = ""
-    """What a C++ peer does with the text, where that is known."""
+    """The behaviour of a C++ peer for the text, if it is known."""
     allowed: str | None = None
-    """Why it is allowed, if it is."""
+    """The reason why it is allowed, if it is."""
 
 
 class ConformanceReport(msgspec.Struct, kw_only=True):
-    """What a run has found; it agrees where nothing that is not allowed was."""
+    """The result of a run. The two sides agree if all differences are allowed."""
 
     command: list[str]
     seed: int
@@ -53,17 +53,17 @@ class ConformanceReport(msgspec.Struct, kw_only=True):
     requests: int = 0
     differences: list[Difference] = []
     unsupported: dict[str, int] = {}
-    """Types and options that the program says it does not have, and the requests about each."""
+    """Types and options that the program reports as unsupported, with the number of requests."""
     unfinished: list[str] = []
-    """Types of which not all was asked, as the program took too long to start again."""
+    """Types that were not fully tested, because restarts of the program took too long."""
     given_up: str = ""
-    """Why the run was ended."""
+    """The reason why the run was ended early."""
     unused: list[str] = []
     """Names of allowed differences that were not found."""
 
     @property
     def failures(self) -> list[Difference]:
-        """The differences that are not allowed."""
+        """Return the differences that are not allowed."""
         return [each for each in self.differences if each.allowed is None]
 
     @property
@@ -73,7 +73,7 @@ class ConformanceReport(msgspec.Struct, kw_only=True):
 
 
 class _Found(msgspec.Struct):
-    """A fault in one place, and its smallest example."""
+    """A fault in one place, with its smallest example."""
 
     fault: Fault
     case: Case
@@ -84,21 +84,21 @@ class _Found(msgspec.Struct):
 class Findings:
     """Collects faults by place, and keeps the smallest text of each.
 
-    A fault that shows in every place that was asked for it becomes one difference: of a key in all
-    types, `*.driver`; of all texts, `any-text`; or of everything, `any`.
+    A fault in every place that was tested for it becomes one difference: of a key in all types,
+    `*.driver`; of all texts, `any-text`; or of everything, `any`.
     """
 
     def __init__(self) -> None:
         self._found: dict[str, _Found] = {}
         self._asked: dict[str, set[Place]] = {}
-        """The places that were asked for an aspect."""
+        """The places that were tested for an aspect."""
 
     def note_asked(self, aspect: str, place: Place) -> None:
-        """Remembers that a place was asked for an aspect, whatever came of it."""
+        """Note that a place was tested for an aspect, with any result."""
         self._asked.setdefault(aspect, set()).add(place)
 
     def explained(self, fault: Fault) -> str | None:
-        """The name of what is found already, of which a fault is but an instance."""
+        """Return the name of a known fault of which this fault is an instance."""
         if fault.name in self._found:
             return fault.name
         return next(
@@ -106,7 +106,7 @@ class Findings:
         )
 
     def add(self, fault: Fault, case: Case) -> bool:
-        """Keeps one more; returns whether it is an instance of what was known."""
+        """Add a fault. Return True if it is an instance of a known one."""
         name = self.explained(fault)
         known = self._found.get(name or fault.name)
         new = known is None
@@ -125,7 +125,7 @@ class Findings:
             known.golden.append(case.vector)
 
     def add_golden(self, fault: Fault, case: Case) -> None:
-        """Keeps what a golden vector shows, unless something else has shown it."""
+        """Add the fault of a golden vector, unless it is already known."""
         name = next((name for name, each in self._found.items() if _shows(case, fault, each)), None)
         if name is None:
             self.add(fault, case)
@@ -136,16 +136,16 @@ class Findings:
         return len(self._found)
 
     def names(self) -> list[str]:
-        """The names of all that is found, place by place."""
+        """Return the names of all faults, place by place."""
         return list(self._found)
 
     def faults(self) -> Iterator[tuple[Fault, Case]]:
-        """All that is found, place by place."""
+        """Yield all faults, place by place."""
         for each in self._found.values():
             yield each.fault, each.case
 
     def finish(self, report: ConformanceReport, allowed: Mapping[str, str]) -> None:
-        """Puts what was found into a report."""
+        """Write the faults into a report."""
         used: set[str] = set()
         rest: dict[tuple[str, str], list[_Found]] = {}
         differences: list[Difference] = []
@@ -166,7 +166,7 @@ class Findings:
         report.unused = [name for name in allowed if name not in used]
 
     def _grouped(self, members: list[_Found]) -> Iterator[tuple[str, list[_Found]]]:
-        """Faults of one kind, those together that show in all places of a group."""
+        """Group faults of one kind if they appear in all places of a group."""
         first = members[0].fault
         aspect = first.aspects[0] if first.aspects else ""
         asked = self._asked.get(aspect, set())
@@ -192,10 +192,10 @@ class Findings:
 
 
 def _explains(known: Fault, fault: Fault) -> bool:
-    """Whether a fault is but an instance of one that is known."""
+    """Return True if a fault is an instance of a known one."""
     if fault.check == "refused":
         if known.check == "refused":
-            # Who takes any word takes a strange one, too.
+            # A reader that accepts any word also accepts a strange one.
             is_word = known.aspects == ("word",) and fault.aspects[0].startswith("word-")
             return is_word and known.place == fault.place
         return known.loss == "lost" and known.is_total and known.place in fault.above
@@ -205,14 +205,14 @@ def _explains(known: Fault, fault: Fault) -> bool:
         return known.check == fault.check and known.aspects[0] in fault.aspects
     if known.place != fault.place:
         return False
-    # A place that is refused cannot be compared.
+    # A refused place cannot be compared.
     if known.check not in (fault.check, "accepted", "answer"):
         return False
     return known.is_total or (bool(known.aspects) and known.aspects[0] in fault.aspects)
 
 
 def _shows(case: Case, fault: Fault, known: _Found) -> bool:
-    """Whether a golden vector shows what is known from elsewhere."""
+    """Return True if a known fault explains a golden vector."""
     other = known.fault
     aspect = other.aspects[0] if other.aspects else ""
     if fault.loss == "accepts":
@@ -232,7 +232,7 @@ def _shows(case: Case, fault: Fault, known: _Found) -> bool:
 
 
 def _has(case: Case, fault: Fault) -> bool:
-    """Whether the message of a text has what a program cannot read."""
+    """Return True if a text has a part that the program cannot read."""
     if case.message is None:
         return False
     tree = case.message.emit()
@@ -258,7 +258,7 @@ def _by_key(place: Place) -> str:
 
 
 def _narrowest(places: set[Place]) -> str:
-    """The name of the smallest group that has all of some places."""
+    """Return the name of the smallest group that contains all these places."""
     for grouping in (_by_key, _by_kind):
         names = {grouping(place) for place in places}
         if len(names) == 1 and "" not in names:
@@ -267,7 +267,7 @@ def _narrowest(places: set[Place]) -> str:
 
 
 def _wider(check: str, kind: str, found: list[_Found]) -> list[str]:
-    """The names of wider groups by which some faults may be allowed, too."""
+    """Return the names of wider groups that may also allow these faults."""
     groups = (
         {grouping(each.fault.place) for each in found}
         for grouping in (_by_key, _by_kind, _by_everything)

@@ -1,4 +1,4 @@
-"""A run: every type, generated and golden, against one program."""
+"""Run every type, with generated and golden texts, against one program."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,12 +19,12 @@ from .session import Asked, Session, StopAsking
 
 EXAMPLES = 50
 SHORT = 5
-"""With fewer examples a run is short: no text field is asked for some hundred odd texts."""
+"""With fewer examples a run is short: it leaves out the long list of odd texts."""
 TIMEOUT = 5.0
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run is, told before each type."""
+    """The progress of a run, reported before each type."""
 
     type: str
     number: int
@@ -44,17 +44,17 @@ def run(
     allowed: Mapping[str, str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ConformanceReport:
-    """Asks a program for messages of some types, by default of all that are declared.
+    """Test a program with messages of some types, by default of all declared ones.
 
-    Of each type every place is asked for every value that readers are known to get wrong, every
-    spelling and every mistake; then so many random `examples`, for one `seed` the same ones each
-    time; then the golden vectors. `timeout` is for each answer, in seconds. `allowed` has names of
-    differences, each with why it is allowed. In place of a command, a function in this process can
-    answer.
+    For each type, every place is tested with every value that readers are known to get wrong, every
+    spelling and every mistake. Then come `examples` random messages, the same ones for the same
+    `seed`, and then the golden vectors. `timeout` is for each answer, in seconds. `allowed` has
+    names of differences with the reasons why they are allowed. Instead of a command, a function in
+    this process can answer.
 
-    Raises CannotStartError, and MissingExtraError where Hypothesis is not installed.
+    Raises CannotStartError, and MissingExtraError if Hypothesis is not installed.
     """
-    # Not at the top, as the other side, `serve`, does without Hypothesis.
+    # Not at the top, because the other side, `serve`, works without Hypothesis.
     with needs_extra("a conformance run", "hypothesis"):
         from .generation import ask_generated
         from .systematic import Systematic
@@ -77,7 +77,7 @@ def run(
             partial(ask_generated, session, systematic, examples=examples, number=seed),
             partial(_ask_golden, session),
         ]
-        # All of a stage first: what it finds explains much of what the next one does.
+        # A whole stage first: its faults explain many faults of the next one.
         steps = [(stage, cls) for stage in stages for cls in chosen]
         for number, (stage, cls) in enumerate(steps, 1):
             if progress is not None:
@@ -105,7 +105,7 @@ def run(
 
 
 class _Function:
-    """A function that answers, in place of a program."""
+    """A function that answers instead of a program."""
 
     def __init__(self, function: Callable[[PeerRequest], PeerAnswer]) -> None:
         self._function = function

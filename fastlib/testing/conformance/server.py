@@ -1,4 +1,4 @@
-"""Our own side: requests are read and answered, whatever they hold."""
+"""fastlib's side: read requests with any content, and answer them."""
 
 from typing import BinaryIO
 
@@ -9,12 +9,12 @@ from fastlib.message import Message
 from .protocol import LineError, PeerAnswer, PeerRequest, read_request, type_of, write_answer
 
 LONGEST_LINE = 12 * DEFAULT_LIMITS.max_bytes
-"""JSON may take twelve characters for one; what is longer is no message in any case."""
+"""JSON may need twelve characters for one. A longer line cannot contain a message."""
 
 
 def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
-    """Answers each line until there are no more."""
-    known: dict[str, type[Message]] = {}  # to find a type by its name takes long
+    """Answer each line until the end of the input."""
+    known: dict[str, type[Message]] = {}  # finding a type by its name is slow
     while line := stdin.readline(LONGEST_LINE):
         if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
             while line and not line.endswith(b"\n"):
@@ -35,7 +35,7 @@ def _answer(line: bytes, known: dict[str, type[Message]]) -> PeerAnswer:
 
 
 def answer(request: PeerRequest, known: dict[str, type[Message]]) -> PeerAnswer:
-    """What fastlib understands; `known` keeps the types that were found."""
+    """Return fastlib's answer. `known` is a cache of types."""
     try:
         cls = known.get(request.type)
         if cls is None:

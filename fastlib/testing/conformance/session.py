@@ -1,4 +1,4 @@
-"""A session with a peer: asks, compares the answers, and stops when more would tell nothing."""
+"""A session with a peer: ask, compare the answers, and stop when further ones prove nothing new."""
 
 from typing import Any, Protocol
 
@@ -15,25 +15,25 @@ from .spellings import PLAIN, Spelling
 from .verdict import Fault, judge, of_peer_error
 
 MOST_SECONDS = 60.0
-"""So long at most a program is waited for, and started again, for one fault."""
+"""The maximum seconds to wait for a program, with restarts, for one fault."""
 MOST_SECONDS_OF_ALL = 600.0
 MOST_UNANSWERED = 3
-"""So often at most, where it has never answered anything."""
+"""The maximum number of tries if it has never answered."""
 
 
 class Asked(Protocol):
-    """Who answers: a program, or a function in this process."""
+    """The answering side: a program, or a function in this process."""
 
     def ask(self, request: PeerRequest) -> PeerAnswer:
-        """The answer. Raises PeerError."""
+        """Return the answer. Raises PeerError."""
 
 
 class StopAsking(BaseException):
-    """Ends the questions of a type; no Exception, so that Hypothesis takes it for no failure."""
+    """Ends the questions of a type. It is not an Exception, so Hypothesis sees no failure."""
 
 
 class Session:
-    """One run's questions and findings."""
+    """The questions and findings of one run."""
 
     def __init__(self, peer: Asked, findings: Findings) -> None:
         self._peer = peer
@@ -42,28 +42,28 @@ class Session:
         self.given_up = ""
         self.unfinished: list[str] = []
         self.unsupported: dict[str, int] = {}
-        """What the program says that it does not have, and how many requests were about it."""
+        """Features that the program reports as unsupported, with the number of requests."""
         self.spelling: dict[type[Message], Spelling] = {}
-        """For types whose plain spelling the program refuses: one that it reads."""
+        """For types whose plain spelling the program refuses: a spelling that it reads."""
         self.agreed: set[Place] = set()
-        """Places where an ordinary value is understood."""
+        """Places with an ordinary value that the program understands."""
         self.has_option = True
-        """Whether the program has what the last request was about."""
+        """Whether the program supports the subject of the last request."""
         self._without: set[type[Message]] = set()
         self._answered = False
         self._unanswered = 0
         self._seconds: dict[str, float] = {}
 
     def ask(self, case: Case) -> list[Fault]:
-        """What is wrong with the answer, those faults left out of which nothing new is known.
+        """Return the faults of the answer, without known ones.
 
-        What is found is kept. Raises StopAsking if more of the same would tell nothing new.
-        `given_up` is set if nothing else would either.
+        The faults are recorded. Raises StopAsking if further similar questions would prove nothing
+        new. `given_up` is set if no other question would either.
         """
         return [fault for fault in self.judge(case) if not self.findings.add(fault, case)]
 
     def judge(self, case: Case) -> list[Fault]:
-        """What is wrong with the answer; it is not kept. Raises as `ask`."""
+        """Return the faults of the answer without recording them. Raises like `ask`."""
         if case.cls in self._without:
             raise StopAsking
         self.requests += 1
@@ -81,7 +81,7 @@ class Session:
         return [self._named(fault, case) for fault in judge(case, answer)]
 
     def _named(self, fault: Fault, case: Case) -> Fault:
-        """An ordinary value that is not understood has no aspect only where no other one is."""
+        """Give a fault of an ordinary value an aspect if its place accepts other ordinary values."""
         if case.place == ANY_TEXT and self.findings.explained(fault) is None:
             return msgspec.structs.replace(fault, place=ANY_TEXT, aspects=case.aspects)
         ordinary = not fault.aspects and fault.loss in ("changed", "lost")
@@ -96,12 +96,12 @@ class Session:
             raise StopAsking
 
     def leave(self, cls: type[Message]) -> None:
-        """Remembers that not all is asked of a type, except of one that the program has not."""
+        """Note that a type is not fully tested, unless the program does not support it."""
         if cls not in self._without and type_name(cls) not in self.unfinished:
             self.unfinished.append(type_name(cls))
 
     def _weigh(self, fault: Fault, case: Case) -> None:
-        """Raises StopAsking where what has been found takes too long to find again."""
+        """Raise StopAsking if finding a known fault again takes too long."""
         self._unanswered += 1
         name = self.findings.explained(fault) or fault.name
         self._seconds[name] = self._seconds.get(name, 0.0) + fault.seconds
@@ -115,7 +115,7 @@ class Session:
             raise StopAsking
 
     def spell(self, message: Message, tree: Any, spelling: Spelling = PLAIN) -> str:
-        """A message, of which `tree` is the plain tree, as the program can read it."""
+        """Return the text of a plain tree in a spelling that the program can read."""
         own = self.spelling.get(type(message), PLAIN)
         if own is PLAIN and spelling is PLAIN:
             return message.to_yaml()
@@ -123,7 +123,7 @@ class Session:
         return Spelling(habits, spelling.turns).write(tree)
 
     def respell(self, cls: type[Message], text: str) -> str:
-        """A text that stands between two lines of dashes, without those that are not read."""
+        """Return a text without the document markers that the program does not read."""
         own = self.spelling.get(cls, PLAIN)
         if 0 in own.habits:
             text = text.removeprefix("---\n")

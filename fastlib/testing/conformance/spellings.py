@@ -1,6 +1,6 @@
-"""Spellings: the features of a text in YAML, each with a name, alone or with one other.
+"""Spellings: the features of a YAML text, each with a name, alone or with another one.
 
-A program that refuses comments is told so, whatever the message was in which one stood.
+A program that refuses comments gets this one fault, for any message with a comment.
 """
 
 import re
@@ -14,7 +14,7 @@ from fastlib.testing.yaml_variants import Writer
 _HABITS = (
     "head", "tail", "break", "text", "step", "list step", "dash", "key", "flow", "anchored",
 )  # fmt: skip
-"""What the habits of a writer are about, in its order."""
+"""The subjects of a writer's habits, in its order."""
 
 _NAMES: dict[tuple[str, Any], str] = {
     ("head", ""): "no-document-start",
@@ -66,7 +66,7 @@ _SIGNS = {
     "empty-line-before-document": r"\A\n", "empty-line-after-document": r"\n\n\Z",
     "no-last-line-end": r"[^\n]\Z", "folded-text": r"\n +\S+$", "flow-over-lines": r"[,\[{]\s*\n",
 }  # fmt: skip
-"""What shows that a text may have a feature, for texts that others have written."""
+"""Patterns of features, for texts from other writers."""
 _DEEPER = {
     "text": (
         "fold", "folded", "header", "depth", "escapes", "escape", "comment", "tag", "anchor", "gap",
@@ -75,12 +75,12 @@ _DEEPER = {
     "anchored": ("alias", "text", "flow"),
     "key": ("pair",),
 }  # fmt: skip
-"""What else is done where a habit is another one, as its features show only there."""
+"""Further habits that a habit needs, because its features appear only with them."""
 
 
 @cache
 def signs_of(text: str) -> frozenset[str]:
-    """The features that a text may have."""
+    """Return the features that a text may have."""
     found = {name for name, sign in _SIGNS.items() if re.search(sign, text, re.MULTILINE)}
     if "#" in text:
         found |= {
@@ -93,26 +93,26 @@ def signs_of(text: str) -> frozenset[str]:
 
 
 class Spelling(NamedTuple):
-    """Which features a text has; none is the plain way."""
+    """The features of a text; without any it is plain."""
 
     habits: Mapping[int, int] = {}
     turns: Mapping[tuple[str, int], int] = {}
     names: tuple[str, ...] = ()
 
     def write(self, tree: Any) -> str:
-        """A tree in this spelling."""
+        """Return the text of a tree in this spelling."""
         return Writer(CountedChoices(self.habits, self.turns)).document(tree)
 
     @property
     def aspects(self) -> tuple[str, ...]:
-        """All features in one name, then each by itself."""
+        """Return the name of all features together, then of each one."""
         names = sorted({name for name in self.names if name})
         whole = "+".join(names)
         names += ["comment"] if any(name.startswith("comment-in-") for name in names) else []
         return tuple(dict.fromkeys((whole, *names))) if names else ()
 
     def aspects_with(self, aspects: tuple[str, ...]) -> tuple[str, ...]:
-        """The features together with the first of some aspects, and all that explains them."""
+        """Return the features with the first of some aspects, and all names that explain them."""
         names = self.aspects
         if {"escapes", "escaped-line-break"} & {*names}:
             names = (*names, "double-quotes")
@@ -120,7 +120,7 @@ class Spelling(NamedTuple):
         return tuple(dict.fromkeys((*together, *names, *aspects)))
 
     def _named(self, tree: Any) -> "tuple[dict[int, str], dict[tuple[str, int], str]]":
-        """The name of each feature that a tree in this spelling has."""
+        """Return the name of each feature of a tree in this spelling."""
         recorder = recorded(tree, self)
         habits = {
             number: _name_chosen(_HABITS[number], recorder.habit_ways[number], way)
@@ -134,13 +134,13 @@ class Spelling(NamedTuple):
         return habits, turns
 
     def renamed(self, tree: Any) -> "Spelling":
-        """The same with the names of what it does in this tree."""
+        """Return the spelling with the names of its features in this tree."""
         habits, turns = self._named(tree)
         names = tuple(dict.fromkeys((*habits.values(), *turns.values())))
         return self._replace(names=tuple(name for name in names if name))
 
     def without(self, tree: Any, bad: "set[str]") -> "Spelling":
-        """The same without features of some names, alone or together with another one."""
+        """Return the spelling without features of some names, alone or with another one."""
         habits, turns = self._named(tree)
         names = {*habits.values(), *turns.values()}
         alone = {name for each in bad if {*each.split("+")} <= names for name in each.split("+")}
@@ -151,13 +151,13 @@ class Spelling(NamedTuple):
 
 PLAIN = Spelling()
 BARE = Spelling({3: 0}, {}, ("no-quotes",))
-"""As a C++ peer writes, which quotes almost nothing."""
+"""The spelling of a C++ peer, which quotes almost nothing."""
 
 SCALARS = (
     *(Spelling({3: way - 1}, {}, (name,)) for way, name in enumerate(_SCALARS, 1)),
     Spelling({8: 1}, {}, ("flow-style",)),
 )
-"""Each way to write a text."""
+"""All ways to write a text."""
 
 FALLBACKS = (
     Spelling({1: 0}, {}, ("document-end",)),
@@ -166,11 +166,11 @@ FALLBACKS = (
     Spelling({0: 0, 1: 0, 8: 1}, {}, ("block-style",)),
     Spelling({0: 0, 1: 0, 3: 1}, {}, ("text-without-quotes",)),
 )
-"""Plainer than plain, each with what it leaves out: for who refuses the plain way."""
+"""Simpler spellings than the plain one, each with its omission: for programs that refuse that."""
 
 
 class _Recorder(PlainChoices):
-    """Follows a spelling, and remembers what ways there were."""
+    """Follows a spelling, and records the available ways."""
 
     def __init__(self, spelling: Spelling) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class _Recorder(PlainChoices):
 
 
 def name_of_way(what: str, way: Any) -> str:
-    """The name of one way of doing something; empty if it has none of its own."""
+    """Return the name of one way; empty if it has no name."""
     if "#" in str(way):
         return "comment" if what == "comment" else f"comment-in-{what.replace(' ', '-')}"
     if "\t" in str(way):
@@ -205,7 +205,7 @@ def _name_chosen(what: str, ways: Sequence[Any], way: int) -> str:
 
 
 class _Noted(PlainChoices):
-    """Follows other choices, and notes those that are not plain."""
+    """Follows other choices, and records those that are not plain."""
 
     def __init__(self, choices: Choices) -> None:
         super().__init__()
@@ -231,21 +231,21 @@ class _Noted(PlainChoices):
 
 
 def chosen(tree: Any, choices: Choices) -> Spelling:
-    """The spelling that some choices make of a tree."""
+    """Return the spelling that some choices make of a tree."""
     noted = _Noted(choices)
     Writer(noted).document(tree)
     return Spelling(noted.noted_habits, noted.noted_turns).renamed(tree)
 
 
 def recorded(tree: Any, spelling: Spelling = PLAIN) -> _Recorder:
-    """The ways that there are in a tree."""
+    """Return the available ways in a tree."""
     recorder = _Recorder(spelling)
     Writer(recorder).document(tree)
     return recorder
 
 
 def spellings_of(tree: Any) -> Iterator[Spelling]:
-    """A tree in each spelling of one feature, and those that show only together with another."""
+    """Yield a tree in each spelling with one feature, and with needed pairs of features."""
     first = recorded(tree)
     habits: list[tuple[str, Spelling]] = []
     for number, ways in enumerate(first.habit_ways):
@@ -253,7 +253,7 @@ def spellings_of(tree: Any) -> Iterator[Spelling]:
         for way in range(len(ways) - 1):
             name = name_of_way(what, ways[way + 1])
             habits.append((what, Spelling({number: way}, {}, (name,))))
-    # Single features first: where one fails, it explains all that it is a part of.
+    # Single features first: a failing one explains all pairs with it.
     everything = tuple(dict.fromkeys(what for what, _ in first.turn_ways if what != "leaf"))
     singles = [*(spelling for _, spelling in habits), *_turns(first, everything, PLAIN)]
     yield from sorted(singles, key=lambda spelling: "comment" not in spelling.names)
@@ -268,7 +268,7 @@ def _turns(recorder: _Recorder, whats: Sequence[str], spelling: Spelling) -> Ite
         if what not in whats:
             continue
         for way in range(len(ways) - 1):
-            # The first place in which there is this way; the others are the same feature.
+            # The first place with this way. The others are the same feature.
             if (what, way) in seen:
                 continue
             seen.add((what, way))
@@ -278,7 +278,7 @@ def _turns(recorder: _Recorder, whats: Sequence[str], spelling: Spelling) -> Ite
 
 
 def leaf_spellings(tree: Any, value: Any) -> Iterator[Spelling]:
-    """The spellings of one number or truth value in a tree, which stands there once."""
+    """Yield the spellings of a number or truth value that occurs once in a tree."""
     for (what, number), ways in recorded(tree).turn_ways.items():
         if what != "leaf" or not _is(ways, value):
             continue

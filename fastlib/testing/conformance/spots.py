@@ -1,6 +1,6 @@
-"""Spots: the smallest trees of a type, each with one more place than it needs.
+"""Spots: the smallest trees of a type, each with one additional place.
 
-Asked one by one, they show to which place a fault belongs.
+Tested one by one, they show the place of a fault.
 """
 
 from collections.abc import Iterator
@@ -21,22 +21,22 @@ from fastlib.message import Message
 from .aspects import ordinary
 
 MOST_ADDED = 2
-"""So many further keys are tried at most where a rule wants some."""
+"""The maximum number of further keys to try if a rule requires some."""
 
 
 class Spot(NamedTuple):
-    """A tree, and what it is about."""
+    """A tree and its subject."""
 
     tree: Any
     path: Path
-    """Empty where it is the smallest of its type, or of its title."""
+    """Empty if it is the smallest tree of its type or title."""
     shape: Shape | None
-    """Of what stands at the path."""
+    """The shape of the value at the path."""
 
 
 @cache
 def spots_of(cls: Any) -> tuple[Spot, ...]:
-    """The spots of a type, the smallest trees first."""
+    """Return the spots of a type, smallest trees first."""
     shape = shape_of(cls)
     found = _in_container(shape) if isinstance(shape, Envelope) else _spots(shape)
     return tuple(spot for spot in found if _loads(cls, spot.tree))
@@ -51,7 +51,7 @@ def _loads(cls: type[Message], tree: Any) -> bool:
 
 
 def valid(shape: Shape, tree: Any) -> bool:
-    """Whether a plain tree is a value of a shape, without a word to say about it."""
+    """Return True if a plain tree is a value of a shape, without any warning."""
     context = LoadContext("", DEFAULT_LIMITS)
     return (
         shape.load(from_tree(tree, DEFAULT_LIMITS, ""), context, ()) is not INVALID
@@ -60,7 +60,7 @@ def valid(shape: Shape, tree: Any) -> bool:
 
 
 def _spots(shape: Shape) -> Iterator[Spot]:
-    """All spots of a shape; the first one is its smallest tree."""
+    """Yield all spots of a shape; the first one is its smallest tree."""
     inner = shape
     while isinstance(inner, Converted):
         inner = inner.wire
@@ -79,7 +79,7 @@ def _spots(shape: Shape) -> Iterator[Spot]:
 
 
 def _of_field(shape: Shape, record: Record, field: Field) -> Iterator[Spot]:
-    """The field with the smallest value, then with each spot within."""
+    """Yield the field with the smallest value, then with each spot in the value."""
     item: Shape = field.shape
     inside: Path = (field.key,)
     in_list = isinstance(item, List)
@@ -96,7 +96,7 @@ def _of_field(shape: Shape, record: Record, field: Field) -> Iterator[Spot]:
 
 
 def _completed(shape: Shape, record: Record, given: dict[str, Any]) -> dict[str, Any] | None:
-    """The smallest valid mapping with some values."""
+    """Return the smallest valid mapping with some values."""
     title = record.written_title
     tree: dict[str, Any] = {} if title is None else {title[0]: title[1]}
     others = []
@@ -114,7 +114,7 @@ def _completed(shape: Shape, record: Record, given: dict[str, Any]) -> dict[str,
     if valid(shape, tree):
         return tree
     for field in record.fields:
-        # A type that converts its text may want a certain one.
+        # A type that converts its text may require a certain text.
         for value in ordinary(field.shape):
             other = tree | {field.key: value}
             if field.key not in given and field.required and valid(shape, other):
@@ -131,7 +131,7 @@ _SMALLEST: dict[int, tuple[Shape, Any]] = {}
 
 
 def smallest_tree(shape: Shape) -> Any:
-    """The smallest plain tree of a shape; None if none is known."""
+    """Return the smallest plain tree of a shape; None if none is known."""
     known = _SMALLEST.get(id(shape))
     if known is None:
         known = _SMALLEST[id(shape)] = (shape, _smallest(shape))

@@ -1,7 +1,7 @@
-"""One thing at a time: each place with each aspect, each spelling, each mistake.
+"""Test one feature at a time: each place with each aspect, each spelling, each mistake.
 
-Everything else in such a text is known to agree, so a fault is that of the one thing. What is asked
-does not depend on a seed, and so the names of what is found do not either.
+Everything else in such a text is known to agree, so a fault belongs to this feature. The questions
+do not depend on a seed, so the names of the faults do not either.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,37 +41,37 @@ from .trees import at, changed, merged
 from .verdict import Fault
 
 RICHEST = 3
-"""So many messages of a type at most, each of another title, are written in every spelling."""
+"""The maximum number of messages of a type, with different titles, in every spelling."""
 MANY_TEXTS = tuple(dict.fromkeys((*FEW_TEXTS, *ODD_TEXTS)))
-"""One text field of a run is asked for all of them."""
+"""One text field of a run is tested with all of them."""
 _FEWEST_TEXTS = ("no", "12", "a\nb", "a\r", "é", "")
-"""For a place that is asked for more texts in another type."""
+"""For a place that is tested with more texts in another type."""
 
 
 class Systematic:
-    """Asks for a number of types, one after the other."""
+    """Tests a number of types, one after the other."""
 
     def __init__(self, session: Session, types: list[type[Message]], *, is_short: bool) -> None:
-        """`is_short` leaves out what is asked of one text field only."""
+        """`is_short` leaves out the texts that only one text field is tested with."""
         self._session = session
         self._types = types
         self._is_short = is_short
         self._names = {str(place_of_type(cls)) for cls in types}
         self._asked: set[Place] = set()
-        """Places that were asked for all values."""
+        """Places that were tested with all values."""
         self._home: tuple[type[Message], Spot] | None = None
-        """The place of text that is asked for many texts, in many spellings."""
+        """The text field that is tested with many texts, in many spellings."""
         self._bad: dict[type[Message], set[Place]] = {}
-        """The places of each type that the program cannot read, whatever stands there."""
+        """The places of each type that the program cannot read, with any value."""
         self._wrong_texts: dict[tuple[tuple[str, ...], str], None] = {}
-        """Texts that a place got wrong, which not every place is asked for, and their aspects."""
+        """Texts that failed in a place and are not tested in every place, with their aspects."""
 
     def reads(self, cls: type[Message]) -> bool:
-        """Whether the program reads any message of a type."""
+        """Return True if the program reads any message of a type."""
         return cls in self._bad
 
     def ask_places(self, cls: type[Message]) -> None:
-        """Asks for each place of a type, with all that may stand there. Raises StopAsking."""
+        """Test each place of a type with all its values. Raises StopAsking."""
         bad: set[Place] = set()
         seen: set[Place] = set()
         for spot in spots_of(cls):
@@ -102,7 +102,7 @@ class Systematic:
         place: Place,
         aspects: Sequence[str] = (),
     ) -> tuple[Case, list[Fault]] | None:
-        """What is wrong with the answer to a tree; None if the tree is no message."""
+        """Return the faults of the answer to a tree; None if the tree is not a message."""
         message = message_of(cls, tree)
         if message is None:
             return None
@@ -115,7 +115,7 @@ class Systematic:
             self._session.findings.add(fault, case)
 
     def _ask_smallest(self, cls: type[Message], spot: Spot, place: Place) -> bool:
-        """Asks for the smallest message; returns whether the program reads it in some spelling."""
+        """Test the smallest message. Return True if the program reads it in some spelling."""
         session = self._session
         judged = self._judge(cls, spot.tree, PLAIN, place)
         assert judged is not None
@@ -143,7 +143,7 @@ class Systematic:
     def _ask_value(
         self, cls: type[Message], tree: Any, place: Place, aspects: Sequence[str]
     ) -> list[Fault]:
-        """Asks for a tree as fastlib writes it, and as a C++ peer does; keeps what is found."""
+        """Test a tree in fastlib's and in a C++ peer's spelling. Record the faults."""
         found: list[Fault] = []
         for spelling in (PLAIN, BARE):
             judged = self._judge(cls, tree, spelling, place, aspects)
@@ -156,7 +156,7 @@ class Systematic:
         return found
 
     def _ask_values(self, cls: type[Message], spot: Spot, place: Place) -> None:
-        """Asks for all that may stand in a place whose ordinary value is understood."""
+        """Test all values of a place whose ordinary value is understood."""
         shape = spot.shape
         assert shape is not None
         declared_here = place.type == str(place_of_type(cls)) or place.type not in self._names
@@ -176,7 +176,7 @@ class Systematic:
             self._ask_leaves(cls, spot, place)
 
     def _ask_one_value(self, cls: type[Message], spot: Spot, place: Place, value: Any) -> None:
-        """Asks for a value; of a text with several aspects for the smallest part that fails."""
+        """Test a value. For a text with several aspects, find the smallest failing part."""
         tree = changed(spot.tree, spot.path, value)
         aspects = aspects_at(place, value) or ("other",)
         if isinstance(value, str) and len(aspects) > 1 and message_of(cls, tree) is not None:
@@ -193,7 +193,7 @@ class Systematic:
                 self._note_text(fault, value)
 
     def _smallest_text(self, cls: type[Message], spot: Spot, place: Place, text: str) -> str | None:
-        """The smallest part of a text that shows something new; None if the whole does not."""
+        """Return the smallest part of a text that shows a new fault; None if the whole does not."""
 
         def fails(part: str) -> bool:
             tree = changed(spot.tree, spot.path, part)
@@ -209,7 +209,7 @@ class Systematic:
         return smaller(text, fails) if fails(text) else None
 
     def _ask_leaves(self, cls: type[Message], spot: Spot, place: Place) -> None:
-        """Asks for a number or a truth value in each of its spellings."""
+        """Test a number or a truth value in each of its spellings."""
         shape = spot.shape
         values: tuple[Any, ...] = ()
         if isinstance(shape, Bool):
@@ -232,21 +232,22 @@ class Systematic:
     # --- the same elsewhere ---
 
     def ask_again(self, cls: type[Message]) -> None:
-        """Asks for the texts that one place got wrong in all places of texts of a type.
+        """Test the texts that failed in one place in all text fields of a type.
 
-        So a fault has the same name, whichever place has shown it first. Raises StopAsking.
+        So a fault has the same name, independent of the place that showed it first. Raises
+        StopAsking.
         """
         for aspects, text in list(self._wrong_texts):
             self._ask_text(cls, aspects, text)
 
     def spread(self, fault: Fault, value: Any) -> None:
-        """As `ask_again`, for one text that a place has got wrong, in all types."""
+        """Do the same as `ask_again`, for one text that failed in a place, in all types."""
         if self._note_text(fault, value):
             for cls in self._types:
                 self._ask_text(cls, fault.aspects, value)
 
     def _note_text(self, fault: Fault, value: Any) -> bool:
-        """Remembers a text that a place gets wrong, if that is to be asked for elsewhere."""
+        """Record a text that failed in a place, if it must be tested elsewhere."""
         is_text = isinstance(value, str) and fault.place.kind == "text"
         if not is_text or not fault.aspects or fault.check == "answer" or value in FEW_TEXTS:
             return False
@@ -264,7 +265,7 @@ class Systematic:
                 self._ask_value(cls, changed(spot.tree, spot.path, text), place, aspects)
 
     def ordinary(self, place: Place, value: Any) -> Any:
-        """An ordinary value for a place, as some smallest message has; the same if none has."""
+        """Return an ordinary value for a place from a smallest message; if none, the same value."""
         for cls in self._types:
             for spot in spots_of(cls):
                 if spot.path and place_of_spot(cls, spot) == place:
@@ -275,7 +276,7 @@ class Systematic:
     # --- mistakes ---
 
     def ask_mistakes(self, cls: type[Message]) -> None:
-        """Asks for each mistake in the smallest message in which it can be made.
+        """Test each mistake in the smallest message in which it is possible.
 
         Raises StopAsking.
         """
@@ -287,7 +288,7 @@ class Systematic:
             tree = spot.tree
             found = (made(edit, tree) for edit in edits_of(shape_of(cls), tree))
             named = [(*name_of_mistake(cls, tree, invalid), invalid) for invalid in found]
-            # Any word before the strange ones, which it explains.
+            # Any word first: it explains the strange ones.
             for place, aspect, invalid in sorted(named, key=lambda each: each[1] != "word"):
                 if (place, aspect) in seen:
                     continue
@@ -301,7 +302,7 @@ class Systematic:
                         session.findings.note_asked(aspect, place)
 
     def _readable(self, cls: type[Message]) -> list[Spot]:
-        """The spots of a type without what the program cannot read."""
+        """Return the spots of a type without those that the program cannot read."""
         bad = self._bad.get(cls, set())
         return [
             spot
@@ -312,7 +313,7 @@ class Systematic:
     # --- spellings ---
 
     def ask_spellings(self, cls: type[Message]) -> None:
-        """Asks for messages with many keys in each spelling. Raises StopAsking."""
+        """Test messages with many keys in each spelling. Raises StopAsking."""
         if not self.reads(cls):
             return
         place = place_of_type(cls)
@@ -336,7 +337,7 @@ class Systematic:
                     self._ask_smaller(cls, spots, spelling, {fault.name for fault in new})
 
     def ask_text_spellings(self, cls: type[Message]) -> None:
-        """Asks for each text in each way to write one, in one place. Raises StopAsking."""
+        """Test each text in each way to write it, in one place. Raises StopAsking."""
         if self._home is None or self._home[0] is not cls:
             return
         spot = self._home[1]
@@ -351,7 +352,7 @@ class Systematic:
     def _ask_smaller(
         self, cls: type[Message], spots: list[Spot], spelling: Spelling, names: set[str]
     ) -> None:
-        """Looks for smaller messages in which the same spelling shows the same."""
+        """Search smaller messages in which the same spelling shows the same fault."""
         first_turns = {(what, 0): way for (what, _), way in spelling.turns.items()}
         for spot in sorted(spots, key=lambda spot: len(repr(spot.tree))):
             for turns in (spelling.turns, first_turns):
@@ -367,14 +368,14 @@ class Systematic:
 
 
 def place_of_spot(cls: type[Message], spot: Spot) -> Place:
-    """What a spot is about; the smallest message of each title has a place of its own."""
+    """Return the place of a spot; the smallest message of each title has its own place."""
     if spot.path:
         return place_at(cls, spot.tree, spot.path)
     return place_of_title(cls, spot.tree)
 
 
 def _needs(cls: type[Message], spot: Spot, bad: set[Place]) -> bool:
-    """Whether a spot needs a place, or a title, that the program does not read."""
+    """Return True if a spot needs a place or a title that the program does not read."""
     if not bad:
         return False
     above = (place_at(cls, spot.tree, spot.path[:n]) for n in range(1, len(spot.path)))
@@ -382,7 +383,7 @@ def _needs(cls: type[Message], spot: Spot, bad: set[Place]) -> bool:
 
 
 def _rich_trees(cls: type[Message], spots: list[Spot]) -> Iterator[Any]:
-    """Messages with as many keys as possible, of different titles, the richest first."""
+    """Yield messages with as many keys as possible, of different titles, richest first."""
     rich = []
     for base in (spot.tree for spot in spots if not spot.path):
         tree = base
@@ -403,7 +404,7 @@ def _rich_trees(cls: type[Message], spots: list[Spot]) -> Iterator[Any]:
 
 
 def name_of_mistake(cls: type[Message], tree: Any, invalid: InvalidText) -> tuple[Place, str]:
-    """The place of a mistake, and a name that does not depend on the message."""
+    """Return the place of a mistake, and a name that does not depend on the message."""
     path = steps_of(invalid.path)
     place = place_at(cls, tree, path)
     value = at(invalid.tree, path)

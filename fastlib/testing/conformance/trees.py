@@ -1,4 +1,4 @@
-"""Plain trees: what stands at a path, and copies with something else there."""
+"""Plain trees: read the value at a path, and make copies with another value."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from fastlib.codec.errors import Path
 
 
 def at(tree: Any, path: Path) -> Any:
-    """What stands at a path; None for nothing."""
+    """Return the value at a path, or None."""
     for step in path:
         if isinstance(tree, list) and isinstance(step, int) and step < len(tree):
             tree = tree[step]
@@ -19,7 +19,7 @@ def at(tree: Any, path: Path) -> Any:
 
 
 def changed(tree: Any, path: Path, value: Any) -> Any:
-    """A copy of a tree with something else at a path; None if there is no such path."""
+    """Return a copy of a tree with another value at a path; None without such a path."""
     if not path:
         return value
     step, rest = path[0], path[1:]
@@ -33,7 +33,7 @@ def changed(tree: Any, path: Path, value: Any) -> Any:
 
 
 def without(tree: Any, path: Path) -> Any:
-    """A copy of a tree without what stands at a path."""
+    """Return a copy of a tree without the value at a path."""
     step, rest = path[0], path[1:]
     if isinstance(tree, list) and isinstance(step, int):
         if not rest:
@@ -45,7 +45,7 @@ def without(tree: Any, path: Path) -> Any:
 
 
 def merged(one: Any, other: Any) -> Any:
-    """Both trees' keys; of lists the first entries of both in one."""
+    """Merge the keys of both trees. For lists, merge their first entries."""
     if isinstance(one, dict) and isinstance(other, dict):
         both = one | other
         return {
@@ -58,7 +58,7 @@ def merged(one: Any, other: Any) -> Any:
 
 
 def paths_of(tree: Any, path: Path = ()) -> Iterator[Path]:
-    """All paths in a tree but that of itself, those above before those below."""
+    """Yield all paths in a tree except the root, parents first."""
     items: Any = ()
     if isinstance(tree, dict):
         items = tree.items()

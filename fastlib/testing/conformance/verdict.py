@@ -1,4 +1,4 @@
-"""What is wrong with an answer: nothing, or faults, each with its place, its name and its words."""
+"""Judge an answer: find its faults, each with its place, its name and its words."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -24,7 +24,7 @@ CHECKS = {
     "refused": "what is no message is refused",
     "golden": "the golden vectors, where none of the others has found the same",
 }
-"""What is looked at."""
+"""The question and the answer."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,38 +32,38 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     check: str
     place: Place
-    """To what it belongs."""
+    """The place to which it belongs."""
     loss: str
-    """What happened: `lost`, `changed`, `refused` …; empty where the aspect says it."""
+    """The effect: `lost`, `changed`, `refused` …; empty if the aspect names it."""
     aspects: tuple[str, ...] = ()
-    """What is special about the value or the text, the rarest first; empty if nothing is."""
+    """Special features of the value or the text, rarest first; empty if there are none."""
     words: str
     theirs: str
     above: tuple[Place, ...] = ()
-    """As `Case.above`."""
+    """See `Case.above`."""
     stderr: str = ""
     seconds: float = 0.0
-    """How long a program that gave no answer was waited for."""
+    """Seconds of waiting for a program that gave no answer."""
 
     @property
     def kind(self) -> str:
-        """The name of the fault without its place."""
+        """Return the name of the fault without its place."""
         return "-".join(part for part in (self.loss, *self.aspects[:1]) if part)
 
     @property
     def is_total(self) -> bool:
-        """Whether nothing can be understood in the place, whatever stands there."""
+        """Return True if no value in the place is understood."""
         losses = ("lost", "changed", "unreadable", "refused")
         return not self.aspects and (self.loss in losses or self.check == "answer")
 
     @property
     def name(self) -> str:
-        """The same for every example of the fault."""
+        """Return a key that is the same for every example of the fault."""
         return f"{self.check}/{self.place}/{self.kind}"
 
 
 def of_peer_error(case: Case, error: PeerError) -> Fault:
-    """What is said of a program that gave no answer."""
+    """Return the fault of a program that gave no answer."""
     return Fault(
         check="answer",
         place=case.place,
@@ -77,7 +77,7 @@ def of_peer_error(case: Case, error: PeerError) -> Fault:
 
 
 def judge(case: Case, answer: PeerAnswer) -> list[Fault]:
-    """What is wrong with an answer."""
+    """Return the faults of an answer."""
     if case.message is None:
         return [_accepted_wrongly(case, answer)] if answer.ok else []
     if not answer.ok:
@@ -92,7 +92,7 @@ def judge(case: Case, answer: PeerAnswer) -> list[Fault]:
                 theirs=words,
             )
         ]
-    # Also an answer of the very bytes that we would send is judged: a text is judged, not a writer.
+    # An answer with exactly fastlib's bytes is also judged: the text counts, not its writer.
     return _differences(case, answer.emit)
 
 
@@ -117,7 +117,7 @@ def _accepted_wrongly(case: Case, answer: PeerAnswer) -> Fault:
 
 
 def _differences(case: Case, emit: str) -> list[Fault]:
-    """How a text is not the message."""
+    """Return the differences of a text from the message."""
     message = case.message
     assert message is not None
     report = _read(emit, case.cls)
@@ -165,7 +165,7 @@ def _differences(case: Case, emit: str) -> list[Fault]:
             add(place, loss, aspects, f"{at}: {words}" if at else words)
         if not found:
             add(case.place, "changed", case.aspects, f"{message!r}, not {theirs!r}")
-    # What the sent text is warned of as well is no fault of the program.
+    # A warning that also applies to the sent text is not a fault of the program.
     sent = validate(case.text, case.cls).warnings if report.warnings else ()
     known = {_kind(case.cls, case.text, problem) for problem in sent}
     for problem in report.warnings:
@@ -178,7 +178,7 @@ def _differences(case: Case, emit: str) -> list[Fault]:
 
 @lru_cache(maxsize=256)
 def _read(text: str, cls: Any) -> Report:
-    """What we read in an answer; a program gives the same one for each spelling of a message."""
+    """Return the message in an answer. Cached: all spellings of a message have the same answer."""
     return validate(text, cls)
 
 
@@ -191,7 +191,7 @@ def _place_of(cls: type[Message], text: str, problem: Problem) -> Place:
 
 
 def _plain_tree(text: str) -> Any:
-    """A tree of texts, only to find out what stands where; None if it is no YAML."""
+    """Return a tree of texts, only to locate values; None if it is not YAML."""
     try:
         return next(yaml.load_all(text, yaml.BaseLoader), None)
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -205,7 +205,7 @@ def _absent(tree: Any, path: Path) -> str:
 
 
 def _lost_keys(ours: Any, theirs: Any, path: Path = ()) -> Iterator[Path]:
-    """The paths of keys that are in one tree only."""
+    """Yield the paths of keys that only one tree has."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key, item in ours.items():
             if key in theirs:
@@ -218,7 +218,7 @@ def _lost_keys(ours: Any, theirs: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def _pairs(ours: Any, theirs: Any, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
-    """The paths at which two trees differ, and what stands there, ABSENT for nothing."""
+    """Yield the paths at which two trees differ, with both values; ABSENT for a missing one."""
     if repr(ours) == repr(theirs):
         return
     if isinstance(ours, dict) and isinstance(theirs, dict):
@@ -239,7 +239,7 @@ def _reordered(ours: list[Any], theirs: list[Any]) -> bool:
 
 
 def _loss(place: Place, ours: Any, theirs: Any) -> tuple[str, tuple[str, ...]]:
-    """What happened to a value, and what is special about it."""
+    """Return the effect on a value, and its special features."""
     if theirs is ABSENT:
         return "lost", aspects_at(place, ours)
     if ours is ABSENT:
