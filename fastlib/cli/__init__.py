@@ -2,10 +2,10 @@
 
 Each command is a module in `commands` with `add_arguments(parser)` and `run(options)`, which
 returns the exit status: 0 fine, 1 problems in the input, 2 wrong usage or unreadable input. A run
-imports only the module of its command. Every declared task has a command, too; these commands share
+imports only the module of its command. Every declared task also has a command. These commands share
 the module `commands.task`.
 
-`arguments` has arguments that several commands share, and `output` what they print. `connection`
+`arguments` has shared arguments, and `output` the shared output of commands. `connection`
 connects to the broker, `sending` sends tasks and waits for their results. `migfra` is the daemon's
 own program.
 """
@@ -32,28 +32,28 @@ COMMAND_GROUPS = {
         "send": "send the tasks of files to the daemon of a host",
     },
     "the cluster": {
-        "query": "show the hosts, their domains and the tasks under way",
-        "log": "say what became of an order, or of a domain",
-        "watch": "see what the daemons of the cluster do",
+        "query": "show the hosts, their domains and the tasks in progress",
+        "log": "show the history of an order or of a domain",
+        "watch": "watch the daemons of the cluster",
         "dashboard": "serve a web page that shows the cluster",
-        "forget": "remove a host that is gone from the lists of hosts",
+        "forget": "remove a dead host from the lists of hosts",
     },
     "messages": {
-        "validate": "say what is wrong with messages in YAML",
+        "validate": "report problems of messages in YAML",
         "convert": "write messages in their canonical spelling",
         "describe": "explain the messages and their fields",
         "schema": "print or write JSON Schemas and examples of the messages",
     },
     "compatibility": {
-        "compat": "say whether two versions of the messages understand each other",
-        "conformance": "prove that another implementation understands the same",
+        "compat": "check whether two versions of the messages are compatible",
+        "conformance": "test another implementation of the protocol",
     },
     "experiments": {
-        "demo": "see the whole system at work on a simulated cluster",
-        "broker": "run an MQTT broker for trying things out",
+        "demo": "run the whole system on a simulated cluster",
+        "broker": "run an MQTT broker for experiments",
     },
     "installation": {
-        "completion": "print the script with which a shell completes the commands",
+        "completion": "print a script for shell completion of the commands",
         "man": "print or write manual pages",
         "files": "copy the systemd unit, the access list, a configuration and the schemas",
     },
@@ -66,7 +66,7 @@ COMMANDS = {name: text for group in COMMAND_GROUPS.values() for name, text in gr
 """Commands and their summaries without the groups."""
 
 USAGE_ERROR: Final = 2
-"""The exit status for wrong usage, as argparse has it."""
+"""The exit status for wrong usage, like argparse's."""
 
 _EPILOG = """\
 examples:
@@ -74,7 +74,7 @@ examples:
   fastlib convert task.yaml --to json
   fastlib describe 'start vm'
 
-'fastlib COMMAND --help' says more about a command, with examples.
+'fastlib COMMAND --help' shows the help of a command, with examples.
 
 The exit status is 0 if all is fine, 1 if there are problems in the messages or a task failed, 2 for
 wrong usage (also if there is no command) or for a file or a broker that cannot be read or reached,
@@ -85,17 +85,17 @@ wrong usage (also if there is no command) or for a file or a broker that cannot 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's own, and return its exit status.
 
-    Raises SystemExit for `--help`, `--version` and wrong usage, as argparse does. Does not return
-    after Ctrl-C and for a closed pipe: a signal ends the process then, as shells expect.
+    Raises SystemExit for `--help`, `--version` and wrong usage, like argparse. After Ctrl-C and for
+    a closed pipe, it does not return: a signal ends the process, which shells expect.
     """
     if arguments is None:
-        gc.freeze()  # what is imported stays, so no collection needs to look at it
+        gc.freeze()  # imported modules stay, so no collection needs to check them
     try:
         try:
             return _run(sys.argv[1:] if arguments is None else arguments)
         finally:
             if arguments is None:
-                gc.freeze()  # Python looks at everything once more when the process ends
+                gc.freeze()  # otherwise Python checks all objects again when the process ends
             if sys.stdout is not None:
                 sys.stdout.flush()  # now, because a failing flush at exit prints a traceback
     except KeyboardInterrupt:
@@ -116,7 +116,7 @@ def _run(arguments: Sequence[str]) -> int:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     if not arguments:
-        # The status of wrong usage: a script whose variable is empty must not go on.
+        # The status of wrong usage: a script whose variable is empty must not continue.
         _parser(arguments).print_help()
         return USAGE_ERROR
     options = _parser(arguments).parse_args(arguments)
@@ -132,19 +132,19 @@ def complete_parser() -> ArgumentParser:
 def _parser(arguments: Sequence[str], *, complete: bool = False) -> ArgumentParser:
     """Return the parser: of all commands, or of the one that the arguments begin with.
 
-    Only that one gets its own arguments, unless `complete`, as this imports its module.
+    Only that one gets its own arguments, unless `complete`, because this imports its module.
     """
     parser = ArgumentParser(
         prog="fastlib",
         usage="%(prog)s COMMAND [OPTION ...]",
-        description="Send tasks to migration daemons, look at the cluster, and check messages.",
+        description="Send tasks to migration daemons, watch the cluster, and check messages.",
         epilog=_EPILOG,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=_version(arguments))
     commands = parser.add_subparsers(metavar="COMMAND", required=True, prog="fastlib")
     chosen = set(arguments[:1]) & COMMANDS.keys()
-    for name in chosen or COMMANDS:  # the others would only take time
+    for name in chosen or COMMANDS:  # the others would only cost time
         _add(commands, name, COMMANDS[name], complete or name in chosen)
     if chosen:
         return parser
@@ -192,7 +192,7 @@ def _version(arguments: Sequence[str]) -> str:
 
 def exit_by_signal(name: str) -> int:
     """End the process as if it had not caught the signal."""
-    import signal  # which takes long to import, and is needed here only
+    import signal  # slow to import, and only needed here
 
     number = signal.Signals[name]
     signal.signal(number, signal.SIG_DFL)

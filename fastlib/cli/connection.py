@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 _ANSWERED: Final = ("; its port may ", "; it may require a certificate")
-"""Parts of the errors of a port where a broker listens that expects something else."""
+"""Parts of the errors of a port whose broker expects another protocol."""
 _IN_COMMANDS: Final = {
     "use mqtts:// or the option `tls`": "use --broker mqtts://HOST:PORT",
     "use wss:// or the option `tls`": "use --broker wss://HOST:PORT",
@@ -33,17 +33,17 @@ _IN_COMMANDS: Final = {
     "set the option `certificate` of `tls`": "give --certificate and --key",
     ", or leave out the option `tls`": " in --broker, and leave out --ca-file and --certificate",
 }
-"""The remedies of such errors in the words of Python, and in those of the commands."""
+"""The remedies of such errors for Python, and for the commands."""
 
 
 @contextmanager
 def open_client(options: argparse.Namespace, silent_logger: str = "") -> "Iterator[MigfraClient]":
-    """Connect a client for the block; at its end the broker has confirmed all that was sent.
+    """Connect a client for the block. At its end the broker has confirmed all messages.
 
     Prints the warnings of the library, except those of `silent_logger` and those of the clocks of
     hosts that the command is not about. Raises TransportError.
     """
-    from fastlib.client import MigfraClient  # here, because it imports much
+    from fastlib.client import MigfraClient  # here, because its import is slow
 
     mqtt = mqtt_options(options)
     hosts = _hosts_of(options)
@@ -97,8 +97,8 @@ def with_remedy(
     """Return the same error with the broker's address and a remedy, such as `broker_option`."""
     if isinstance(error, RefusedError):
         if error.code is None:  # the client refused the broker's certificate
-            return ConnectError(f"{error}; --ca-file names those who vouch for it")
-        return ConnectError(f"{error}; --username and --password-file say who we are")
+            return ConnectError(f"{error}; --ca-file names the authorities that sign it")
+        return ConnectError(f"{error}; give --username and --password-file")
     root: BaseException = error
     while (last := getattr(root, "last", None)) is not None:
         root = last

@@ -11,13 +11,13 @@ FAILED: Final = 1
 UNUSABLE: Final = 2
 """Wrong usage, a file that cannot be read, no broker, or a daemon that is offline."""
 TIMED_OUT: Final = 3
-"""A result or a confirmation did not come in time."""
+"""A result or a confirmation did not arrive in time."""
 
 EXIT_STATUS_HELP: Final = """\
 The exit status is 0 if every result is a success, 1 if one is an error or a message is not sent
 because it has one, 2 for wrong usage, a file that cannot be read, no broker or a daemon that is
 offline (--only-if-online), 3 if a result, or the broker's confirmation, did not come in time. After
-Ctrl-C the task goes on.
+Ctrl-C the task continues.
 """
 
 

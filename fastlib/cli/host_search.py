@@ -1,4 +1,4 @@
-"""Find the hosts whose daemons a command asks, and say why one did not answer."""
+"""Find the hosts whose daemons a command queries, and explain missing answers."""
 
 import argparse
 import time
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from fastlib.client import MigfraClient
 
 QUIET_SECONDS: Final = 1.0
-"""Daemons are looked for until, after one has shown itself, no other one has for this time."""
+"""The search for daemons ends if no further presence arrives for this number of seconds."""
 SEARCH_SECONDS: Final = 5.0
-"""Daemons are looked for at most for this time."""
+"""The maximum duration of the search for daemons, in seconds."""
 
-NO_DAEMON: Final = "no daemon has shown itself at this broker; --host asks one"
-OFFLINE: Final = "it is offline; ask again when its daemon runs"
+NO_DAEMON: Final = "no daemon has reported its presence at this broker; name one by --host"
+OFFLINE: Final = "it is offline; try again when its daemon runs"
 
 
 def find_hosts(
     client: "MigfraClient", wanted: Collection[str] | None
 ) -> Iterator[tuple[str, Presence | None]]:
-    """Yield the hosts to ask, each as soon as its presence has come.
+    """Yield the hosts to query, each one as soon as its presence has arrived.
 
-    Those of `wanted` that show no presence come last: C++ daemons have none.
+    Hosts in `wanted` without a presence come last: C++ daemons report none.
     """
     last = time.monotonic() + SEARCH_SECONDS
-    # Named hosts are asked anyway. Without names, the first daemon may be slow to show itself.
+    # Named hosts are always queried. Without names, the first presence may be late.
     until = last if wanted is None else time.monotonic() + QUIET_SECONDS
     found: set[str] = set()
     with client.watch(hosts=wanted, results=False, presence=True) as watch:
@@ -49,9 +49,9 @@ def find_hosts(
 
 
 def similar_hosts(client: "MigfraClient", host: str) -> str:
-    """Return for example ` (did you mean 'node01'?)`, from the hosts whose daemons show themselves.
+    """Return for example ` (did you mean 'node01'?)`, from the hosts with a presence.
 
-    Takes `QUIET_SECONDS`. Empty if no name is near, or if the broker does not let us see them.
+    Takes `QUIET_SECONDS`. Empty if no name is near, or if the broker refuses the presences.
     """
     until = time.monotonic() + QUIET_SECONDS
     known: set[str] = set()
@@ -61,17 +61,17 @@ def similar_hosts(client: "MigfraClient", host: str) -> str:
                 observed = watch.get(left)
                 if observed is not None:
                     known.add(observed.host)
-    except TransportError:  # the command goes on without the names
+    except TransportError:  # the command continues without the names
         return ""
     return did_you_mean(host, known)
 
 
 def silence_reason(options: argparse.Namespace, presence: Presence | None) -> str:
-    """Say that a daemon has not answered within `options.timeout`, and what is known of it."""
+    """Describe a daemon that has not answered within `options.timeout`."""
     if presence is None:
         seen = (
-            "it has not shown itself, as C++ daemons do not; is the name right? 'fastlib query' "
-            "lists the hosts that have"
+            "it has reported no presence (C++ daemons do not); check the name: 'fastlib "
+            "query' lists the hosts with a presence"
         )
     else:
         seen = f"it is {presence.status}"
@@ -79,5 +79,5 @@ def silence_reason(options: argparse.Namespace, presence: Presence | None) -> st
 
 
 def ignorance_reason(title: str, details: str) -> str:
-    """Say that a daemon does not know the task that was sent to it."""
+    """Describe a daemon that does not know the task that was sent to it."""
     return f"it does not know {title!r}: it is a C++ daemon, or older than this command ({details})"

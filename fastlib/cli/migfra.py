@@ -44,7 +44,7 @@ problem, 2 for wrong usage or a file that cannot be read, 78 if the configuratio
 
 
 WRONG_CONFIGURATION: Final = 78
-"""The exit status for which the unit of systemd does not start the daemon again (EX_CONFIG)."""
+"""The exit status after which the unit of systemd does not restart the daemon (EX_CONFIG)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,14 +108,14 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="print everything because of which a start would fail, and end: the configuration, "
-        "packages, files, ports, the hypervisor; leaves no trace, and tells of a daemon that runs",
+        help="print every reason why a start would fail, and end: the configuration, "
+        "packages, files, ports, the hypervisor; it changes nothing, and reports a running daemon",
     )
     parser.add_argument(
         "--online",
         action="store_true",
-        help="with --check: ask the broker and the hypervisor as well, and measure how fast the "
-        "broker answers",
+        help="with --check: also query the broker and the hypervisor, and measure how "
+        "fast the broker answers",
     )
     parser.add_argument("--version", action="version", version=f"migfra {__version__}")
     return parser
@@ -135,7 +135,7 @@ def _print_warning(text: str) -> None:
 
 
 def _read_configuration(source: Source) -> "Configuration | None":
-    """Print the problems of a configuration; return it unless there are errors."""
+    """Print the problems of a configuration. Return it unless there are errors."""
     from fastlib.migfra import Configuration, check_configuration
 
     report = check_configuration(source.data)
@@ -160,7 +160,7 @@ def _start_up(configuration: "Configuration", options: argparse.Namespace) -> "S
 
 
 def _check(source: Source, configuration: "Configuration", options: argparse.Namespace) -> int:
-    """Print everything because of which a start would fail. With `--online`, ask others as well."""
+    """Print every reason why a start would fail. With `--online`, also query other programs."""
     from fastlib.migfra.startup import find_problems
 
     found = [*find_problems(_start_up(configuration, options))]
@@ -173,7 +173,7 @@ def _check(source: Source, configuration: "Configuration", options: argparse.Nam
 def _print_start_problems(
     source: Source, configuration: "Configuration", options: argparse.Namespace
 ) -> int:
-    """Print and log the reasons why a start would fail, as `--check` does; return the status."""
+    """Print and log the reasons why a start would fail, like `--check`. Return the status."""
     from fastlib.migfra.startup import find_problems
     from fastlib.migfra.telemetry.logs import set_up
 
@@ -183,7 +183,7 @@ def _print_start_problems(
         return 0
     _print_findings(source, found)
     if start.log_file is not None:  # standard error may be closed
-        with suppress(OSError):  # it is among what was found
+        with suppress(OSError):  # it is among the reasons
             set_up(
                 configuration.log.level, configuration.log.format, start.log_file,
                 configuration.host,
@@ -208,7 +208,7 @@ def _print_findings(source: Source, found: "Sequence[Finding]") -> None:
 def _check_online(
     source: Source, configuration: "Configuration", options: argparse.Namespace
 ) -> int:
-    """Ask the hypervisor, and each broker as the daemon would; print how fast the broker answers.
+    """Query the hypervisor, and each broker like the daemon. Print how fast the broker answers.
 
     It uses the daemon's client id, so the daemon must not run.
     """
@@ -226,7 +226,7 @@ def _check_online(
 def _check_hypervisor(
     source: Source, configuration: "Configuration", options: argparse.Namespace
 ) -> int:
-    """Open the hypervisor as the daemon would, and print what it cannot reach."""
+    """Open the hypervisor like the daemon, and print what it cannot reach."""
     from fastlib.migfra.startup import ask_hypervisor
 
     found = [*ask_hypervisor(_start_up(configuration, options))]
@@ -292,12 +292,12 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
 
 
 def _waiting(configuration: "Configuration", log_file: Path | None) -> str:
-    """Return what the foreground says of a daemon that takes long to begin."""
+    """Return the text of the foreground about a daemon that is slow to start."""
     hosts = " or ".join(configuration.communicator.host)
     shown = "" if log_file is None else f"; {printable(str(log_file))} says more"
     return (
-        f"migfra: the daemon does not work yet, perhaps because it waits for the broker at {hosts}"
-        f"{shown}. Ctrl-C ends this command only, and the daemon goes on in the background"
+        f"migfra: the daemon does not work yet; it may be waiting for the broker at {hosts}"
+        f"{shown}. Ctrl-C ends only this command; the daemon continues in the background"
     )
 
 
@@ -321,7 +321,7 @@ async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemon
 
     def end() -> None:
         if daemon.stopping:
-            log.warning("told to end once more: ending at once")
+            log.warning("second request to end: ending at once")
             opening.cancel()
             daemon.stop_now()
             return
@@ -367,7 +367,7 @@ def _reload_log_level(path: Path) -> None:
         return
     if not isinstance(report.message, Configuration):
         problems = "; ".join(str(problem) for problem in report.errors)
-        log.error("the configuration is wrong, the log's level stays: %s", problems)
+        log.error("the configuration is wrong; the log level stays: %s", problems)
         return
     level = report.message.log.level
     set_level(level)

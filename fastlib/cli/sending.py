@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 RESULT_SECONDS: Final = 600.0
 SILENCE_SECONDS: Final = 3.0
-"""Without an answer for this time, print whether the host's daemon is offline or unknown."""
+"""Seconds without an answer after which the state of the host's daemon is printed."""
 
 
 def add_order_options(group: Any) -> None:
-    """Add the options that say until when, to whom and as which order a task is sent."""
+    """Add the options for the expiry, the recipient and the id of a task."""
     group.add_argument(
         "--expires",
         metavar="WHEN",
@@ -96,7 +96,7 @@ def send_containers(options: argparse.Namespace, containers: Sequence[TaskContai
 
 
 def _send_containers(options: argparse.Namespace, containers: Sequence[TaskContainer]) -> int:
-    from fastlib.client import HostOfflineError  # here, because it imports much
+    from fastlib.client import HostOfflineError  # here, because its import is slow
 
     named = [
         _known_by_its_id(container) if container.id else _with_new_id(container)
@@ -117,7 +117,7 @@ def _send_containers(options: argparse.Namespace, containers: Sequence[TaskConta
             "--only-if-online to let the order wait until it expires",
         )
         return UNUSABLE
-    # Closing the client has waited until the broker has confirmed what was sent.
+    # Closing the client has waited until the broker confirmed the messages.
     return max([_print_sent(options, handle) for handle in handles], default=0)
 
 
@@ -134,7 +134,7 @@ def _submit_options(options: argparse.Namespace) -> "SubmitOptions":
 def _known_by_its_id(container: TaskContainer) -> TaskContainer:
     """Return the container with its id as its idempotency key, if it has none.
 
-    Who gives an id to a command names the order, also for the next time that the command is given.
+    An id on a command line identifies the order, also if the command is repeated.
     """
     return msgspec.structs.replace(
         container, idempotency_key=container.idempotency_key or container.id
@@ -151,7 +151,7 @@ def _print_sent(options: argparse.Namespace, handle: "Handle[ResultContainer]") 
     """Print the id of a container that was sent, or the error. Return the exit status."""
     from fastlib.client import ClientError, NoResultError
 
-    with suppress(ClientError):  # the client was closed, which ends the wait for the result
+    with suppress(ClientError):  # the client was closed: this ends the wait for the result
         try:
             handle.result()
         except NoResultError as error:  # it expired before it could be sent
@@ -208,7 +208,7 @@ class _ResultPrinter:
         return handle
 
     def _report_silence(self) -> None:
-        """Say for how long the command waits, what is known of the daemon, and how to see more."""
+        """Print how long the command waits, the state of the daemon, and how to find out more."""
         host, limit = self._options.host, self._options.timeout
         container = next(iter(self._pending.values()))
         more = f" and {plural(len(self._pending) - 1, 'other')}" if len(self._pending) > 1 else ""
@@ -220,23 +220,23 @@ class _ResultPrinter:
         at = shlex.join(broker_arguments(self._options))
         if presence is None:
             lines += [
-                f"  no daemon of {host} has shown itself, as C++ daemons do not; is the name right?"
+                f"  no daemon of {host} has a presence (C++ daemons have none); check the name"
                 f"{similar_hosts(self._client, host)}",
-                f"  to see the hosts that have: fastlib query {at}".rstrip(),
+                f"  to see the hosts with a presence: fastlib query {at}".rstrip(),
             ]
         elif presence.status == "offline":
             lines.append(f"  the daemon of {host} is offline{self._since(presence)}")
         elif presence.degraded:
             lines.append(f"  the daemon of {host} is degraded: {presence.degraded}")
         elif self._reported:
-            return  # it is online, and says what it does
+            return  # it is online and reports its work
         else:
             lines.append(f"  the daemon of {host} is online, and has reported no progress yet")
         for line in lines:
             print(printable(line), file=sys.stderr, flush=True)
 
     def _since(self, presence: Presence) -> str:
-        """Say since when the daemon is offline, and what happens if it returns."""
+        """Return since when the daemon is offline, and what happens if it returns."""
         ago = ""
         if presence.time is not None:
             ago = f" for {age((datetime.now().astimezone() - presence.time).total_seconds())}"
@@ -281,7 +281,7 @@ class _ResultPrinter:
         host, id = self._options.host, container.id or ""
         arguments = shlex.join([*broker_arguments(self._options), "--host", host])
         lines = [
-            f"'{container.task}' on {host!r} goes on, its id is {id}",
+            f"'{container.task}' on {host!r} continues, its id is {id}",
             f"  to see its result: fastlib watch {arguments}",
             f"  to end it: fastlib cancel {shlex.quote(id)} {arguments}",
         ]

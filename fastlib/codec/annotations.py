@@ -1,4 +1,4 @@
-"""`Wire`, the annotation of a field: everything about it on the wire that its type cannot say."""
+"""`Wire`, the annotation of a field: its properties on the wire that its type cannot express."""
 
 import msgspec
 
@@ -22,7 +22,7 @@ class Wire(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     old_scalar: str | None = None
     """For a mapping: a bare text is read as the value of this key, with a warning."""
     empty_is_absent: bool = False
-    """An empty text, list or mapping means the same as no value, as for the C++ peers."""
+    """An empty text, list or mapping means the same as no value, like for the C++ peers."""
     null_is_empty: bool = False
     """For a mapping with free keys: null is read as an empty one, with a warning."""
     decimals: int | None = None
@@ -32,7 +32,7 @@ class Wire(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     own_check: bool = False
     """The `__post_init__` of the struct checks the field itself."""
     pairs: bool = False
-    """For a mapping with free keys: a list of mappings with one entry is read as well."""
+    """For a mapping with free keys: a list of mappings with one entry is also read."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.aliases, tuple) or not isinstance(self.doc, str):

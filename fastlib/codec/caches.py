@@ -1,8 +1,8 @@
-"""Caches of what is derived from declarations, and one function that empties all of them.
+"""Caches of objects derived from declarations, and one function that empties all of them.
 
 Shapes, compiled readers and writers, checks and strategies are derived from the declared classes
-when they are first needed. `fastlib.testing.isolated_registry` takes declarations back, and then
-nothing may remain that was derived from them.
+when they are first needed. When `fastlib.testing.isolated_registry` removes declarations, their
+derived objects must also go.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ def derived_cache() -> dict[Any, Any]:
 
 
 def on_clear(clear: Callable[[], None]) -> None:
-    """Call `clear` whenever all derived caches are emptied, for caches that are no dictionary."""
+    """Call `clear` whenever all derived caches are emptied; for other caches than dictionaries."""
     _clear.append(clear)
 
 
 def clear_derived_caches() -> None:
-    """Forget everything that was derived from declarations; it is derived again when needed."""
+    """Clear all objects derived from declarations. They are derived again when needed."""
     for clear in _clear:
         clear()

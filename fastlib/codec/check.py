@@ -85,7 +85,7 @@ def _rule_condition(rule: Rule, attributes: Collection[str]) -> str:
         tests = [f"o.{attribute} is not None" for attribute in rule.attributes]
         return f"({' or '.join(tests)})" if tests else "False"
     if kind is AllOrNone and rule.attributes:
-        # Called if some are given, also if all are.
+        # Called if some or all are given.
         return " and ".join(f"o.{attribute} is None" for attribute in rule.attributes)
     if kind is Needs:
         attribute, other = rule.attributes

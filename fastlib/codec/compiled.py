@@ -1,7 +1,7 @@
-"""Tells whether the fast reader is compiled, and whether from the sources that are installed.
+"""Find out whether the fast reader is compiled, and whether from the installed sources.
 
 A wheel that was built with `FASTLIB_COMPILE=yes` has the modules of the fast reader twice: as
-Python, and compiled from it by mypyc. Python imports the compiled ones then. They return the same
+Python, and compiled from it by mypyc. Python then imports the compiled ones. They return the same
 values and raise the same errors.
 
 An installation over another one can leave compiled modules of older sources behind, for example

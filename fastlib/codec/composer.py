@@ -44,7 +44,7 @@ backslash may be escaped itself."""
 
 
 def _used_characters(text: str) -> set[str]:
-    """Return all characters of a text, and all that an escape in it may stand for."""
+    """Return all characters of a text, and all those that its escapes may represent."""
     codes = (int(short or long, 16) for short, long in _WIDE_ESCAPE.findall(text))
     return {*text, *(chr(code) for code in codes if code <= 0x10FFFF)}
 
@@ -76,15 +76,14 @@ class _SpecialCharacters:
         return value.translate(self._back) if self._back else value
 
     def restore_words(self, message: str) -> str:
-        """Return a message of the parser with the characters that the text really has."""
+        """Return a message of the parser with the original characters of the text."""
         for code, char in self._back.items():
             # The parser in Python shows the `repr` of a character.
             message = message.replace(repr(chr(code))[1:-1], repr(char)[1:-1])
         return self.restore(message)
 
 
-# Peers ignore directives that they do not know, and read all of YAML 1. PyYAML's C parser refuses
-# both.
+# Peers ignore unknown directives, and read all of YAML 1. PyYAML's C parser refuses both.
 _YAML_1 = lazy_pattern(r"\A(%YAML[ \t]+1\.)([0-9]+)(?=[ \t\r]|\Z)")
 _OTHER_DIRECTIVE = lazy_pattern(r"\A%(?!(?:YAML|TAG)(?:[ \t\r]|\Z))")
 
@@ -147,7 +146,7 @@ def _parse_problem(error: yaml.YAMLError) -> Problem:
 
 
 class _PythonParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
-    """PyYAML's Python parser; it skips tabs between tokens, as the C parser does."""
+    """PyYAML's Python parser. It skips tabs between tokens, like the C parser."""
 
     def __init__(self, text: str) -> None:
         yaml.reader.Reader.__init__(self, text)
@@ -176,7 +175,7 @@ class _Tree:
         self.open: list[Sequence | Mapping] = []
         """The lists and mappings that are not closed yet, the innermost last."""
         self.empty = False
-        """True if the root is an empty plain scalar, as of an empty document."""
+        """True if the root is an empty plain scalar, like that of an empty document."""
         self._keys: list[Node | None] = []
         """For each open mapping, a key whose value comes next; None for lists."""
 
@@ -242,7 +241,7 @@ class _Composer:
             raise ParseError(self.what, [problem.at(mark.line + 1, mark.column + 1)]) from None
 
     def syntax(self, error: yaml.YAMLError) -> Problem:
-        """Return the problem. At the end of the text, report the start of what was never closed."""
+        """Return the problem. At the end of the text, report the start of an unclosed part."""
         problem = _parse_problem(error)
         message = self.characters.restore_words(problem.message)
         problem = msgspec.structs.replace(problem, message=message)
@@ -349,7 +348,7 @@ class _Composer:
         return node
 
     def alias(self, event: Any) -> Node:
-        """Return the node that an alias stands for."""
+        """Return the node of an alias."""
         node = self.anchors.get(event.anchor)
         if node is None:
             message = f"there is no anchor &{event.anchor} before this alias"
@@ -366,7 +365,7 @@ class _Composer:
             self.limit("limit-scalar", f"more than {limits.max_scalar} characters", event)
         mark = event.start_mark
         text = self.characters.restore(value)
-        # A tag makes a text of what would be null without it, as for the C++ peers.
+        # A tag turns a scalar that would be null into a text, like for the C++ peers.
         plain = not event.style and event.tag in (None, _NULL_TAG)
         return Scalar(text, plain, mark.line + 1, mark.column + 1)
 

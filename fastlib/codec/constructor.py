@@ -1,7 +1,7 @@
 """The constructor of a struct for the codec, without the explanation of wrong arguments.
 
-`constructor_arguments` has that for users. It costs half a microsecond for each struct, and the
-codec knows its arguments.
+`constructor_arguments` explains them for users. That costs half a microsecond for each struct, and
+the codec knows its arguments.
 """
 
 from collections.abc import Callable

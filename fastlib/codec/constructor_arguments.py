@@ -25,7 +25,7 @@ def construct(cls: Any, *arguments: Any, **named: Any) -> Any:
         return _call(cls, *arguments, **named)
     except TypeError as error:
         if isinstance(error, ArgumentError) or not _names_are_wrong(cls, arguments, named):
-            raise  # of a rule, or of a type of another package
+            raise  # from a rule, or from a type of another package
     raise ArgumentError(cls.__name__, _problems(cls, arguments, named))
 
 
@@ -39,7 +39,7 @@ def _names_are_wrong(cls: type[Any], arguments: tuple[Any, ...], named: Mapping[
 def _problems(
     cls: type[Any], arguments: tuple[Any, ...], named: Mapping[str, Any]
 ) -> list[Problem]:
-    """Return what is wrong with the arguments of a constructor, in the order of the call."""
+    """Return the problems of the arguments of a constructor, in the order of the call."""
     inherited = {name for base in cls.__bases__ for name in getattr(base, "__struct_fields__", ())}
     fields = {
         field.attribute: field
@@ -70,7 +70,7 @@ def _problems(
 
 
 def _unknown_argument(name: str, fields: Iterable[Field], known: Iterable[str]) -> Problem:
-    """Return the problem of an argument that is no field, with what was probably meant."""
+    """Return the problem of an unknown argument, with the probable field."""
     message, suggestion = "unknown argument", None
     fields = list(fields)
     for field in fields:
@@ -97,7 +97,7 @@ def _inside(name: str, parts: Iterable[tuple[Field, Record]]) -> str:
 
 
 def _shown(name: str) -> str:
-    """Return the name of an argument for an error: the whole one, unless it is very long."""
+    """Return the name of an argument for an error; a very long one is shortened."""
     return name if name.isidentifier() and len(name) <= 60 else shorten(name)
 
 
@@ -113,7 +113,7 @@ def _meant_for(field: Field, unknown: Iterable[str]) -> str | None:
 def _wrong_value(field: Field, value: Any) -> list[Problem]:
     """Return the problem of the value of a field, if there is one."""
     if field.wire.own_check:
-        return []  # by the constructor of the struct, which did not come to that
+        return []  # the struct's constructor has not checked the value
     try:
         if value is None:
             raise InvalidValue((), field.shape.expected, "None")

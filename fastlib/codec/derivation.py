@@ -23,7 +23,7 @@ _deriving: set[type[Any]] = set()
 
 
 def shape_of(cls: type[Any]) -> Shape:
-    """The shape of a struct, derived at its first use. Raises DeclarationError."""
+    """Return the shape of a struct, derived at its first use. Raises DeclarationError."""
     shape = _shapes.get(cls)
     if shape is None:
         if cls in _deriving:
@@ -52,10 +52,10 @@ def _derive(cls: type[Any]) -> Shape:
 
 
 def fields_of(cls: type[Any]) -> list[Field]:
-    """The fields of a struct, in wire order.
+    """Return the fields of a struct, in wire order.
 
-    That is the order of declaration, but for those that the class names in `__first__`, as a
-    subclass may have fields that stand before the inherited ones.
+    That is the order of declaration, except for the fields in `__first__`: a subclass may have
+    fields before the inherited ones.
     """
     known = _fields.get(cls)
     if known is None:
@@ -104,7 +104,7 @@ def _check_default(where: str, shape: Shape, default: Any, optional: bool) -> No
 
 
 def _unwrap(hint: Any) -> tuple[Any, bool, Wire]:
-    """A hint without `Wire` and `None`: the rest, whether None was allowed, and the Wire."""
+    """Split a hint into its type, whether None is allowed, and its `Wire`."""
     wire = Wire()
     meta: list[Any] = []
     optional = False

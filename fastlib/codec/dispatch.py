@@ -1,4 +1,4 @@
-"""Reads and writes messages: dispatches between the fast and the exact reader, and the writers.
+"""Read and write messages: dispatch between the fast and the exact reader, and the writers.
 
 The fast reader (`fast_reader`) reads what peers usually send. It either returns what the exact
 reader (`composer`, `nodes` and `shapes`) would return, or it does not support the text. Every error
@@ -122,7 +122,7 @@ def load_root(shape: Shape, node: Any, context: LoadContext) -> Any:
 
 
 def _outcome(value: Any, context: LoadContext, unknown: Unknown) -> Any:
-    """Return a loaded value, or raise the errors of its load. Warn about unknown keys if asked."""
+    """Return a loaded value, or raise the errors of its load. May warn about unknown keys."""
     errors = [p for p in context.problems if p.severity == "error"]
     if errors or value is INVALID:
         raise ValidationError(context.what, errors)

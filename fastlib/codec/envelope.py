@@ -55,7 +55,7 @@ class Envelope(Shape):
 
         title: the wire key of the title, and its attribute.
         members: the attribute of the members.
-        fields: the container's own fields. A key that an inline member has as well is one key.
+        fields: the container's own fields. A key that an inline member also has is one key.
         variant: returns the variant of a title, or None for an unknown title.
         titles: returns all declared titles.
         record: returns the shape of a member's class.

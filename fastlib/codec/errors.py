@@ -45,22 +45,22 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One error or warning about a message."""
 
     message: str
-    """What is wrong, in one sentence, without the position."""
+    """The problem in one sentence, without the position."""
     code: str
     """The kind of problem, stable across versions: `unknown-key`, `type`, `range`, …"""
     severity: Severity = "error"
     path: str = ""
     """The place in the message, such as `parameter.vcpu-map[0][1]`; empty for the root."""
     line: int | None = None
-    """Line in the text, from 1; None if there is no text."""
+    """Line in the text, from 1; None without a text."""
     column: int | None = None
     """Column in the line, in characters, from 1."""
     expected: str | None = None
-    """What is expected there."""
+    """The expected value."""
     got: str | None = None
-    """What was found there, shortened."""
+    """The value that was found, shortened."""
     suggestion: str | None = None
-    """What was probably meant, such as the nearest known key."""
+    """The probable intention, such as the nearest known key."""
 
     def __str__(self) -> str:
         place = "" if self.line is None else f"line {self.line}, column {self.column}: "
@@ -82,7 +82,7 @@ def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def _text_of(what: str, problems: tuple[Problem, ...]) -> str:
-    """Return all problems of something as one text, one a line if there are several."""
+    """Return all problems of a subject as one text, one on each line if there are several."""
     if len(problems) == 1:
         return f"{what}: {problems[0]}"
     lines = "".join(f"\n  {problem}" for problem in problems)
@@ -98,7 +98,7 @@ class DeclarationError(FastlibError, TypeError):
 
 
 class ArgumentError(FastlibError, TypeError):
-    """A constructor was called with arguments that it does not have, or without required ones.
+    """A constructor was called with unknown arguments, or without required ones.
 
     `problems` has every wrong argument, with the name of the argument as its path.
     """
@@ -114,7 +114,7 @@ class ArgumentError(FastlibError, TypeError):
 
 
 class MessageError(FastlibError, ValueError):
-    """A text or a value is not a valid message. `problems` has every reason."""
+    """A text or a value is not a valid message. `problems` lists all reasons."""
 
     what: Final[str]
     problems: Final[tuple[Problem, ...]]
@@ -169,7 +169,7 @@ class Report:
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """The problems that are probably mistakes, or that some peers cannot read."""
+        """The warnings: probable mistakes, and forms that some peers cannot read."""
         return tuple(p for p in self.problems if p.severity == "warning")
 
     @property

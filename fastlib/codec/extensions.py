@@ -59,7 +59,7 @@ class Extensions:
         return dict(self._records)
 
     def replace(self, records: dict[type[Any], Record]) -> None:
-        """Take these extensions in the place of all that there were."""
+        """Replace all extensions by these."""
         self._records = dict(records)
         self._by_key = {key: other for other in self._records.values() for key in other.by_key}
 
@@ -136,11 +136,11 @@ _extensions: dict[type[Any], Extensions] = {}
 
 
 Snapshot = dict[type[Any], tuple[Extensions, dict[type[Any], Record]]]
-"""For each struct its extensions object, and what was in it."""
+"""For each struct, its extensions object with its contents."""
 
 
 def snapshot() -> Snapshot:
-    """Return what extends every struct now, for `restore`."""
+    """Return the current extensions of every struct, for `restore`."""
     return {cls: (found, found.records()) for cls, found in _extensions.items()}
 
 

@@ -1,10 +1,10 @@
-"""The fast reader: reads the block style that peers write, line by line, straight into structs.
+"""The fast reader: reads the peers' block style line by line, directly into structs.
 
-For each struct and indentation there is a table of what the next line may begin with. One look-up
-recognises a key together with its indentation. A line that is in no table ends the mapping. If no
-open mapping knows the line, the whole text is unsupported: the exact reader reads it, and reports
-errors and warnings. So this reader never reports a problem. It must only be right about the texts
-that it accepts. `tests/codec/test_readers_agree.py` compares the two readers.
+For each struct and indentation there is a table of the possible beginnings of the next line. One
+look-up recognises a key together with its indentation. A line that is in no table ends the mapping.
+If no open mapping knows the line, the whole text is unsupported: the exact reader reads it, and
+reports errors and warnings. So this reader never reports a problem. It must be correct only for the
+texts that it accepts. `tests/codec/test_readers_agree.py` compares the two readers.
 """
 
 import re
@@ -39,8 +39,8 @@ from .scalars import NULLS
 from .shapes import Bool, Choice, Int, List, Map, ScalarShape, Shape, Text
 
 Entry = tuple[int, str, Any, bool]
-"""How to read the value of a key: its kind (below), its attribute, what the kind needs, and whether
-the line begins an item of a list."""
+"""How to read the value of a key: its kind (below), its attribute, the data of the kind, and
+whether the line begins an item of a list."""
 
 
 class Table(NamedTuple):
@@ -49,7 +49,7 @@ class Table(NamedTuple):
     by_line: dict[str, Entry]
     """Entries by the whole line: `key:` with a value below it, and frequent lines `key: word`."""
     by_key: dict[str, Entry]
-    """Entries by what is before the first `: `, with the indentation and the dash."""
+    """Entries by the text before the first `: `, with the indentation and the dash."""
     indent: str
     """The spaces before a key. In a list, the first key of each item has a dash among them."""
     is_list: bool
@@ -225,7 +225,7 @@ class _StructReader:
         if record.title is not None:
             self.entries[record.title[0]] = (_TITLE, _TITLE_SEEN, record.title[1], False)
         self.depth = 1
-        """How deep a mapping of this struct may be nested."""
+        """The maximum depth of nesting in a mapping of this struct."""
         for field in record.fields:
             kind, what, depth = _make_entry(field)
             self.depth = max(self.depth, 1 + depth)
@@ -308,7 +308,7 @@ _DOCUMENT_ENDS: Final = ("---", "...", END_OF_TEXT)
 
 
 def _read_document(reader: _StructReader, lines: Lines) -> dict[str, Any]:
-    """Return the values of a document that is one mapping. What follows it is not read."""
+    """Return the values of a document that is one mapping. Text after it is not read."""
     start = 1 if lines[0] == "---" else 0
     line = lines[start]
     prefix = line[: len(line) - len(line.lstrip(" "))] if line[:1] == " " else ""
@@ -340,7 +340,7 @@ class _StructDocument(_DocumentReader):
 
 
 class _KnownTitle(NamedTuple):
-    """What was found for the line of a title."""
+    """The result for the line of a title."""
 
     title: str
     variant: Variant

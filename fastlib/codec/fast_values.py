@@ -1,10 +1,10 @@
-"""The fast reader's part for single values: what follows a key, on its line or in lines below it.
+"""The fast reader for single values, on the line of their key or in the lines below it.
 
 All readers of values have the same signature, `ValueReader`:
 
 - `lines`: all lines of the text, then END_OF_TEXT
 - `i`: the index of the line below the key
-- `text`: what follows the key on its own line; empty if the value is in the lines below
+- `text`: the text after the key on its own line; empty if the value is in the lines below
 - `indent`: the indentation of the key, as spaces
 
 They return the value and the index of the first line after it. They raise Unsupported for a text
@@ -55,7 +55,7 @@ _single_open: Final = re.compile("[^']*(?:''[^']*)*").fullmatch
 _single_close: Final = re.compile("([^']*(?:''[^']*)*)'").fullmatch
 
 _ESCAPED_BREAK: Final = re.compile(r"\\\n[ \t]*")
-_BREAKS: Final = re.compile(r"(?<![ \t])[ \t]*\n[ \t\n]*")  # each run of blanks is looked at once
+_BREAKS: Final = re.compile(r"(?<![ \t])[ \t]*\n[ \t\n]*")  # each run of blanks is checked once
 _UNSURE: Final = re.compile(r"\\[ \t]+\n|\\\n[ \t]*\n")
 _json_text: Final = msgspec.json.Decoder(str).decode
 
@@ -124,13 +124,13 @@ def _read_quoted_lines(
 
 
 def _fold_breaks(match: re.Match[str]) -> str:
-    """Return what line breaks in a quoted text stand for: one is a space, n are n - 1 breaks."""
+    """Return the meaning of line breaks in a quoted text: one is a space, n are n - 1 breaks."""
     breaks = match[0].count("\n")
     return " " if breaks == 1 else "\n" * (breaks - 1)
 
 
 def _unescape(body: str) -> str:
-    """Resolve the escapes and line breaks of what is between double quotes."""
+    """Resolve the escapes and line breaks between double quotes."""
     if "\n" in body and _UNSURE.search(body) is not None:
         raise Unsupported
     if "\\u" in body or "\\x" in body or "\\U" in body or "\\\\" in body:
@@ -157,7 +157,7 @@ _ESCAPES: Final = {
 
 
 def _escaped(match: re.Match[str]) -> str:
-    """Return what an escape or a line break stands for."""
+    """Return the text of an escape or a line break."""
     two, four, eight, escaped_break, letter, plain_break = match.groups()
     if letter is not None:
         char = _ESCAPES.get(letter)
@@ -229,7 +229,7 @@ _DASH: Final = re.compile(r"( *)-( +)(?=[^ ])")
 
 
 def item_prefix(line: str, indent: str) -> str:
-    """Return what each item of a list begins with, such as `  - `."""
+    """Return the beginning of each list item, such as `  - `."""
     match = _DASH.match(line)
     if match is None or len(match[1]) < len(indent):
         raise Unsupported

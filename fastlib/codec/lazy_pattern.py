@@ -1,6 +1,6 @@
 """Regular expressions that are compiled when they are first used.
 
-To compile one takes Python up to a millisecond, and a program that only validates a file uses few.
+Compiling one takes up to a millisecond, and a program that only validates a file uses few.
 """
 
 import re
@@ -10,7 +10,7 @@ _METHODS = ("findall", "finditer", "fullmatch", "match", "search", "split", "sub
 
 
 def lazy_pattern(pattern: str, flags: int = 0) -> "re.Pattern[str]":
-    """Return what `re.compile` does, or what behaves like it and is compiled later.
+    """Return a compiled pattern, or an object like it that is compiled later.
 
     After the first use its methods are those of the compiled pattern, so they are as fast.
     """

@@ -4,19 +4,19 @@ import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of what is read. A text that exceeds one raises LimitError with its position.
+    """Limits of a text. A text that exceeds one raises LimitError with the position.
 
     Raises ValueError for a limit that is not a positive integer.
     """
 
     max_bytes: int = 16 * 1024 * 1024
-    """Size of the text in bytes (of UTF-8, where text is given)."""
+    """Maximum size of the text in bytes (of UTF-8, if it is a str)."""
     max_depth: int = 64
-    """Levels of nested lists and mappings."""
+    """Maximum levels of nested lists and mappings."""
     max_nodes: int = 1_000_000
-    """Scalars, lists and mappings. An alias counts as all nodes that it stands for."""
+    """Maximum number of scalars, lists and mappings. An alias counts as all its nodes."""
     max_scalar: int = 8 * 1024 * 1024
-    """Characters in one scalar."""
+    """Maximum number of characters in one scalar."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

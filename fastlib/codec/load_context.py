@@ -21,7 +21,7 @@ class _Invalid:
 
 
 INVALID: Final = _Invalid()
-"""Stands for a value that could not be loaded, after its problem was reported."""
+"""Marks a value that could not be loaded, after its problem was reported."""
 UNSUPPORTED: Final = object()
 """The result of the fast reader for a text that only the exact reader supports."""
 
@@ -31,9 +31,9 @@ MAX_PROBLEMS = 1000
 TEXT_PER_NODE = 1024
 """Characters of a scalar that count as one more node, because aliases may repeat the scalar."""
 _LONGEST_WORD = 200
-"""Characters; a longer word is not compared with others, because that would take long."""
+"""Characters. A longer word is not compared with others, because that would take long."""
 MAX_SUGGESTIONS = 100
-"""Number of problems after which no more suggestions are looked for."""
+"""Number of problems after which the search for suggestions ends."""
 
 
 class LoadContext:
@@ -113,7 +113,7 @@ class LoadContext:
     def add_unknown_key(
         self, key: Node, path: Path, known: Iterable[str], remedy: str | None
     ) -> None:
-        """Report an unknown key. `remedy` is the advice for a key that was once known."""
+        """Report an unknown key. `remedy` is the advice for an obsolete key."""
         name = str(path[-1])
         few = len(self.problems) < MAX_SUGGESTIONS
         nearest = nearest_word(name, known) if few and not remedy else None
@@ -165,7 +165,7 @@ def shorten(value: object) -> str:
         return f"a {type(value).__name__} of {len(value)} items"  # type: ignore[arg-type]
     try:
         text = printable(repr(value))
-    except Exception:  # of a foreign __repr__; the error that is being reported matters more
+    except Exception:  # from a foreign __repr__; the error that is being reported is more important
         return f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:60]}…"
 

@@ -18,7 +18,7 @@ class Node:
 
 
 class Scalar(Node):
-    """A text, and whether it had neither quotes nor a tag (`plain`). Of a plain tree: any leaf."""
+    """A text, and whether it had neither quotes nor a tag (`plain`). In a plain tree: any leaf."""
 
     __slots__ = ("plain", "value")
 
@@ -65,7 +65,7 @@ def from_tree(tree: Any, limits: Limits, what: str) -> Node:
     if not isinstance(tree, _MANY):
         return _scalar(tree, limits, what)
     root = _empty(tree)
-    known: dict[int, tuple[Any, Node]] = {id(tree): (tree, root)}  # values kept: ids stay theirs
+    known: dict[int, tuple[Any, Node]] = {id(tree): (tree, root)}  # keeps ids unique
     repeats = False
     count = 1
     level = [(root, tree)]

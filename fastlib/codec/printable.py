@@ -1,13 +1,13 @@
-"""Show text from the network so that no terminal obeys it and no field of a line imitates another.
+"""Show text from the network: prevent terminal control, and fields that imitate others.
 
-Terminals obey control characters (C0, DEL and C1, such as U+009B) and the controls of writing
-direction (such as U+202E). Characters without width hide text, and blank ones imitate a space or
+Control characters (C0, DEL and C1, such as U+009B) and the controls of writing direction (such as
+U+202E) affect terminals. Characters without width hide text, and blank ones imitate a space or
 nothing. Each output has its own escapes:
 
 - `printable`: a line for people
 - `word`: one field of such a line
 - `escape_json`: JSON
-- `INVISIBLE`: what YAML is written with escapes for
+- `INVISIBLE`: the characters that YAML is written with escapes for
 """
 
 from typing import Final
@@ -25,19 +25,19 @@ INVISIBLE: Final = (
     "\ufff9-\ufffb\U00016fe4"
     # spaces other than U+0020, and other blank characters
     "\xa0\u1680\u2000-\u200a\u202f\u205f\u2800\u3000\U00013441\U00013442\U0001d159"
-    # private use, of which only the sender knows how it looks
+    # private use: only the sender knows their appearance
     "\ue000-\uf8ff\U000f0000-\U0010ffff"
 )
-"""The inside of a character class of a regular expression: what a terminal obeys or nobody sees."""
+"""The content of a regular expression's character class: control and invisible characters."""
 
 _INVISIBLE: Final = lazy_pattern(f"[{INVISIBLE}]")
 
 _SEPARATORS: Final = frozenset(' []"\\')
-"""What ends a field of a line, or begins a quoted one."""
+"""Characters that end a field of a line, or begin a quoted one."""
 
 
 def is_visible(text: str) -> bool:
-    """Return True if a text can be shown as it is: it is printable, and no character is hidden."""
+    """Return True if a text can be shown unchanged: it is printable, without hidden characters."""
     return text.isprintable() and (text.isascii() or _INVISIBLE.search(text) is None)
 
 
@@ -56,10 +56,9 @@ def printable_lines(text: str) -> str:
 
 
 def word(text: str) -> str:
-    """Return the text as one field of a line, in double quotes if it could be taken for several.
+    """Return the text as one field of a line, in double quotes if it would look like several.
 
-    A quoted field has the escapes of JSON. A lone `-` is quoted, because it means that there is
-    none.
+    A quoted field has the escapes of JSON. A lone `-` is quoted, because it means "no value".
     """
     if is_visible(text) and _SEPARATORS.isdisjoint(text) and text not in ("", "-"):
         return text

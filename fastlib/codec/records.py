@@ -55,13 +55,13 @@ class Field:
         """Return whether a value means the same as no value (`Wire.empty_is_absent`)."""
         if not self.wire.empty_is_absent:
             return False
-        if type(value) is tuple:  # a list, and to write its items takes long
+        if type(value) is tuple:  # a list, and writing its items is slow
             return not value
         return not self.shape.dump(value)
 
 
 class FieldFacts:
-    """What rules ask about a field."""
+    """The facts about a field for rules."""
 
     def __init__(self, field: Field) -> None:
         self._field = field
@@ -238,7 +238,7 @@ class Record(Shape):
         return tree
 
     def check(self, value: Any) -> Any:
-        if type(value) is not self.cls:  # what a subclass adds would be lost
+        if type(value) is not self.cls:  # the fields of a subclass would be lost
             raise InvalidValue((), f"a {self.cls.__name__}", shorten(value))
         return value
 
@@ -260,7 +260,7 @@ class _RecordLoader:
         self._context = context
         self._path = path
         self._spellings: dict[str | tuple[str], str] = {}
-        """How the key of each attribute was spelled; unknown keys are tuples of themselves."""
+        """The spelling of each attribute's key; unknown keys are tuples of themselves."""
         self._value_nodes: dict[str, Node] = {}
         """The node of each value, by the main key of its field."""
         self._unknown_keys: list[str] = []

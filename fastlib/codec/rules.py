@@ -21,7 +21,7 @@ Get = Callable[[str], Any]
 
 
 class Facts(Protocol):
-    """What a rule may ask about a field when its struct is declared."""
+    """The facts about a field that a rule may use when its struct is declared."""
 
     @property
     def kind(self) -> str:
@@ -76,7 +76,7 @@ class Rule:
 
         By default this is the docstring of the class.
         """
-        from inspect import cleandoc  # which takes long to import, and only documentation needs
+        from inspect import cleandoc  # slow to import, and only needed for documentation
 
         return cleandoc(type(self).__doc__ or type(self).__name__)
 
@@ -105,7 +105,7 @@ class ValueRule(Rule):
         return self.attribute, message.replace("{", "{{").replace("}", "}}")
 
     def problem_with(self, value: Any) -> str | None:
-        """Return what is wrong with the value, or None. The text is shown unchanged."""
+        """Return the problem of the value, or None. The text is shown unchanged."""
         raise NotImplementedError
 
     def value_schema(self) -> dict[str, Any]:

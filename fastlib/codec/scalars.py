@@ -1,8 +1,8 @@
 """Parses and writes scalars: numbers, booleans, nulls and texts.
 
-The type of the field alone decides how a scalar is read, never the type that YAML would guess. A
-text is written in quotes if any reader of YAML 1.1 or 1.2 would read it as something else.
-See docs/reference/protocol.md, "Scalars".
+Only the type of the field decides how a scalar is read, never the type that YAML would guess. A
+text is written in quotes if a reader of YAML 1.1 or 1.2 would read it as another type. See
+docs/reference/protocol.md, "Scalars".
 """
 
 import math
@@ -44,7 +44,7 @@ FLOAT_PATTERN = "|".join(
     [_FLOAT.pattern.replace("(?:", "(").removesuffix("[ \\t\\n]*")]
     + [text.replace("+", "[+]").replace(".", "[.]") for text in _SPECIAL_FLOATS]
 )
-"""For schemas: the pattern of what `parse_float` reads, without trailing blanks."""
+"""For schemas: the pattern of the texts that `parse_float` reads, without trailing blanks."""
 
 
 def parse_integer(text: str) -> int | None:
@@ -133,7 +133,7 @@ def _escape_unprintable(match: re.Match[str]) -> str:
 
 def is_plain(text: str) -> bool:
     """Return whether every reader reads the text, written without quotes, as this text."""
-    # The set last, as it hashes the text, which may be long.
+    # The set last, because it hashes the text, which may be long.
     if text.isidentifier() and text[0] not in "eE":
         return (text.isascii() or is_visible(text)) and text not in RESERVED
     return _PLAIN.fullmatch(text) is not None and text not in RESERVED
@@ -142,7 +142,7 @@ def is_plain(text: str) -> bool:
 def quote(text: str) -> str:
     """Return the text in double quotes on one line, only with escapes that the C++ peers read."""
     if text.isascii() and "\x7f" not in text:
-        json = _json(text).decode()  # the same escapes for what messages usually have
+        json = _json(text).decode()  # the same escapes for usual messages
         if "\\u" not in json:
             return json
     escaped = _ESCAPED.sub(_escape, text)

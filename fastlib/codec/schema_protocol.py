@@ -1,4 +1,4 @@
-"""How a type with an own wire form declares its JSON Schema: the method `__schema__`.
+"""The method `__schema__`: a type with its own wire form declares its JSON Schema.
 
 Schemas are derived from shapes. A shape of another kind, or a type that converts texts itself,
 declares the schema beside the conversion::
@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from .shapes import Shape
 
 Direction = Literal["emit", "load"]
-"""`emit`: the schema of what is written. `load`: the schema of what is accepted."""
+"""`emit`: the schema of written messages. `load`: the schema of accepted messages."""
 
 Schema = dict[str, Any]
 """A JSON Schema, of draft 2020-12."""
@@ -26,11 +26,11 @@ class SchemaBuilder(Protocol):
 
     @property
     def direction(self) -> Direction:
-        """Whether the schema is of what is written, or of what is accepted."""
+        """Whether the schema is of written or of accepted messages."""
 
     @property
     def extensions(self) -> bool:
-        """Whether the schema has what other packages have declared."""
+        """Whether the schema has the declarations of other packages."""
 
     def of(self, shape: Shape) -> Schema:
         """Return the schema of a shape."""
@@ -38,7 +38,7 @@ class SchemaBuilder(Protocol):
     def text(self, written: str, *, also: str = "", expected: str = "text") -> Schema:
         """Return the schema of a text.
 
-        `written` is the pattern of what is written, `also` of what else is accepted. Patterns are
-        those of JSON Schema; they must begin with `^` and end with `$`. `expected` tells people
-        what is accepted; editors show it instead of the patterns.
+        `written` is the pattern of written texts, `also` of other accepted texts. Patterns are
+        those of JSON Schema; they must begin with `^` and end with `$`. `expected` describes the
+        accepted texts for people; editors show it instead of the patterns.
         """

@@ -40,7 +40,7 @@ class Shape:
     """Base class of the shapes: how values of one type are loaded, dumped and checked."""
 
     expected: str
-    """What errors say is expected."""
+    """The expectation in errors."""
 
     struct: type[Any] | None = None
     """For structs, the class. Its instances need no check; the constructor has checked them."""
@@ -76,7 +76,7 @@ class ScalarShape(Shape):
             return INVALID
 
     def suggest(self, text: str) -> str | None:
-        """Return what was probably meant by an invalid text, or None."""
+        """Return the probable intention of an invalid text, or None."""
         return None
 
     def load(self, node: Node, context: LoadContext, path: Path) -> Any:
@@ -464,7 +464,7 @@ class Tree(Shape):
             return _ANY_TEXT.check(value)
         if isinstance(value, bool | int | float):
             return self._number_text(value)
-        kind = type(value)  # first, because a check against an abstract class is slow
+        kind = type(value)  # first, because checks against abstract classes are slow
         if kind is dict or (kind is not list and isinstance(value, MappingABC)):
             budget.spend(len(value))
             return {

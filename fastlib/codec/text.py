@@ -21,7 +21,7 @@ def decode(text: str | bytes, limits: Limits, what: str) -> str:
     The encoding is UTF-8, unless a byte order mark or the zero bytes of an ASCII character show
     that it is UTF-16 or UTF-32.
 
-    Raises ParseError for bytes that are no text, LimitError for too many of them.
+    Raises ParseError for bytes that are not text, and LimitError for too many bytes.
     """
     if isinstance(text, str):
         # A character takes at most four bytes, so most texts need not be measured.

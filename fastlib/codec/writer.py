@@ -26,7 +26,7 @@ _STEP = "  "
 
 
 def write_tree(tree: Any, *, literal: bool = False) -> str:
-    """Return a document of a plain tree in block style, with nested lists in flow style.
+    """Return the document of a plain tree in block style, with nested lists in flow style.
 
     With `literal`, texts of several lines are literal blocks, if every reader reads them exactly.
     """

@@ -37,7 +37,7 @@ def test_page_is_served_until_a_signal(number, env, daemon):
     assert served.text("stderr") == ""
 
 
-def test_lost_broker_is_told_and_hosts_stay(tmp_path):
+def test_lost_broker_is_reported_and_hosts_stay(tmp_path):
     with Mosquitto(tmp_path / "broker") as broker, Daemon(broker) as daemon:
         daemon.presence()
         arguments = ("dashboard", "--listen", "127.0.0.1:0", "--no-queries")

@@ -26,7 +26,7 @@ def test_files_are_those_of_the_repository(tmp_path: Path) -> None:
     assert read_file("migfra.service") == (ROOT / "docs/migfra.service").read_bytes()
 
 
-def test_command_prints_what_it_writes(tmp_path: Path, capsys) -> None:
+def test_command_prints_the_written_files(tmp_path: Path, capsys) -> None:
     folder = tmp_path / "new" / "folder"
     assert main(["files", str(folder)]) == 0
     shown = capsys.readouterr().out.splitlines()

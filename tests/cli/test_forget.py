@@ -81,8 +81,8 @@ def test_online_host_that_is_silent_is_deleted_by_force_only(mosquitto, env):
         done = run("forget", "node07", "--force", env=env)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == (
-            "node07: its presence is deleted; it was online (qemu, 1.0). A daemon that works shows "
-            "itself again\n"
+            "node07: its presence is deleted; it was online (qemu, 1.0). A running daemon reports "
+            "its presence again\n"
         )
         assert retained(mosquitto, "node07") is None
 

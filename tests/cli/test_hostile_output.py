@@ -99,7 +99,7 @@ def test_each_character_round_trips_in_yaml_and_json(char):
 
 
 @pytest.mark.parametrize("form", ["yaml", "flow", "json"])
-def test_convert_prints_nothing_that_is_obeyed(form, tmp_path):
+def test_convert_prints_no_terminal_controls(form, tmp_path):
     file = tmp_path / "task.yaml"
     file.write_text(container().to_yaml() + "\ntask: quit\nid: a\u202eb\x9bc\u200bd\n", "utf-8")
     done = run("convert", file, "--to", form)
@@ -117,7 +117,7 @@ def test_validate_prints_nothing_that_is_obeyed(form, tmp_path):
     assert unsafe(done.stdout + done.stderr) == []
 
 
-def test_help_of_a_command_has_nothing_that_is_obeyed():
+def test_help_of_a_command_has_no_terminal_controls():
     parser = ArgumentParser(prog="x", description=HOSTILE, epilog=HOSTILE)
     parser.add_argument("name", help=HOSTILE.replace("%", "%%"))
     assert unsafe(parser.format_help() + parser.format_usage()) == []
@@ -138,13 +138,13 @@ def test_wrong_arguments_are_printed_without_what_is_obeyed(capsys):
         f"task: stop vm\n{HOSTILE[4:]}: 1\nlist: [{{force: {HOSTILE[4:]}}}]",
     ],
 )
-def test_errors_of_messages_have_nothing_that_is_obeyed(text):
+def test_errors_of_messages_have_no_terminal_controls(text):
     with pytest.raises(FastlibError) as caught:
         load(text)
     assert unsafe(str(caught.value)) == []
 
 
-def test_github_annotation_has_nothing_that_is_obeyed():
+def test_github_annotation_has_no_terminal_controls():
     problem = Problem(message=HOSTILE, code="odd", severity="error", path=HOSTILE)
     assert unsafe(github_annotation(Source(HOSTILE, b""), problem)) == []
 
@@ -190,14 +190,14 @@ def hostile_package(install):
     "arguments",
     [("describe",), ("describe", "Hostile"), ("describe", "Hostile", "name"), ("schema",)],
 )
-def test_declarations_of_a_package_are_printed_without_what_is_obeyed(arguments):
+def test_declarations_of_a_package_are_printed_without_terminal_controls(arguments):
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert r"\u3164" in done.stdout
     assert unsafe(done.stdout + done.stderr) == []
 
 
-def test_junit_report_has_nothing_that_is_obeyed():
+def test_junit_report_has_no_terminal_controls():
     assert unsafe(output._xml(HOSTILE)) == []
 
 
@@ -232,7 +232,7 @@ LINE = re.compile(rf"\S+ INFO \[({FIELD}) ({FIELD}) ({FIELD})\] (.*)")
 @pytest.mark.parametrize(
     "text", [SPOOF, "a b", "-", "", '"] INFO [', "a\\", 'x\\" vm9] y', HOSTILE]
 )
-def test_fields_of_a_log_line_can_be_told_apart(text):
+def test_fields_of_a_log_line_are_unambiguous(text):
     shown = line(TextFormatter("node1"), text, text, "accepted")
     assert unsafe(shown) == []
     host, id, vm_name, message = LINE.fullmatch(shown).groups()
@@ -245,7 +245,7 @@ def test_plain_fields_of_a_log_line_are_not_quoted():
     assert shown.partition(" ")[2] == "INFO [node1 - vm1] accepted: x"
 
 
-def test_json_log_line_has_nothing_that_is_obeyed():
+def test_json_log_line_has_no_terminal_controls():
     shown = line(JsonFormatter("node1"), HOSTILE, HOSTILE, HOSTILE)
     assert unsafe(shown) == []
     tree = json.loads(shown)

@@ -76,7 +76,7 @@ def first_line(text: str) -> str:
     return text.split("\n")[0]
 
 
-def test_first_line_says_what_became_of_order(cluster, env: Environment):
+def test_first_line_describes_state_of_order(cluster, env: Environment):
     daemon = cluster("hostA", order())
     done = run("log", "s-7", "--host", "hostA", env=env | {"TZ": "UTC"})
     assert done.returncode == 0
@@ -206,16 +206,16 @@ def test_silent_host_has_exit_status_3(cluster, env: Environment):
     assert "hostA: no answer within 0.2 s; it is online" in done.stderr
 
 
-def test_host_without_presence_is_asked_all_the_same(daemon: Daemon, env: Environment):
+def test_host_without_presence_is_queried(daemon: Daemon, env: Environment):
     daemon.answer = lambda container: answer(container, "hostA", order())
     done = run("log", "vm1", "--host", "hostA", env=env)
     assert first_line(done.stdout).startswith("'stop vm' of vm1 on hostA succeeded")
 
 
-def test_host_that_does_not_exist_is_said_not_to_have_shown_itself(env: Environment):
+def test_unknown_host_is_reported_without_presence(env: Environment):
     done = run("log", "vm1", "--host", "hostX", "--timeout", 0.2, env=env)
     assert done.returncode == 3
-    assert "hostX: no answer within 0.2 s; it has not shown itself" in done.stderr
+    assert "hostX: no answer within 0.2 s; it has reported no presence" in done.stderr
 
 
 def test_broker_without_daemons_has_exit_status_3(
@@ -224,7 +224,7 @@ def test_broker_without_daemons_has_exit_status_3(
     monkeypatch.setattr(host_search, "SEARCH_SECONDS", 0.1)
     done = run("log", "vm1", env=env)
     assert (done.returncode, done.stdout) == (3, "")
-    assert "no daemon has shown itself at this broker; --host asks one" in done.stderr
+    assert "no daemon has reported its presence at this broker; name one by --host" in done.stderr
 
 
 def test_older_daemon_does_not_know_question(cluster, env: Environment):

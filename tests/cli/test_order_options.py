@@ -88,7 +88,7 @@ def test_expiry_of_the_file_holds_unless_another_is_given(file, env, daemon):
     assert [container.expires for container in daemon.arrived] == [NOON, None]
 
 
-def test_order_without_answer_says_what_became_of_it(env, daemon):
+def test_order_without_answer_has_an_outcome(env, daemon):
     daemon.answer = silence
     daemon.presence("{status: offline, instance: one}")
     done = run("stop", "vm1", "--host", "hostA", "--timeout", "0.1", env=env)
@@ -185,7 +185,7 @@ def from_journal(container: TaskContainer):
     return msgspec.structs.replace(success(container), executed=NOON)
 
 
-def test_answer_from_the_journal_is_told(file, env, daemon):
+def test_answer_from_the_journal_is_marked(file, env, daemon):
     daemon.answer = from_journal
     done = run("send", "hostA", file, env=env)
     assert (done.returncode, done.stderr) == (0, "")
@@ -223,7 +223,7 @@ def test_answer_to_an_order_that_never_began_does_not_say_that_it_was_executed(
     )
 
 
-def test_answer_from_the_journal_is_told_in_json(file, env, daemon):
+def test_answer_from_the_journal_is_marked_in_json(file, env, daemon):
     daemon.answer = from_journal
     done = run("send", "hostA", file, "--format", "json", env=env)
     assert json.loads(done.stdout)["message"]["executed"] == "2100-01-01T12:00:00Z"
@@ -242,7 +242,7 @@ def test_watch_tells_an_answer_from_the_journal():
 # --- clocks ---------------------------------------------------------------------------------------
 
 
-def test_clock_that_differs_is_told_on_standard_error_for_the_hosts_of_the_command(
+def test_differing_clock_is_reported_on_standard_error_for_the_hosts_of_the_command(
     env, daemon, mosquitto
 ):
     wrong = '{status: online, instance: two, started: 1.0, time: "2100-01-01T12:00:00Z"}'

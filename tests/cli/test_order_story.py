@@ -161,11 +161,11 @@ FAILED = {"status": "error", "results": [result("vm1", "error", "no such domain"
         ),
     ],
 )  # fmt: skip
-def test_headline_says_what_became_of_order(one: OrderReport, said: str):
+def test_headline_describes_state_of_order(one: OrderReport, said: str):
     assert headline(one, PLACE) == said
 
 
-def test_headline_tells_of_domain_that_was_asked_for():
+def test_headline_names_the_queried_domain():
     one = order(task="evacuate node", status="error", vm_names=["vm2", "vm1"],
                 results=[result("vm2")], results_left_out=1)  # fmt: skip
     assert headline(one, Place("node01", NOW, "vm2")) == (
@@ -300,7 +300,7 @@ def test_time_has_its_zone():
 
 @pytest.mark.parametrize("kind", ["ended", "expired"])
 @pytest.mark.parametrize("full", [False, True])
-def test_reason_of_an_error_is_told_once(kind: str, full: bool) -> None:
+def test_reason_of_an_error_is_shown_once(kind: str, full: bool) -> None:
     reason = "never begun: the order expired"
     event = OrderEvent(time=at(9), event=kind, details=f"error after 0.100 s: {reason}")
     one = order(status="error", results=[result("vm1", "error", reason)], events=[event])
@@ -309,7 +309,7 @@ def test_reason_of_an_error_is_told_once(kind: str, full: bool) -> None:
     assert f"{kind}  error after 0.100 s" in told
 
 
-def test_reason_of_an_error_without_a_line_of_its_own_is_told_by_the_event() -> None:
+def test_event_shows_reason_of_an_error_without_its_own_line() -> None:
     results = [result(f"vm{n}", "error", f"reason {n}") for n in range(8)]
     names = [one.vm_name for one in results]
     event = OrderEvent(time=at(9), event="ended", details="error: reason 7", vm_name="vm7")

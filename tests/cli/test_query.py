@@ -97,7 +97,7 @@ def test_one_host_is_shown_with_its_domains_and_tasks(cluster, env):
     )
 
 
-def test_host_without_domains_says_so(cluster, env):
+def test_host_without_domains_is_shown(cluster, env):
     cluster("node01")
     done = run("query", "--host", "node01", env=env)
     assert done.stdout == "node01: qemu\ndomains: none\ntasks under way: none\n"
@@ -138,10 +138,10 @@ def test_named_host_that_cannot_answer_is_an_error(cluster, env):
     cluster("node03", presence="{status: offline}")
     done = run("query", "--host", "node03", env=env)
     assert (done.returncode, done.stdout) == (3, "")
-    assert "node03: it is offline; ask again when its daemon runs" in done.stderr
+    assert "node03: it is offline; try again when its daemon runs" in done.stderr
     done = run("query", "--host", "nobody", "--timeout", "0.3", env=env)
     assert (done.returncode, done.stdout) == (3, "")
-    assert "nobody: no answer within 0.3 s; it has not shown itself" in done.stderr
+    assert "nobody: no answer within 0.3 s; it has reported no presence" in done.stderr
     assert "'fastlib query' lists the hosts" in done.stderr
 
 
@@ -166,7 +166,7 @@ def test_no_daemon_at_all_is_said(env, monkeypatch):
     monkeypatch.setattr(host_search, "SEARCH_SECONDS", 0.1)
     done = run("query", env=env)
     assert (done.returncode, done.stdout) == (3, "")
-    assert "no daemon has shown itself at this broker" in done.stderr
+    assert "no daemon has reported its presence at this broker" in done.stderr
 
 
 def test_table_on_a_terminal_has_colours_and_the_same_columns(cluster, env):

@@ -114,8 +114,8 @@ def test_send_refuses_duplicate_id_before_sending(file, env):
     done = run("send", "hostA", "--no-wait", path, env=env)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"{path}: error: id: two containers have the id 'stop-1'; their results could not be told "
-        "apart\n"
+        f"{path}: error: id: two containers have the id 'stop-1'; their results could not be "
+        "distinguished\n"
     )
 
 
@@ -240,8 +240,8 @@ def test_silent_host_is_reported(file, env, monkeypatch):
     assert done.returncode == 3
     assert done.stderr.startswith(
         "waiting for 'stop vm' (id stop-1) on nobody, at most 0.5 s (--timeout)\n"
-        "  no daemon of nobody has shown itself, as C++ daemons do not; is the name right?\n"
-        "  to see the hosts that have: fastlib query --mqtt 5\n"
+        "  no daemon of nobody has a presence (C++ daemons have none); check the name\n"
+        "  to see the hosts with a presence: fastlib query --mqtt 5\n"
         "fastlib send: error: "
     )
 
@@ -251,7 +251,7 @@ def test_host_with_a_similar_name_is_suggested(file, env, daemon, monkeypatch):
     daemon.presence()
     done = run("send", "hostB", file(STOP), "--timeout", "2", env=env)
     assert done.returncode == 3
-    assert "is the name right? (did you mean 'hostA'?)\n" in done.stderr
+    assert "check the name (did you mean 'hostA'?)\n" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_interrupt_prints_how_to_continue(file, env, daemon):
         assert command.wait() == -signal.SIGINT
     assert command.text("stdout") == ""
     assert command.text("stderr") == (
-        "'stop vm' on 'hostA' goes on, its id is stop-1\n"
+        "'stop vm' on 'hostA' continues, its id is stop-1\n"
         "  to see its result: fastlib watch --mqtt 5 --host hostA\n"
         "  to end it: fastlib cancel stop-1 --mqtt 5 --host hostA\n"
     )
@@ -400,7 +400,7 @@ def test_password_from_file_environment_and_url(file, tmp_path):
             assert (done.returncode, done.stdout) == (2, "")
             assert done.stderr.count("\n") == 1
             assert f"at {at}: the broker refuses the connection: " in done.stderr
-            assert "; --username and --password-file say who we are\n" in done.stderr
+            assert "; give --username and --password-file\n" in done.stderr
             done = run("send", "hostA", "--no-wait", path, "--mqtt", mqtt, *user,
                        "--password-file", secret, env=env)  # fmt: skip
             assert (done.returncode, done.stdout, done.stderr) == (0, "stop-1\n", "")
@@ -416,7 +416,7 @@ def test_password_from_file_environment_and_url(file, tmp_path):
     ("arguments", "env", "words"),
     [
         (["--broker", "mqtt://me:s3cret@host"], {}, "a password does not belong on a command line"),
-        ([], {"FASTLIB_PASSWORD": "x"}, "not whose it is: give --username, too"),
+        ([], {"FASTLIB_PASSWORD": "x"}, "no user name: also give --username"),
         (["--password-file", "x"], {}, "a password belongs to a `username`"),
         (["--broker", "http://x"], {}, "must begin with mqtt://"),
         (["--key", "x"], {}, "belong to a `certificate`, which is missing"),
@@ -444,7 +444,7 @@ def test_tls_with_client_certificate(file, tmp_path):
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert "certificate verify failed" in done.stderr
-        assert done.stderr.endswith("; --ca-file names those who vouch for it\n")
+        assert done.stderr.endswith("; --ca-file names the authorities that sign it\n")
         for given in (env, address(broker)):  # a certificate implies TLS
             done = run("send", "hostA", "--no-wait", path, "--ca-file", certificates.ca,
                        "--certificate", own, "--key", certificates.key(own), env=given)  # fmt: skip

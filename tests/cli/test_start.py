@@ -103,7 +103,7 @@ def test_own_declarations_are_not_checked_at_import():
 
 
 @pytest.mark.parametrize("columns", ["40", "0", "-3", "wide", None])
-def test_help_is_as_wide_as_shutil_says(columns, monkeypatch):
+def test_help_has_the_terminal_width_of_shutil(columns, monkeypatch):
     if columns is None:
         monkeypatch.delenv("COLUMNS", raising=False)
     else:
@@ -147,7 +147,7 @@ def test_metadata_is_not_imported_where_no_package_declares_messages(tmp_path, m
     ],
     ids=["wheel", "egg-info", "no text", "egg", "archive"],
 )
-def test_metadata_is_asked_where_a_package_may_declare_messages(make, tmp_path, monkeypatch):
+def test_metadata_is_read_if_a_package_may_declare_messages(make, tmp_path, monkeypatch):
     file, data = make(tmp_path)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)

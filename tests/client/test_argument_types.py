@@ -180,7 +180,7 @@ def test_quality_of_service_must_be_an_int(made: Made, qos: Any):
             call()
 
 
-def test_nan_is_no_timeout(made: Made):
+def test_nan_is_refused_as_timeout(made: Made):
     for call in (
         lambda: made.communicator.receive("queue", timeout=math.nan),
         lambda: made.communicator.close(math.nan),
@@ -191,7 +191,7 @@ def test_nan_is_no_timeout(made: Made):
             call()
 
 
-def test_coroutines_check_their_arguments_as_well():
+def test_coroutines_also_check_their_arguments():
     async def main() -> None:
         with pytest.raises(TypeError, match="`broker` must be"):
             await AsyncMigfraClient.connect(5)  # type: ignore[arg-type]

@@ -69,7 +69,7 @@ def test_new_run_of_a_daemon_gets_the_requests_again(new: Presence) -> None:
     assert repeats(online(), new, new, retained=True) == [False, True, False]
 
 
-def test_older_daemon_tells_its_runs_apart_by_their_start() -> None:
+def test_runs_of_an_older_daemon_are_distinguished_by_their_start() -> None:
     old, new = online(None, 1.0), online(None, 2.0)
     assert repeats(old, old, new, new, retained=True) == [False, False, True, False]
 

@@ -377,7 +377,7 @@ def test_presence_that_comes_while_the_client_still_subscribes_is_known(
 # --- persistent sessions --------------------------------------------------------------------------
 
 
-def test_new_program_leaves_what_an_earlier_one_has_subscribed_to(mosquitto: Mosquitto):
+def test_new_program_withdraws_subscriptions_of_an_earlier_one(mosquitto: Mosquitto):
     """Earlier programs heard all hosts, or hosts that this one does not use."""
     options = MqttOptions(
         host="127.0.0.1", port=mosquitto.port, client_id="long-lived", persistent=True

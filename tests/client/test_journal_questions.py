@@ -42,7 +42,7 @@ def online(clients: ClientFactory, **options: Any) -> tuple[Daemon, Any]:
     return daemon, client
 
 
-def test_daemon_that_has_begun_the_order_says_so_when_it_is_asked(clients: ClientFactory):
+def test_queried_daemon_reports_that_the_order_has_begun(clients: ClientFactory):
     daemon, client = online(clients, clock_tolerance=PATIENCE)
     journal = JournalDaemon(daemon)
 
@@ -90,7 +90,7 @@ def test_journal_of_an_older_fastlib_does_not_know_whether_the_order_has_begun(
     assert failure_of(handle).outcome == "unknown"
 
 
-def test_daemon_that_never_got_the_order_says_so_when_it_is_asked(clients: ClientFactory):
+def test_queried_daemon_reports_that_it_never_got_the_order(clients: ClientFactory):
     daemon, client = online(clients)
     JournalDaemon(daemon)
     error = failure_of(client.suspend("hostA", "vm1", timeout=SENT_BEFORE))
@@ -117,7 +117,7 @@ def test_daemon_that_does_not_answer_leaves_the_outcome_unknown(clients: ClientF
 
 
 @IN_MEMORY
-def test_client_without_tolerance_and_a_query_itself_ask_nothing(clients: ClientFactory):
+def test_client_without_tolerance_and_queries_send_no_query(clients: ClientFactory):
     daemon, client = online(clients, clock_tolerance=0.0)
     failure_of(client.suspend("hostA", "vm1", timeout=SOON))
     assert [one.task for one in daemon.received] == ["suspend vm"]

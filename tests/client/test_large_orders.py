@@ -49,7 +49,7 @@ def test_large_order_fails_and_the_next_one_is_executed(
     assert "another client" not in caplog.text
 
 
-def test_orders_that_wait_go_on_while_a_large_one_is_set_aside(broker: Mosquitto) -> None:
+def test_waiting_orders_continue_while_a_large_one_is_held(broker: Mosquitto) -> None:
     options = MqttOptions(host="127.0.0.1", port=broker.port, retry_min=0.02, retry_max=0.2)
     kept = msgspec.structs.replace(options, client_id="scheduler", persistent=True)
     with connect(options) as peer, MigfraClient.connect(kept) as client:

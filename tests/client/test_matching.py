@@ -65,7 +65,7 @@ def test_digest_is_the_beginning_of_the_sha_256_of_the_bytes() -> None:
     assert request_digest(b"task: quit\n") == "68632a1e0676b4d1d6d6c3865528d867"
 
 
-def test_ids_are_short_and_none_tells_another() -> None:
+def test_ids_are_short_and_unguessable() -> None:
     ids = [new_id() for _ in range(1000)]
     assert all(re.fullmatch("[a-z2-7]{26}", id) for id in ids)
     assert len({id[:8] for id in ids}) == len(ids)

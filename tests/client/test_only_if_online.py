@@ -22,7 +22,7 @@ def test_order_to_a_daemon_that_is_offline_can_be_refused(clients: ClientFactory
 
 
 @IN_MEMORY
-def test_host_that_never_showed_itself_is_not_refused(clients: ClientFactory):
+def test_host_without_presence_is_not_refused(clients: ClientFactory):
     daemon, client = clients.daemon(), clients.client()
     client.suspend("hostA", "vm1", only_if_online=True)
     client.suspend("hostA", "vm2", only_if_online=True)

@@ -68,7 +68,7 @@ def test_query_that_got_no_answer_is_never_said_to_be_impossible() -> None:
 
 
 @pytest.mark.parametrize("given", [5, 2.5, True, "5 s"])
-def test_expires_that_is_no_time_is_refused_with_the_remedy(given: object) -> None:
+def test_invalid_expires_is_refused_with_the_remedy(given: object) -> None:
     with pytest.raises(TypeError) as refused:
         check_expires(given)
     assert f"a timedelta from now on, or None for an order that waits; got {given!r}" in str(
@@ -83,7 +83,7 @@ def test_other_tolerance_moves_the_time() -> None:
     assert kind(CLOSED, tolerance=3.0) == "unknown"
 
 
-def test_message_that_never_left_is_never_begun_whatever_the_daemon_is() -> None:
+def test_unsent_message_is_never_begun_for_any_daemon() -> None:
     assert kind(EXPIRES, withdrawn=True, status=None, away=False, knows_expires=False) == (
         "never begun"
     )
@@ -245,7 +245,7 @@ def test_journal_without_a_begin_proves_it_only_after_the_expiry(
     assert (found.reason == reason) == (expected == "never begun")
 
 
-def test_broker_is_asked_only_if_nothing_else_is_missing() -> None:
+def test_broker_is_queried_only_if_no_other_proof_is_missing() -> None:
     def looks(now: datetime = CLOSED, **changes: Any) -> bool:
         return worth_looking(evidence(**({"heard": False} | changes)), now)
 
@@ -258,7 +258,7 @@ def test_broker_is_asked_only_if_nothing_else_is_missing() -> None:
     assert not looks(phase="memory")
 
 
-def test_daemon_is_asked_only_if_it_can_answer_and_that_helps() -> None:
+def test_daemon_is_queried_only_if_its_answer_can_help() -> None:
     def asks(**changes: Any) -> bool:
         return worth_asking(evidence(**(ONLINE | changes)), CLOSED)
 

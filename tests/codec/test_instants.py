@@ -107,7 +107,7 @@ def test_every_spelling_is_read(text: str, value: datetime) -> None:
 
 
 @pytest.mark.parametrize("text", OTHER_TEXTS)
-def test_other_texts_are_no_instants(text: str) -> None:
+def test_other_texts_are_refused_as_instants(text: str) -> None:
     assert parse_instant(text) is None
 
 
@@ -141,7 +141,7 @@ def test_both_readers_read_every_spelling(place: str) -> None:
         assert read_both(PLACES[place].format(text)).time == value
 
 
-def test_fast_reader_reads_what_is_written() -> None:
+def test_fast_reader_reads_written_texts() -> None:
     for _, value in SPELLINGS:
         text = Presence(status="online", time=value).to_yaml()
         found = read_fast(shape_of(Presence), text, DEFAULT_LIMITS)

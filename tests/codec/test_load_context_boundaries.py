@@ -74,7 +74,7 @@ def test_unknown_key_has_severity_and_suggestion(unknown: str, severity: str) ->
     assert (old_key.got, old_key.suggestion) == ("nmae", None)
 
 
-def test_mismatch_tells_what_was_expected_and_found() -> None:
+def test_mismatch_error_has_expected_and_found_value() -> None:
     context = LoadContext("X", Limits())
     assert context.add_mismatch(scalar("a"), ("p",), "a number", "b") is INVALID
     assert context.add_mismatch(Sequence(2, 4), ("q",), "a number") is INVALID

@@ -78,7 +78,7 @@ def test_length_of_a_key_is_counted_in_bytes(key, long):
     assert is_long_key(key) is long
 
 
-def test_keys_of_short_length_stand_on_their_line():
+def test_short_keys_are_on_one_line_with_their_value():
     text = Kpis(categories={"é" * 400: "b"}, repeat=1).to_yaml()
     assert "?" not in text
     assert keys_on_one_line(text) == ["categories", "é" * 400, "repeat"]

@@ -132,7 +132,7 @@ def test_duplicate_key_is_reported(type, text, place):
         ("~: b\nvm-name: c", "null"),
     ],
 )
-def test_key_of_a_message_that_is_no_text_is_an_unknown_key(text, got):
+def test_non_text_key_of_a_message_is_an_unknown_key(text, got):
     [problem] = problems(text, Suspend)
     assert (problem.code, problem.line, problem.column) == ("unknown-key", 1, 1)
     assert problem.message == f"unknown key ({got}), ignored by every peer"

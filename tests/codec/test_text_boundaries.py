@@ -79,7 +79,7 @@ def test_size_limit_counts_bytes(text: str | bytes) -> None:
         (b"\0a\0", "the text is not UTF-16-BE: truncated data", (1, 2)),
     ],
 )
-def test_bytes_that_are_no_text_have_a_position(
+def test_error_of_undecodable_bytes_has_a_position(
     data: bytes, message: str, place: tuple[int, int]
 ) -> None:
     with pytest.raises(ParseError) as caught:

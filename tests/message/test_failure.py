@@ -30,7 +30,7 @@ def test_success_is_returned_unchanged() -> None:
     assert answer.raise_for_status(host="hostA") is answer
 
 
-def test_answer_without_results_is_no_failure() -> None:
+def test_answer_without_results_is_not_a_failure() -> None:
     ResultContainer(result="vm started", results=[]).raise_for_status()
 
 

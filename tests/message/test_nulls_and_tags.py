@@ -11,7 +11,7 @@ NULLS = ["~", "null", "Null", "NULL", "", "!!null ~", "!!null"]
 
 @pytest.mark.parametrize("null", NULLS)
 @pytest.mark.parametrize("layout", ["result: {}\nlist: []", "list: []\nresult: {}", "result: {}"])
-def test_null_is_no_title_of_results(layout, null):
+def test_null_is_refused_as_title_of_results(layout, null):
     text = layout.format(null)
     for read in (ResultContainer.from_yaml, fastlib.load):
         with pytest.raises(ValidationError, match="result: expected text; got null"):
@@ -21,7 +21,7 @@ def test_null_is_no_title_of_results(layout, null):
 
 
 @pytest.mark.parametrize("null", NULLS)
-def test_null_is_no_title_of_tasks(null):
+def test_null_is_refused_as_title_of_tasks(null):
     with pytest.raises(ValidationError, match="got null"):
         TaskContainer.from_yaml(f"task: {null}\nlist: []")
     with pytest.raises(ValidationError, match="task: expected 'init agent'"):

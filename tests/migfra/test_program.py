@@ -150,7 +150,7 @@ def test_sighup_reads_the_log_level(migfra: Program, scheduler: Communicator) ->
     assert not [line for line in migfra.log if "start vm" in line]
     migfra.configuration.write_text(text + "log: {level: lewd}\n")
     migfra.send(signal.SIGHUP)
-    migfra.wait_for("the log's level stays: line")
+    migfra.wait_for("the log level stays: line")
     migfra.configuration.write_text(text)
     migfra.send(signal.SIGHUP)
     migfra.wait_for("log level: info")

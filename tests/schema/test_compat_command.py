@@ -193,7 +193,7 @@ def test_interpreter_without_fastlib_is_reported_with_what_it_does_not_search(tm
         find_version(f"python:{python}", tmp_path)
 
 
-def test_directory_that_looks_like_a_bare_repository_is_no_repository(tmp_path):
+def test_directory_that_looks_like_a_bare_repository_is_refused(tmp_path):
     git("init", "-q", "--bare", "inner", cwd=tmp_path)
     git("init", "-q", cwd=tmp_path)
     done = fastlib("compat", "git:HEAD", "git:HEAD", cwd=tmp_path / "inner", status=2)

@@ -173,7 +173,7 @@ def test_broken_hypervisor_is_not_offered(monkeypatch):
     assert choice["properties"]["type"]["enum"] == ["dummy"]
 
 
-def test_command_prints_what_is_in_the_folder(tmp_path):
+def test_command_prints_the_content_of_the_folder(tmp_path):
     done = fastlib("schema", "configuration", "--no-extensions", cwd=tmp_path)
     assert done.stdout == (SCHEMAS / "edit/configuration.json").read_text("utf-8")
 

@@ -71,7 +71,7 @@ def test_named_pipe_does_not_block(tmp_path):
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"a":' * 100_000, "\xff", "{"], ids=["list", "map", "bytes", "open"]
 )
-def test_file_that_is_no_sound_json_is_refused(text, tmp_path):
+def test_file_with_invalid_json_is_refused(text, tmp_path):
     there = make_folder(tmp_path / "there", {})
     (there / "emit/x.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(SchemaFolderError, match=r"is not JSON|nested too deeply"):

@@ -86,8 +86,8 @@ def test_files_of_removed_messages_are_deleted(tmp_path):
     [
         (["strat vm"], "there is no kind of message 'strat vm' (did you mean 'start vm'?)"),
         (["SwapWith", "--example"], "there is no kind of message 'SwapWith'"),
-        (["--example"], "--example takes a MESSAGE"),
-        (["--direction", "emit"], "--direction takes a MESSAGE"),
+        (["--example"], "--example needs a MESSAGE"),
+        (["--direction", "emit"], "--direction needs a MESSAGE"),
         (["quit", "--direction", "both"], "expected one of emit, load, edit; got 'both'"),
         (["--write", "file/below"], "cannot write"),
     ],
@@ -168,7 +168,7 @@ def test_folder_behind_a_link_of_another_user_is_not_written(folder, tmp_path, m
     assert [path.name for path in tmp_path.glob("victim/**/*")] == ["below"]
 
 
-def test_file_that_is_no_text_is_replaced(tmp_path):
+def test_file_that_is_not_text_is_replaced(tmp_path):
     (tmp_path / "emit").mkdir()
     (tmp_path / "emit/quit.task.json").write_bytes(b"\xff")
     fastlib("schema", "quit", "--direction", "emit", "--write", ".", cwd=tmp_path)

@@ -41,7 +41,7 @@ def test_ajv_compiles_all_schemas_in_strict_mode(pytestconfig):
         {"type": "string", "pattern": "^a$", "examples": ["b"]},
     ],
 )
-def test_ajv_finds_what_is_not_strict(pytestconfig, tmp_path, broken):
+def test_ajv_finds_non_strict_schemas(pytestconfig, tmp_path, broken):
     # That the test above can fail.
     file = tmp_path / "broken.json"
     file.write_text(json.dumps(broken))
@@ -157,7 +157,7 @@ def test_strict_form_of_a_strict_form_is_the_same():
         assert strict_form(schema(name)) == schema(name)
 
 
-def test_comment_has_what_is_no_keyword():
+def test_comment_has_information_without_a_keyword():
     loose = {"type": "string", "x-unit": "s", "format": "date-time", "x-rules": ["a < b", "c"]}
     strict = strict_form(loose)
     assert strict == {
@@ -170,7 +170,7 @@ def test_comment_has_what_is_no_keyword():
 
 
 @pytest.mark.parametrize("family", ["task", "result"])
-def test_schema_for_editors_admits_what_is_understood_and_closed(family):
+def test_schema_for_editors_admits_accepted_messages_without_unknown_keys(family):
     """All but the old keys, which nobody reads."""
     edit = validator(family_document(family, "edit"))
     builder = Builder("load", closed=True)

@@ -18,7 +18,7 @@ pytest_plugins = ["pytester"]
 @pytest.mark.parametrize("cls", MESSAGES, ids=name_of)
 @examples(3, 500)
 @given(st.data())
-def test_every_message_comes_back(cls: type[Any], data: st.DataObject) -> None:
+def test_every_message_is_read_back_equal(cls: type[Any], data: st.DataObject) -> None:
     assert_round_trip(data.draw(from_message(cls)), seed=data.draw(st.integers(0, 2**32)))
 
 

@@ -51,7 +51,9 @@ def test_place_is_the_type_that_declares_the_key(
         ({"\r": "a"}, ("key-carriage-return",)),
     ],
 )
-def test_aspects_are_what_readers_get_wrong(value: object, aspects: tuple[str, ...]) -> None:
+def test_aspects_name_features_that_readers_misread(
+    value: object, aspects: tuple[str, ...]
+) -> None:
     assert aspects_of(value) == aspects
 
 

@@ -137,7 +137,7 @@ def test_title_can_be_declared_again_after_the_isolation() -> None:
         assert class_of_title("task", "snapshot vm") is Different
 
 
-def test_modules_that_declare_are_imported_anew(
+def test_modules_with_declarations_are_imported_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "acme_isolated.py").write_text(

@@ -248,7 +248,7 @@ def test_message_with_qos_0_and_a_repeated_one_do_not_count() -> None:
     assert len(own.messages) == 4
 
 
-def test_message_above_the_bound_is_taken_alone() -> None:
+def test_message_above_the_bound_is_accepted_alone() -> None:
     own = OfflineSession(max_unacknowledged=100)
     own.connack()
     own.session._on_message(message(1))

@@ -62,7 +62,7 @@ def test_failed_try_ends_the_closing_by_default(state: ConnectionState):
     assert state.is_done(outbox_empty=False)
 
 
-def test_failed_try_before_the_closing_asks_for_another_one(state: ConnectionState):
+def test_failed_try_before_the_closing_causes_another_one(state: ConnectionState):
     lose(state)
     fail(state)
     assert not state.must_try_now
@@ -92,7 +92,7 @@ def test_timeout_waits_for_a_broker_that_is_away(state: ConnectionState):
     assert state.is_done(outbox_empty=False)
 
 
-def test_renewed_connection_goes_on_with_the_closing(state: ConnectionState):
+def test_closing_continues_on_renewed_connection(state: ConnectionState):
     state.start_closing(None)
     lose(state)
     state.connected()
@@ -152,7 +152,7 @@ def test_close_ends_and_reports_when_the_broker_has_died(broker: Mosquitto):
     loop.close()
 
 
-def test_end_of_a_block_raises_what_was_not_delivered(broker: Mosquitto):
+def test_end_of_a_block_raises_undelivered_messages(broker: Mosquitto):
     def work() -> None:
         with connect(options(broker)) as one:
             broker.kill()
@@ -163,7 +163,7 @@ def test_end_of_a_block_raises_what_was_not_delivered(broker: Mosquitto):
         work()
 
 
-def test_close_tries_once_more_and_delivers(broker: Mosquitto):
+def test_close_retries_once_and_delivers(broker: Mosquitto):
     one = connect(options(broker))
     broker.kill()
     wait_until(lambda: away(one), "the loss of the connection")

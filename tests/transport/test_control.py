@@ -55,7 +55,7 @@ def test_control_lasts_several_times_as_long_as_the_message_was_being_sent(
     assert control.connection_ended() is None
 
 
-def test_next_connection_begins_the_control_anew(control: Control, clock: Clock) -> None:
+def test_next_connection_restarts_the_control(control: Control, clock: Clock) -> None:
     control.begin(7)
     control.asked = True
     clock.now += 1
@@ -65,7 +65,7 @@ def test_next_connection_begins_the_control_anew(control: Control, clock: Clock)
     assert not control.asked
 
 
-def test_packet_id_of_a_message_that_is_gone_begins_anew(control: Control, clock: Clock) -> None:
+def test_packet_id_of_a_finished_message_restarts_its_count(control: Control, clock: Clock) -> None:
     send(control, clock, 7, 50.0)
     control.begin(7)
     control.gone(7)

@@ -310,7 +310,7 @@ def test_command_reports_port_in_use(capsys: pytest.CaptureFixture[str]) -> None
     [
         (["--host", "0.0.0.0"], "loopback only"),
         (["--port", "99999"], "0 to 65535"),
-        (["--directory", "x"], "keeps nothing"),
+        (["--directory", "x"], "stores nothing"),
     ],
 )
 def test_command_refuses_invalid_options(

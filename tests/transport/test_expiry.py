@@ -61,7 +61,7 @@ def test_expired_message_is_not_sent(connector: Connector, root: str, expiry: fl
     assert receiver.receive(timeout=PATIENCE).payload == b"next"
 
 
-def test_expiry_that_is_no_number_is_refused(connector: Connector, root: str) -> None:
+def test_expiry_that_is_not_a_number_is_refused(connector: Connector, root: str) -> None:
     with pytest.raises(OptionsError, match="`expiry` must be a number of seconds or None, not nan"):
         connector.connect().send(b"", root, expiry=math.nan)
 

@@ -228,7 +228,7 @@ def test_unclaimed_messages_with_qos_0_are_bounded(
     assert len(other) == 1
 
 
-def test_expected_message_waits_for_its_subscription_however_long(
+def test_expected_message_waits_for_its_subscription_without_limit(
     acks: Acks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(routes, "UNCLAIMED_SECONDS", -1)

@@ -161,7 +161,7 @@ def test_large_messages_with_qos_0_are_refused_after_a_few_connections(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_message_that_takes_longer_than_the_keep_alive_is_not_sent_for_ever(
+def test_message_slower_than_the_keep_alive_is_not_resent_for_ever(
     request: pytest.FixtureRequest,
     join: Callable[..., Communicator],
     plain_broker: Mosquitto,
@@ -326,7 +326,7 @@ def test_broker_without_retained_messages_gets_others(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_qos_option_lowers_what_is_sent(
+def test_qos_option_lowers_qos_of_messages(
     join: Callable[..., Communicator], tmp_path: Any, root: str, protocol: str
 ) -> None:
     """With it, a broker that only has QoS 0 is of use with MQTT 3.1.1, too."""

@@ -157,7 +157,7 @@ def test_port_in_use_is_refused_with_a_remedy(tmp_path: Path) -> None:
     ("port", "tries", "words"),
     [(0, 5, "another program took the port"), (1, 1, "another program took the port")],
 )
-def test_port_taken_meanwhile_is_tried_again_if_any_free_one_will_do(
+def test_port_taken_in_the_meantime_is_retried_if_any_free_one_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int, tries: int, words: str
 ) -> None:
     """A program that ends as mosquitto does at a port in use stands for it."""
@@ -173,7 +173,7 @@ def test_port_taken_meanwhile_is_tried_again_if_any_free_one_will_do(
 
 
 @pytest.mark.parametrize("host", ["example.org", ""])
-def test_host_that_is_no_address_is_refused(host: str) -> None:
+def test_host_that_is_not_an_address_is_refused(host: str) -> None:
     with pytest.raises(OptionsError, match="must be an IP address"):
         MosquittoBroker(host, 0)
 
@@ -265,11 +265,11 @@ def test_command_warns_of_an_address_of_other_machines(
     [
         (["--server", "mosquitto"], ["mosquitto is not installed: apt-get install mosquitto"]),
         (["--host", "0.0.0.0"], ["loopback only", "apt-get install mosquitto"]),
-        (["--directory", "x"], ["amqtt keeps nothing", "apt-get install mosquitto"]),
+        (["--directory", "x"], ["amqtt stores nothing", "apt-get install mosquitto"]),
         (["--port", "-1"], ["0 to 65535"]),
     ],
 )
-def test_command_says_what_would_need_mosquitto(
+def test_command_names_features_that_need_mosquitto(
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["broker", *arguments]) == 2
@@ -280,7 +280,7 @@ def test_command_says_what_would_need_mosquitto(
 
 
 @pytest.mark.usefixtures("without_mosquitto")
-def test_command_without_mosquitto_runs_amqtt_and_says_what_it_cannot_do(
+def test_command_without_mosquitto_runs_amqtt_and_prints_its_limits(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(broker: EmbeddedBroker) -> None:

@@ -324,7 +324,7 @@ def test_subscription_of_a_refused_filter_withdraws_no_narrow_one_before_the_ans
         again.result(0)
 
 
-def test_narrow_subscription_goes_on_waiting_if_the_wide_one_is_removed(
+def test_narrow_subscription_still_waits_if_the_wide_one_is_removed(
     subscriptions: BrokerSubscriptions,
 ) -> None:
     wide, narrow = add(subscriptions, "a/#"), add(subscriptions, "a/b")
@@ -396,7 +396,7 @@ def test_filters_of_an_earlier_program_need_several_packets(
     assert len(broker.unsubscribed) == 1
 
 
-def test_covered_filter_is_requested_again_only_for_what_is_retained(
+def test_covered_filter_is_requested_again_only_for_retained_messages(
     subscriptions: BrokerSubscriptions, broker: Broker
 ) -> None:
     def covered(pattern: str) -> "Future[None]":
@@ -596,7 +596,7 @@ def test_used_packet_id_is_skipped(own: OfflineSession, monkeypatch: pytest.Monk
     waiting.wait(0)
 
 
-def test_broker_says_in_its_own_words_why_it_refuses() -> None:
+def test_error_has_the_reason_string_of_the_broker() -> None:
     said = "no\x1b[31m room\n" + "x" * 1000
     outbox = Outbox(5, 5)
     delivery = Delivery("a", b"", 1, False)
@@ -615,7 +615,7 @@ def test_broker_says_in_its_own_words_why_it_refuses() -> None:
     assert str(error).endswith('not authorized (0x87): the broker says "ask the operator"')
 
 
-def test_disconnect_of_the_broker_says_why() -> None:
+def test_error_has_the_reason_of_the_brokers_disconnect() -> None:
     state = ConnectionState("me", client_id="me", retry_min=1, retry_max=2)
     state.connected()
     state.disconnect_code, state.disconnect_reason = 0x98, "maintenance"

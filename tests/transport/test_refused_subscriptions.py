@@ -177,7 +177,7 @@ TOPICS = [*"ab", *(f"{x}/{y}" for x in "ab" for y in "ab"), "a/b/a", "b/b/b"]
 
 
 @given(st.lists(st.tuples(st.sampled_from("+-!?"), FILTERS), max_size=14))
-def test_filters_cover_what_the_broker_does_not_refuse(steps: list[tuple[str, str]]) -> None:
+def test_filters_cover_all_accepted_subscriptions(steps: list[tuple[str, str]]) -> None:
     """`+` subscribes, `-` unsubscribes, `!` begins and `?` ends the refusal of a filter."""
     cover, wanted, refusing = DisjointFilters(), set[str](), set[str]()
     broker: set[str] = set()

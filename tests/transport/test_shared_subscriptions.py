@@ -79,7 +79,7 @@ def test_messages_of_the_group_can_be_received(joined: Callable[..., Communicato
     assert one.receive(root, timeout=PATIENCE).payload == b"y"
 
 
-def test_group_needs_nothing_that_is_retained(joined: Callable[..., Communicator], root: str):
+def test_group_needs_no_retained_messages(joined: Callable[..., Communicator], root: str):
     """MQTT 5 forbids it (section 4.8.2); mosquitto 2.0.11 sends it, with its mark."""
     one, sender = joined(), joined()
     sender.send(b"retained", root, qos=1, retain=True).wait(PATIENCE)

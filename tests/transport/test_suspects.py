@@ -75,7 +75,7 @@ def test_messages_are_sent_as_usual_once_no_suspect_is_left(suspects: Suspects) 
     assert not suspects.one_at_a_time
 
 
-def test_confirmed_message_begins_anew(suspects: Suspects) -> None:
+def test_confirmed_message_restarts_its_count(suspects: Suspects) -> None:
     """Its packet id is used again for another message."""
     suspects.connection_ended({1})
     suspects.connection_ended({1})
@@ -287,7 +287,7 @@ def test_error_counts_also_the_ends_that_prove_nothing() -> None:
     assert found == Remedy(1, False)
 
 
-def test_message_that_is_no_larger_than_others_is_refused_at_last() -> None:
+def test_message_not_larger_than_others_is_refused_at_last() -> None:
     found = verdict(delivery(1), size=60, taken=0, ends=3, attempt=3, code=0x87)
     assert isinstance(found, RefusedError)
     assert found.code == 0x87
@@ -302,7 +302,7 @@ def test_message_that_is_larger_than_all_others_is_too_large() -> None:
     assert "The largest packet that it has confirmed had 900 bytes" in str(found)
 
 
-def test_broker_that_says_that_a_packet_is_too_large_needs_no_further_proof() -> None:
+def test_packet_too_large_reason_needs_no_further_proof() -> None:
     found = verdict(delivery(), size=60, taken=900, ends=3, attempt=3, code=0x95)
     assert isinstance(found, MessageTooLargeError)
     assert found.source == "broker"

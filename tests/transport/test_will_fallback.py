@@ -52,13 +52,13 @@ def test_broker_that_was_not_ready_keeps_the_whole_will(fallback: WillFallback) 
     assert fallback.form == WHOLE
 
 
-def test_broker_that_was_away_is_asked_for_the_whole_will(fallback: WillFallback) -> None:
+def test_full_will_is_requested_from_broker_that_was_away(fallback: WillFallback) -> None:
     tried(fallback, 2)
     fallback.unreachable()
     assert tried(fallback, 2) == [WHOLE, WHOLE]
 
 
-def test_reason_code_tells_what_to_change(fallback: WillFallback) -> None:
+def test_reason_code_names_the_remedy(fallback: WillFallback) -> None:
     assert fallback.refused(0x9A)
     assert fallback.form == WillForm(1, False)
     assert not fallback.refused(0x9A)

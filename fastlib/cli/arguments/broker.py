@@ -1,4 +1,4 @@
-"""Arguments that name the broker and say how to connect to it."""
+"""Arguments for the broker and the connection to it."""
 
 import argparse
 import os
@@ -29,7 +29,7 @@ def add_broker_options(
 ) -> None:
     """Add the options; `default` describes the broker that is used without `--broker`.
 
-    There is no option for a password, because everybody who lists processes would see it.
+    There is no option for a password, because every user who lists processes would see it.
     """
     group = parser.add_argument_group("the broker")
     group.add_argument(
@@ -56,7 +56,8 @@ def add_broker_options(
         "--ca-file",
         metavar="FILE",
         type=Path,
-        help="certificates (PEM) of those who vouch for the broker; implies TLS (default: the "
+        help="certificates (PEM) of the authorities that sign the broker's; implies TLS "
+        "(default: the "
         "system's)",
     )
     group.add_argument(
@@ -71,27 +72,27 @@ def add_broker_options(
         type=int,
         choices=(0, 1, 2),
         default=2,
-        help="highest quality of service that the broker supports (default: 2; with MQTT 5 the "
-        "broker says it)",
+        help="highest quality of service that the broker supports (default: 2; with MQTT "
+        "5 the broker reports it)",
     )
     group.add_argument(
         "--largest-packet",
         metavar="BYTES",
         type=positive_integer,
-        help="largest packet that the broker takes (default: what it says with MQTT 5)",
+        help="largest packet that the broker accepts (default: its own value with MQTT 5)",
     )
     group.add_argument(
         "--connect-timeout",
         metavar="SECONDS",
         type=seconds,
         default=CONNECT_SECONDS,
-        help=f"how long a broker that is not there is tried (default: {CONNECT_SECONDS:g})",
+        help=f"how long to try to connect to a broker (default: {CONNECT_SECONDS:g})",
     )
     parser.set_defaults(parser=parser)
 
 
 def broker_arguments(options: argparse.Namespace) -> list[str]:
-    """Return the arguments with which another command reaches the same broker."""
+    """Return the arguments for another command to reach the same broker."""
     words: list[str] = []
     for name in _IDENTITY:
         value = getattr(options, name)
@@ -104,7 +105,7 @@ def mqtt_options(options: argparse.Namespace) -> MqttOptions:
     """Return the address and the credentials. Raises OptionsError."""
     url: str = options.broker or os.environ.get(BROKER_VARIABLE) or "localhost"
     given: dict[str, object] = {
-        # A name of its own, by which the broker's log and our errors tell it from others.
+        # Its own name distinguishes it in the broker's log and in our errors.
         "client_id": f"fastlib-{secrets.token_hex(4)}",
         "protocol": options.mqtt,
         "qos": options.qos,
@@ -119,15 +120,15 @@ def mqtt_options(options: argparse.Namespace) -> MqttOptions:
     found = MqttOptions.from_url(url, **given)
     if options.broker and found.password is not None:
         raise OptionsError(
-            "a password does not belong on a command line, where others can see it; take "
-            f"--password-file or the environment's {PASSWORD_VARIABLE}"
+            "a password does not belong on a command line, where others can see it; use "
+            "--password-file or the environment's {PASSWORD_VARIABLE}"
         )
     if options.password_file is not None:
         given.update(password_file=options.password_file, password=None)
     elif os.environ.get(PASSWORD_VARIABLE) and found.password is None:
         if found.username is None:
             raise OptionsError(
-                f"{PASSWORD_VARIABLE} is set, but not whose it is: give --username, too"
+                f"{PASSWORD_VARIABLE} is set, but no user name: also give --username"
             )
         given["password"] = os.environ[PASSWORD_VARIABLE]
     if (options.ca_file or options.certificate or options.key) is not None:

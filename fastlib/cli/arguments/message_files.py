@@ -45,7 +45,7 @@ class Source:
 def read_source(name: str) -> Source:
     """Read a file, or standard input. Raises OSError.
 
-    Reads at most one byte more than the codec accepts, which then reports that it is too long.
+    Reads at most one byte more than the codec accepts, so the codec can report an excess.
     """
     size = DEFAULT_LIMITS.max_bytes + 1
     if name != STDIN:
@@ -58,7 +58,7 @@ def read_source(name: str) -> Source:
 
 
 def read_sources(options: argparse.Namespace) -> list[Source] | None:
-    """Read `options.files`. Print each that cannot be read; return None if there is one.
+    """Read `options.files`. Print each unreadable file. Return None if there is one.
 
     Standard input twice is wrong usage and ends the process.
     """
@@ -80,7 +80,7 @@ def check_stdin_once(options: argparse.Namespace) -> None:
 
 
 def print_unreadable(options: argparse.Namespace, name: str, error: OSError) -> None:
-    """Print that a file cannot be read, and why."""
+    """Print that a file cannot be read, with the reason."""
     print_error(options, f"{_display_name(name)}: {error.strerror or error}")
 
 

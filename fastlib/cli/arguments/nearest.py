@@ -6,14 +6,14 @@ from typing import Final
 _CUTOFF: Final = 0.6
 """Similarity from 0 to 1 from which on a known word is named."""
 _ALMOST: Final = 0.1
-"""A word whose similarity is lower than the highest one by at most this is named as well."""
+"""Further words are named if their similarity is lower than the highest one by at most this."""
 _MOST: Final = 3
-"""Known words that an error names, at most."""
+"""The maximum number of known words that an error names."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return for example ` (did you mean '--format' or '--from'?)`; empty if no word is near."""
-    import difflib  # which takes long to import, and is needed for errors only
+    import difflib  # slow to import, and only needed for errors
 
     bare = word.lstrip("-").lower().replace("_", "-")
 

@@ -15,15 +15,15 @@ from .nearest import did_you_mean
 class ArgumentParser(argparse.ArgumentParser):
     """Names the nearest known word in errors about commands, options and choices.
 
-    Prints help and errors without characters that a terminal obeys, because messages of other
-    packages have titles and docstrings in the help.
+    Prints help and errors without terminal control characters, because the help has titles and
+    docstrings of other packages.
     """
 
     command_groups: Mapping[str, Sequence[str]] = {}
     """Commands by the title under which the help lists them. Empty if there are no commands."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        if sys.version_info >= (3, 14):  # its colours would be escaped as well
+        if sys.version_info >= (3, 14):  # its colours would also be escaped
             named.setdefault("color", False)
         named.setdefault("formatter_class", HelpFormatter)
         super().__init__(*arguments, **named)
@@ -59,9 +59,9 @@ class ArgumentParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse the arguments; end the process if one is unknown, before it asks for others.
+        """Parse the arguments. End the process if one is unknown, before missing ones are reported.
 
-        argparse would let the parser of all commands print the error, with the usage of that one.
+        With argparse, the parser of all commands would print the error, with its own usage.
         """
         words = list(sys.argv[1:] if args is None else args)
         own = words[: words.index("--")] if "--" in words else words
@@ -79,7 +79,7 @@ class ArgumentParser(argparse.ArgumentParser):
         return found, rest
 
     def _check_option(self, word: str) -> None:
-        """End the process if there is no option of that name."""
+        """End the process if there is no option with that name."""
         known = self._option_string_actions
         if word in known:
             return
@@ -90,13 +90,13 @@ class ArgumentParser(argparse.ArgumentParser):
         self.error(f"unknown option {word}{hint}; '{self.prog} --help' lists the options")
 
     def refuse_choice(self, name: str, value: str, known: Iterable[str]) -> NoReturn:
-        """End the process because the value of an argument is none of the known words."""
+        """End the process because the value of an argument is not a known word."""
         words = list(known)
         got = f"got {value!r}{did_you_mean(value, words)}"
         self.error(f"argument {name}: expected one of {', '.join(words)}; {got}")
 
     def _get_value(self, action: argparse.Action, text: str) -> Any:
-        """Return the value of an argument; say what a number must be."""
+        """Return the value of an argument. The error states the expected kind of number."""
         if action.type in (int, float):
             try:
                 return int(text) if action.type is int else float(text)
@@ -106,7 +106,7 @@ class ArgumentParser(argparse.ArgumentParser):
         return super()._get_value(action, text)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """End the process if a value is none of the choices."""
+        """End the process if a value is not one of the choices."""
         if action.choices is None or value in action.choices:
             return
         words = [str(choice) for choice in action.choices]
@@ -128,7 +128,7 @@ class ArgumentParser(argparse.ArgumentParser):
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Prints descriptions as they are.
 
-    It looks at the width of the terminal itself. argparse makes a formatter for each argument, and
+    It reads the width of the terminal itself. argparse makes a formatter for each argument, and
     would import `shutil` for the width, with the libraries for three kinds of compressed files.
     """
 
@@ -137,7 +137,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _columns() -> int:
-    """Return the width of the terminal, as `shutil.get_terminal_size` does."""
+    """Return the width of the terminal, like `shutil.get_terminal_size`."""
     try:
         columns = int(os.environ["COLUMNS"])
     except (KeyError, ValueError):
@@ -148,5 +148,5 @@ def _columns() -> int:
         return 80
     try:
         return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80
-    except (ValueError, OSError):  # it is closed, or no terminal
+    except (ValueError, OSError):  # it is closed or not a terminal
         return 80

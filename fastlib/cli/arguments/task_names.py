@@ -16,7 +16,7 @@ def task_commands(taken: Collection[str]) -> dict[str, TaskDeclaration]:
     A name is the first word of the title. If several titles have the same first word, the name is
     the whole title with hyphens; only the one that fastlib itself declares first keeps the word.
     Tasks of other packages never change the names of fastlib's own. Tasks that are declared without
-    a command have none.
+    a command are left out.
     """
     with_command = [declared for declared in declarations() if declared.has_command]
     own = [declared for declared in with_command if _is_own(declared)]

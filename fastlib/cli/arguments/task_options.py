@@ -39,7 +39,7 @@ class Option(msgspec.Struct, frozen=True):
     part: str
     """The struct that has the field: the task, its parameter, or the name of an extension."""
     word: str
-    """The name in messages: `--vcpu-map`, `VM`."""
+    """The name in error messages: `--vcpu-map`, `VM`."""
 
     @property
     def dest(self) -> str:
@@ -58,7 +58,7 @@ class TaskOptions:
         self._extensions: Final = {_part(part): part for part in self._record.extensions or ()}
         self._options: list[Option] = []
         self.required: list[str] = []
-        """The required arguments as the usage shows them."""
+        """The required arguments in the form of the usage."""
         self._task_group: Final = parser.add_argument_group("the task")
         self._nested_group: Final = self._nested and parser.add_argument_group(
             *_title(self._nested[0])
@@ -71,7 +71,7 @@ class TaskOptions:
 
     @property
     def moves(self) -> bool:
-        """Whether the task names destination hosts."""
+        """Return True if the task names destination hosts."""
         return any(field.attribute in TO for field in self._record.fields)
 
     def has_field(self, attribute: str) -> bool:
@@ -79,7 +79,7 @@ class TaskOptions:
         return any(field.attribute == attribute for field in self._record.fields)
 
     def add(self) -> None:
-        """Add an option for each field; call it last, because a taken name gets a prefix."""
+        """Add an option for each field. Call it last, because a taken name gets a prefix."""
         common = set(Task.__struct_fields__)
         for field in self._record.fields:
             if self._nested is None or field is not self._nested[0]:
@@ -102,7 +102,7 @@ class TaskOptions:
         self._options.append(Option(field, part, word))
 
     def _add_positional(self, group: Any, field: Field, word: str) -> None:
-        """Add an argument without a keyword, which is `word` in the help."""
+        """Add an argument without a keyword. The help shows it as `word`."""
         nargs, text = None if field.required else "?", _help(field)
         shown = word if field.required else f"[{word}]"
         if self._takes_several(field):
@@ -164,7 +164,7 @@ class TaskOptions:
     def _check_no_other_name(
         self, given: Mapping[str, Any], number: int, parser: argparse.ArgumentParser
     ) -> None:
-        """End the process if an option such as --xml or --regex names the domain as well."""
+        """End the process if an option such as --xml or --regex also names the domain."""
         ways = {a for rule in self._record.rules if VM_NAME in rule.attributes
                 for a in rule.attributes}  # fmt: skip
         for option in self._options:

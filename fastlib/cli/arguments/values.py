@@ -70,7 +70,7 @@ def port_number(text: str) -> int:
 
 
 def host_name(text: str) -> str:
-    """Return the name of a host that can stand in a topic."""
+    """Return the name of a host that is valid in a topic."""
     try:
         return check_name(text, "host")
     except ValidationError as error:

@@ -24,13 +24,12 @@ examples:
   fastlib broker --port 0
   fastlib broker --directory ~/cluster/broker --host 192.168.1.5
 
-It is mosquitto where that is installed: MQTT 3.1.1 and 5. What waits for a client survives the end
-of the broker, in the folder that the second line names. Elsewhere it is amqtt, in Python: MQTT
-3.1.1 only, and it forgets everything when it ends. docs/how-to/brokers.md has a table of what each
-lacks.
+It is mosquitto if that is installed: MQTT 3.1.1 and 5. Messages that wait for a client survive the
+end of the broker, in the folder that the second line names. Otherwise it is amqtt, in Python: MQTT
+3.1.1 only, and it loses all messages when it ends. docs/how-to/brokers.md compares the two.
 
-It is for trying things out, not for production: it asks nobody for a password, and has no TLS. So
-it listens on this machine only, unless --host says otherwise (with mosquitto).
+It is for experiments, not for production: it requires no password, and has no TLS. So it listens
+only on this machine, unless --host gives another address (with mosquitto).
 
 The first line on standard output, 'listening on HOST:PORT', comes when clients can connect.
 mosquitto's log goes to standard error. Ctrl-C and SIGTERM end the broker, with exit status 0. The
@@ -44,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="which address of this machine; 0.0.0.0 is all of them (default: 127.0.0.1)",
+        help="address of this machine; 0.0.0.0 is all of them (default: 127.0.0.1)",
     )
     parser.add_argument(
         "--directory",
@@ -63,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     _log_warnings()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it like Ctrl-C
     try:
         broker = _broker(options)
         with broker:
@@ -94,7 +93,7 @@ def _broker(options: argparse.Namespace) -> MosquittoBroker | EmbeddedBroker:
             missing = error
     if options.directory is not None:
         why = "" if missing is None else f", and {missing}"
-        raise OptionsError(f"amqtt keeps nothing, so it takes no --directory{why}")
+        raise OptionsError(f"amqtt stores nothing, so it does not support --directory{why}")
     try:
         return EmbeddedBroker(options.host, options.port)
     except MissingExtraError as error:
@@ -108,10 +107,10 @@ def _broker(options: argparse.Namespace) -> MosquittoBroker | EmbeddedBroker:
 
 
 def _about(broker: MosquittoBroker | EmbeddedBroker) -> str:
-    """Return what the user must know about the broker, in a line."""
+    """Return a line with the facts that a user must know about the broker."""
     if isinstance(broker, EmbeddedBroker):
         return (
-            "amqtt, for trying things out, not for production: MQTT 3.1.1 only, no passwords, this "
+            "amqtt, for experiments, not for production: MQTT 3.1.1 only, no passwords, this "
             "machine only; it forgets messages and sessions when it ends, and a message that its "
             "receiver has not acknowledged when a connection ends; Ctrl-C ends it"
         )
@@ -122,9 +121,8 @@ def _about(broker: MosquittoBroker | EmbeddedBroker) -> str:
     who = "this machine only"
     if broker.is_reachable_from_outside:
         who = "EVERY PROGRAM THAT REACHES THIS ADDRESS CAN SEND ORDERS"
-    return (
-        f"mosquitto, for trying things out, not for production: no passwords, {who}; {kept}; "
-        + ("Ctrl-C ends it")
+    return f"mosquitto, for experiments, not for production: no passwords, {who}; {kept}; " + (
+        "Ctrl-C ends it"
     )
 
 

@@ -59,16 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive_integer,
         default=500,
-        help="how many messages are tried where nothing can be proved (default: 500)",
+        help="maximum number of messages to try if nothing can be proved (default: 500)",
     )
-    parser.add_argument("--strict", action="store_true", help="what is unproven or ignored fails")
+    parser.add_argument("--strict", action="store_true", help="unproven and ignored messages fail")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.set_defaults(parser=parser)
 
 
 def run(options: argparse.Namespace) -> int:
     if len(options.versions) > 1 and not options.transitive:
-        options.parser.error("more than one OLD takes --transitive")
+        options.parser.error("more than one OLD needs --transitive")
     try:
         with tempfile.TemporaryDirectory(prefix="fastlib-compat-") as folder:
             versions = list(_versions(options, folder))
@@ -123,7 +123,7 @@ def _print(report: CompatibilityReport) -> None:
 
 def _print_break(message: MessageReport) -> None:
     paint = painter(sys.stdout)
-    for sender, receiver in message.sides or (("who sends it", "who receives it"),):
+    for sender, receiver in message.sides or (("any sender", "any receiver"),):
         whom = f"{sender} on {message.writer} -> {receiver} on {message.reader}"
         print(f"  {printable(message.message)}: {paint('breaks', 'error')}: {printable(whom)}")
     for reason in message.reasons:

@@ -1,4 +1,4 @@
-"""`fastlib completion`: print the script with which a shell completes the commands."""
+"""`fastlib completion`: print a script for shell completion of the commands."""
 
 import argparse
 import re
@@ -16,8 +16,8 @@ examples:
   fastlib completion zsh > ~/.zfunc/_fastlib
   fastlib completion fish > ~/.config/fish/completions/fastlib.fish
 
-The shell then completes commands, options, their fixed values, and names of files. The script has
-the tasks of installed packages, too, so print it again after such a package was installed.
+The shell then completes commands, options, their fixed values, and names of files. The script also
+has the tasks of installed packages, so print it again after such a package was installed.
 
 zsh looks for scripts in the folders of its variable fpath: in .zshrc, 'fpath=(~/.zfunc $fpath)'
 must come before 'compinit'. It needs the package shtab: pip install 'fastlib-migfra[completion]'.
@@ -65,13 +65,13 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _words(action: argparse.Action) -> list[str]:
-    """Return the values of a field of a message that takes fixed words only."""
+    """Return the values of a message's field that has only fixed words."""
     shown = action.metavar if isinstance(action.metavar, str) else ""
     return shown[1:-1].split(",") if re.fullmatch(r"\{.+\}", shown) else []
 
 
 def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Yield a parser and those of its commands."""
+    """Yield a parser and the parsers of its commands."""
     yield parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

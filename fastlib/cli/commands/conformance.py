@@ -50,8 +50,8 @@ _WRITERS = {"text": as_text, "json": as_json, "junit": as_junit}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.usage = "fastlib conformance [OPTION ...] -- COMMAND ...\n       %(prog)s --serve"
-    parser.add_argument("command", metavar="COMMAND", nargs="*", help="what is asked")
-    parser.add_argument("--serve", action="store_true", help="answer requests, as COMMAND does")
+    parser.add_argument("command", metavar="COMMAND", nargs="*", help="questions")
+    parser.add_argument("--serve", action="store_true", help="answer requests, like COMMAND")
     parser.add_argument(
         "--examples",
         metavar="N",
@@ -74,14 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=TIMEOUT,
         help=f"for each answer (default: {TIMEOUT:g})",
     )
-    parser.add_argument(
-        "--allow", metavar="FILE", help="differences that are known: lines of NAME: WHY"
-    )
+    parser.add_argument("--allow", metavar="FILE", help="known differences: lines of NAME: WHY")
     parser.add_argument(
         "--format",
         choices=tuple(_WRITERS),
         default="text",
-        help="text for people, json for programs, junit for what collects results of tests "
+        help="text for people, json for programs, junit for collectors of test results "
         "(default: text)",
     )
     parser.add_argument("--output", metavar="FILE", help="write there (default: standard output)")

@@ -25,10 +25,10 @@ examples:
   fastlib convert task.yaml --to json | jq '."vm-configurations"[]."vm-name"'
   fastlib convert task.yaml --to flow | mosquitto_pub -q 2 -l -t fast/migfra/node1/task
 
-yaml is laid out as the C++ peers do it, one document after the other, but several lines of text are
-a literal block; flow is the same with each message on one line; json, too, has one line for each
-message. Problems of the input are reported as by 'fastlib validate', on standard error. After an
-error in any file nothing is written, and the exit status is 1; it is 2 if a file cannot be read.
+yaml has the layout of the C++ peers, one document after the other, but several lines of text are a
+literal block. flow has each message on one line. json also has one line for each message. Problems
+of the input are reported as by 'fastlib validate', on standard error. After an error in any file
+nothing is written, and the exit status is 1; it is 2 if a file cannot be read.
 """
 
 _OPENING = "---\n"

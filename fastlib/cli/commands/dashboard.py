@@ -26,7 +26,7 @@ examples:
   fastlib dashboard --tasks --listen 127.0.0.1:8080
   fastlib dashboard --listen 10.0.0.5 --token-file /etc/fast/dashboard.token
 
-The page shows the hosts with their load and their VMs, the tasks under way with their progress, the
+The page shows the hosts with their load and their VMs, the running tasks with their progress, the
 last results, and the history of each VM. It changes nothing. The first line on standard output is
 its address. docs/how-to/dashboard.md has the access list that it needs at the broker.
 
@@ -54,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-file",
         metavar="FILE",
         type=Path,
-        help="its first line is the token that readers need; a missing file is made with a new one",
+        help="its first line is the token that readers need; a missing file is created "
+        "with a new one",
     )
     server.add_argument(
         "--name",
@@ -77,13 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tasks",
         action="store_true",
-        help="also read the tasks that schedulers send: they tell the destinations of migrations, "
-        "and what C++ daemons do; their XML, which the page does not show, may have passwords",
+        help="also read the tasks that schedulers send: they have the destinations of "
+        "migrations and the tasks of C++ daemons; their XML, which the "
+        "page does not show, may have passwords",
     )
     group.add_argument(
         "--no-queries",
         action="store_true",
-        help="send nothing to daemons: no load, VMs and histories are shown then",
+        help="send nothing to daemons; then the page shows no load, VMs and histories",
     )
     add_broker_options(parser)
 
@@ -127,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _access(options: argparse.Namespace, server: "ServerOptions") -> "tuple[Access, str | None]":
-    """Return who may read the page, and the token to print. Raises AccessError."""
+    """Return the access rules of the page, and the token to print. Raises AccessError."""
     from fastlib.dashboard.access import Access, AccessError, new_token, read_token
 
     token = generated = None
@@ -136,8 +138,8 @@ def _access(options: argparse.Namespace, server: "ServerOptions") -> "tuple[Acce
     elif not server.is_loopback:
         if not is_terminal(sys.stdout):
             raise AccessError(
-                f"a page on {server.host} needs a token: give --token-file FILE; a missing file "
-                "is made with a new token"
+                f"a page on {server.host} needs a token: give --token-file FILE; a missing "
+                "file is created with a new token"
             )
         token = generated = new_token()
     secure = server.certificate is not None

@@ -126,7 +126,7 @@ def run_demo(settings: "Settings", view: "View", options: argparse.Namespace) ->
 
 
 def _print_what_the_end_did(settings: "Settings") -> None:
-    """Say what a signal has ended. The cluster has been closed by then."""
+    """Print what a signal has ended. The cluster is already closed."""
     left = "" if settings.broker is None else ", and nothing of it is left at the broker"
     text = (
         f"interrupted: the demo has ended before its last step. All its {settings.hosts} daemons "
@@ -136,7 +136,7 @@ def _print_what_the_end_did(settings: "Settings") -> None:
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
-    """Accept errors, and warnings of the demo; the scenario provokes warnings of daemons."""
+    """Accept errors, and warnings of the demo. The scenario provokes warnings of daemons."""
     return record.levelno >= logging.ERROR or record.name == "fastlib.demo"
 
 

@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _Printer:
-    """Prints descriptions, wrapped to the width of a terminal."""
+    """Prints descriptions, wrapped to the width of the terminal."""
 
     def __init__(self) -> None:
         self.paint = painter(sys.stdout)
@@ -93,7 +93,7 @@ class _Printer:
                 start = f"  {title:{titles}}  {name:{names}}  "
                 self.wrapped(start, summary, len(start))
             print()
-        print("'fastlib describe MESSAGE' says more of one, by its title or its type.")
+        print("'fastlib describe MESSAGE' shows one, by its title or its type.")
 
     def message(self, message: MessageDescription) -> None:
         print(self.paint(printable(message.name), "bold"))
@@ -123,7 +123,7 @@ class _Printer:
             self.wrapped("      ", line, 6)
 
     def wrapped(self, start: str, text: str, indent: int) -> None:
-        """Print a text of a declaration, which may be of any package."""
+        """Print a text of a declaration, which any package may have made."""
         start, text = printable(start), printable(text)
         if self.width is None or not text:
             print(f"{start}{text}".rstrip())

@@ -26,8 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG.format(
         kinds="\n".join(f"  {name:{max(map(len, KINDS))}}  {text}" for name, text in KINDS.items())
     )
-    parser.add_argument("folder", metavar="DIR", help="where to; it is made if it is missing")
-    parser.add_argument("--force", action="store_true", help="overwrite files of another content")
+    parser.add_argument(
+        "folder", metavar="DIR", help="destination folder; it is created if it is missing"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite files with another content")
     parser.set_defaults(parser=parser)
 
 

@@ -1,4 +1,4 @@
-"""`fastlib forget`: remove what a dead host's daemon has shown of itself from the broker."""
+"""`fastlib forget`: remove the presence of a dead host's daemon from the broker."""
 
 import argparse
 import shlex
@@ -29,9 +29,9 @@ A daemon that ends leaves its presence at the broker, which says 'offline', so a
 its orders wait. The presence of a host that never comes back stays there, and 'fastlib query',
 'fastlib log' and 'fastlib watch' list the host. This command deletes the presence.
 
-It refuses if the presence says 'online', because the daemon probably works. --force deletes the
-presence then, too: of a daemon that was killed while the broker was away. A daemon that works shows
-itself again at once. Orders that wait at the broker for the daemon stay there.
+It refuses if the presence says 'online', because the daemon probably runs. --force also deletes
+such a presence, for example of a daemon that was killed while the broker was down. A running daemon
+reports its presence again at once. Orders that wait at the broker for the daemon stay there.
 
 The exit status is 0 if the presence of each host is deleted, 1 if that of one is not, 2 for wrong
 usage or no broker, 3 if the broker has not confirmed it in time.
@@ -44,11 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.usage = "%(prog)s HOST [HOST ...] [--force] [OPTION ...]"
     parser.add_argument(
-        "hosts", metavar="HOST", nargs="+", type=host_name, help="a host that is gone"
+        "hosts", metavar="HOST", nargs="+", type=host_name, help="a host that is dead"
     )
-    parser.add_argument(
-        "--force", action="store_true", help="also if its daemon says that it is online"
-    )
+    parser.add_argument("--force", action="store_true", help="also if its presence says online")
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -73,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
 def _forget(
     options: argparse.Namespace, client: "MigfraClient", host: str, presence: Presence | None
 ) -> int:
-    """Delete the presence of one host, or say why not. Return the exit status."""
+    """Delete the presence of one host, or print why not. Return the exit status."""
     if presence is None:
         print_error(
             options,
@@ -87,13 +85,13 @@ def _forget(
     delivery = client.communicator.send(b"", PRESENCE(host), retain=True)
     delivery.wait(options.timeout)
     was = " ".join(filter(None, (presence.status, _since(presence))))
-    back = ". A daemon that works shows itself again" if presence.status == "online" else ""
+    back = ". A running daemon reports its presence again" if presence.status == "online" else ""
     print(printable(f"{host}: its presence is deleted; it was {was}{back}"))
     return 0
 
 
 def _why_not(options: argparse.Namespace, client: "MigfraClient", host: str) -> str:
-    """Say why the presence of a host that is online stays."""
+    """Return why the presence of an online host stays."""
     from fastlib.client import ClientError, NoResultError
 
     try:
@@ -103,7 +101,7 @@ def _why_not(options: argparse.Namespace, client: "MigfraClient", host: str) -> 
             f"its presence says online, but it has not answered within {options.timeout:g} s. "
             "Nothing is deleted; if the host is gone, add --force"
         )
-    except ClientError:  # it has answered, even if not what was asked
+    except ClientError:  # it has answered, even with another answer
         pass
     command = shlex.join(["fastlib", "quit", "--host", host, *broker_arguments(options)])
     return f"its daemon is online and answers, so nothing is deleted; stop it first: {command}"

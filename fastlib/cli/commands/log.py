@@ -1,4 +1,4 @@
-"""`fastlib log`: say what became of an order, or of a domain."""
+"""`fastlib log`: show the history of an order or of a domain."""
 
 import argparse
 import heapq
@@ -45,17 +45,17 @@ With --format json each host is an object on one line, with the keys host, error
 and orders. Its times are in UTC. An order has the keys of 'fastlib describe OrderReport'.
 
 The exit status is 0 if an order was found, 1 if no daemon knows one, 2 for wrong usage or no
-broker, 3 if a daemon did not tell: it is offline, did not answer in time, or answered an error.
-There may be further orders then.
+broker, 3 if a daemon gave no report: it is offline, did not answer in time, or answered an
+error. Then there may be further orders.
 """
 
 ANSWER_SECONDS: Final = 10.0
 CLOCK_SECONDS: Final = 1.0
-"""By how much the clock of a daemon must have been set back for a note."""
+"""The minimum time by which a daemon's clock was set back for a note."""
 MAX_TOLD: Final = 5
-"""The largest number of orders under way whose events are shown without --full."""
+"""The maximum number of orders in progress whose events are shown without --full."""
 ACTING: Final = ("running", "cancelling")
-"""States of an order that acts on a domain now."""
+"""States of an order that currently acts on a domain."""
 
 _Placed: TypeAlias = tuple[OrderReport, Place]
 
@@ -77,16 +77,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="hosts",
         action="append",
         type=host_name,
-        help="ask the daemon of this host, or of these if it is repeated (default: all daemons "
-        "that have shown themselves)",
+        help="query the daemon of this host; may be repeated (default: all daemons with a "
+        "presence)",
     )
     group.add_argument(
         "--limit",
         metavar="N",
         type=positive_integer,
         default=20,
-        help="at most N orders, the newest, and older ones that are under way (default: 20, "
-        "the maximum of a daemon is 1000)",
+        help="the newest N orders, and older ones that are in progress (default: 20, the "
+        "maximum of a daemon is 1000)",
     )
     form = parser.add_argument_group("the answer")
     form.add_argument(
@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _name(text: str) -> str:
-    """Return a text that a message can hold."""
+    """Return a text that is valid in a message."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -152,7 +152,7 @@ class _Answer(msgspec.Struct, frozen=True):
     report: HistoryReport | None = None
     error: str | None = None
     degraded: str | None = None
-    """Why the daemon accepts no tasks at present."""
+    """Why the daemon accepts no tasks now."""
 
     @property
     def orders(self) -> Sequence[OrderReport]:
@@ -160,7 +160,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def _ask(options: argparse.Namespace, client: "MigfraClient") -> list[_Answer]:
-    """Ask the daemons at the same time, and wait for their answers."""
+    """Query the daemons at the same time, and wait for their answers."""
     handles: dict[str, Handle[HistoryResult] | None] = {}
     for host, presence in find_hosts(client, options.hosts):
         offline = presence is not None and presence.status == "offline"
@@ -174,7 +174,7 @@ def _send(
     task: dict[str, Any] = {"limit": options.limit, "timeout": options.timeout}
     if options.name is not None:
         task |= dict.fromkeys(("order_id", "key", "vm_name"), options.name)
-    # A late question does no harm, and a daemon whose clock is ahead must answer it as well.
+    # A late query does no harm, and a daemon whose clock is ahead must also answer it.
     return client.history(host, expires=None, **task)
 
 
@@ -207,7 +207,7 @@ def _answer(
 
 
 def _row(answer: _Answer) -> dict[str, Any]:
-    """Return an answer as a plain tree, which has the same keys for every host."""
+    """Return an answer as a plain tree with the same keys for every host."""
     tree = {} if answer.report is None else answer.report.emit()
     return {
         "host": answer.host,
@@ -247,7 +247,7 @@ def _print(options: argparse.Namespace, answers: Sequence[_Answer]) -> None:
 
 
 def _newest_first(options: argparse.Namespace, answers: Sequence[_Answer]) -> list[_Placed]:
-    """Return the orders of all hosts; those of one host stay in order if its clock has jumped."""
+    """Return the orders of all hosts. Those of one host stay in order even if its clock jumped."""
     of_hosts = [
         [
             (order, Place(answer.host, answer.report.time, focus_of(order, options.name)))
@@ -260,7 +260,7 @@ def _newest_first(options: argparse.Namespace, answers: Sequence[_Answer]) -> li
 
 
 def _clock_went_back(orders: Sequence[OrderReport]) -> bool:
-    """Return whether an order came after another one, and has a time that is clearly earlier."""
+    """Return True if an order came after another one, but has a clearly earlier time."""
     return any(
         (older.accepted - newer.accepted).total_seconds() > CLOCK_SECONDS
         for newer, older in pairwise(orders)
@@ -298,7 +298,7 @@ def _told(shown: Sequence[_Placed], *, full: bool) -> list[int]:
 
 
 def _not_found(name: str | None, answers: Sequence[_Answer]) -> str:
-    """Return the sentence that no daemon knows the order, and since when all keep orders."""
+    """Return the sentence that no daemon knows the order, and since when all have kept orders."""
     reports = {answer.host: answer.report for answer in answers if answer.report is not None}
     since = max(report.since for report in reports.values())
     what = "No order" if name is None else f"No order with the id, key or domain {name!r}"

@@ -1,4 +1,4 @@
-"""`fastlib query`: show what the hosts have, their domains and the tasks under way."""
+"""`fastlib query`: show the hosts' resources, their domains and the tasks in progress."""
 
 import argparse
 import sys
@@ -36,14 +36,14 @@ examples:
   fastlib query --host node01 --host node02 --format yaml
   fastlib query --format json | jq '.message.list[0].node."free-memory"'
 
-All hosts, and several, are a table. One host is shown with its domains and its tasks under way.
+All hosts, and several, are a table. One host is shown with its domains and its tasks in progress.
 Sizes are rounded. '-' is a value that the daemon does not know.
 
 --format yaml and json are exact, with memory in KiB: the result of each host, as YAML documents, or
 as one JSON object a line with the keys time, host, kind, id, message and error.
 
 The exit status is 0 if all daemons that are online answered, and those of --host; 1 if one answered
-an error, 2 for wrong usage or no broker, 3 if one did not answer or no daemon has shown itself.
+an error, 2 for wrong usage or no broker, 3 if one did not answer or no daemon has a presence.
 """
 
 ANSWER_SECONDS: Final = 10.0
@@ -59,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="hosts",
         action="append",
         type=host_name,
-        help="ask the daemon of this host, or of these if it is repeated (default: all daemons "
-        "that have shown themselves)",
+        help="query the daemon of this host; may be repeated (default: all daemons with a "
+        "presence)",
     )
     group.add_argument(
         "--timeout",
@@ -90,7 +90,7 @@ class _Answer(msgspec.Struct, frozen=True):
     results: ResultContainer | None = None
     error: str | None = None
     status: int = 0
-    """The exit status that it makes."""
+    """The exit status for it."""
 
     @property
     def report(self) -> NodeReport | None:
@@ -123,7 +123,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace, client: "MigfraClient") -> list[_Answer]:
-    """Ask the daemons at the same time, and wait for their answers."""
+    """Query the daemons at the same time, and wait for their answers."""
     answers: dict[str, _Answer] = {}
     handles: dict[str, Handle[ResultContainer]] = {}
     for host, presence in find_hosts(client, options.hosts):
@@ -131,7 +131,7 @@ def _ask(options: argparse.Namespace, client: "MigfraClient") -> list[_Answer]:
             status = 0 if options.hosts is None else TIMED_OUT
             answers[host] = _Answer(host, presence, error=OFFLINE, status=status)
         else:
-            # The question changes nothing, and a daemon whose clock is ahead must answer as well.
+            # The query changes nothing, and a daemon whose clock is ahead must also answer.
             handles[host] = client.submit(host, Query(), timeout=options.timeout, expires=None)
     for host, handle in handles.items():
         answers[host] = _answer(options, client, host, handle)

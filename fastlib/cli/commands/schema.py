@@ -29,7 +29,7 @@ from fastlib.schema import (
 )
 
 CONFIGURATION: Final = "configuration"
-"""What is no message, and has a schema all the same."""
+"""The name of the configuration. It is not a message, but has a schema."""
 
 _EPILOG = """\
 examples:
@@ -75,9 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.example and (options.message is None or options.direction or options.write):
-        options.parser.error("--example takes a MESSAGE, and neither --direction nor --write")
+        options.parser.error("--example needs a MESSAGE, and excludes --direction and --write")
     if options.message is None and options.direction:
-        options.parser.error("--direction takes a MESSAGE")
+        options.parser.error("--direction needs a MESSAGE")
     if not options.no_extensions:
         load_types(options)
     try:
@@ -113,7 +113,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _chosen(name: str, purpose: Purpose | None, *, extensions: bool) -> Mapping[str, str]:
-    """The schemas of one message, by their paths in a folder. Raises UnknownNameError."""
+    """Return the schemas of one message by their paths in a folder. Raises UnknownNameError."""
     purposes: tuple[Purpose, ...] = get_args(Direction) if purpose is None else (purpose,)
     if name == CONFIGURATION:
         return _configuration(purpose, extensions=extensions)
@@ -132,7 +132,7 @@ def _chosen(name: str, purpose: Purpose | None, *, extensions: bool) -> Mapping[
 
 
 def _configuration(purpose: Purpose | None, *, extensions: bool) -> Mapping[str, str]:
-    """The schema of the configuration of migfra, by its path. Raises UnknownNameError."""
+    """Return the schema of migfra's configuration by its path. Raises UnknownNameError."""
     from fastlib.migfra import Configuration
 
     if purpose not in (None, "edit"):

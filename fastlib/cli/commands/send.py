@@ -26,7 +26,7 @@ examples:
 A file may hold several documents, each a task container; each is sent. If a file has errors, they
 are reported as by 'fastlib validate', and nothing of any file is sent. A container without an id
 gets a new one, so it is executed each time it is sent. One with an id is executed once: sent again,
-it is answered from the daemon's journal. If it has an idempotency-key as well, that counts instead.
+it is answered from the daemon's journal. If it also has an idempotency-key, that counts instead.
 --new-id makes it a new order. With --no-wait the ids are printed once the broker has confirmed the
 messages.
 
@@ -36,7 +36,9 @@ messages.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.usage = "%(prog)s HOST FILE [FILE ...] [OPTION ...]"
-    parser.add_argument("host", metavar="HOST", type=host_name, help="whose daemon is meant")
+    parser.add_argument(
+        "host", metavar="HOST", type=host_name, help="the host whose daemon gets the tasks"
+    )
     parser.add_argument(
         "files", metavar="FILE", nargs="+", help=f"task containers; {STDIN} is standard input"
     )
@@ -85,10 +87,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read(source: Source) -> Iterator[TaskContainer | None]:
-    """Print the problems of a file; yield its containers, and None for each other document."""
+    """Print the problems of a file. Yield its containers, and None for each other document."""
     reports = validate_all(source.data)
     if all(report.ok for report in reports) and not all(map(_is_task, reports)):
-        # As tasks, the documents have problems with the place of the title.
+        # Read as tasks, the documents have problems with the place of the title.
         as_tasks = validate_all(source.data, TaskContainer)
         reports = list(map(_as_task, reports, as_tasks))
     print_problems(source, _problems(reports), sys.stderr)
@@ -97,7 +99,7 @@ def _read(source: Source) -> Iterator[TaskContainer | None]:
 
 
 def _as_task(report: Report, as_task: Report) -> Report:
-    """Return the report of a document as a task; it names the command that reads a result."""
+    """Return the report of a document as a task. For a result, it names the right command."""
     if not isinstance(report.message, ResultContainer):
         return as_task
     problem = replace(
@@ -129,5 +131,5 @@ def _duplicate_id(containers: Iterable[TaskContainer]) -> str | None:
 
 
 def _duplicate_problem(id: str) -> Problem:
-    message = f"two containers have the id {id!r}; their results could not be told apart"
+    message = f"two containers have the id {id!r}; their results could not be distinguished"
     return Problem(code="value", message=message, path="id")

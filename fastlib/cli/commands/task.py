@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) ->
         metavar="HOST",
         type=host_name,
         required=True,
-        help="the host whose daemon does it",
+        help="the host whose daemon executes the task",
     )
     result = parser.add_argument_group("the result")
     add_result_options(result)
@@ -70,8 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) ->
             "--id",
             dest="container_id",
             metavar="ID",
-            help="the id to send it with, which the result repeats; fastlib's daemon executes it "
-            "only once (default: one that no other has)",
+            help="the id of the task, which the result repeats; fastlib's daemon executes it "
+            "only once (default: a unique one)",
         )
     add_order_options(parser.add_argument_group("the order"))
     add_broker_options(parser)

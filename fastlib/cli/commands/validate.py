@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text for people and editors, json for programs, github for annotations in its "
         "workflows (default: text)",
     )
-    parser.add_argument("--strict", action="store_true", help="warnings fail, too")
+    parser.add_argument("--strict", action="store_true", help="warnings also fail")
     add_type_option(parser)
 
 
@@ -98,7 +98,7 @@ def _problems(reports: Iterable[Report]) -> list[Problem]:
 
 
 def _rows(source: Source, reports: Iterable[Report]) -> list[dict[str, Any]]:
-    # A file's name may be any bytes, but JSON is text.
+    # A file name may be any bytes, but JSON is text.
     file = source.name.encode("utf-8", "backslashreplace").decode()
     return [
         {"file": file, "document": number} | {field: getattr(problem, field) for field in _FIELDS}

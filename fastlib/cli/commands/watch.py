@@ -33,7 +33,7 @@ examples:
   fastlib watch --host node01 --host node02 --tasks --progress
   fastlib watch --format json --count 10 | jq .message
 
-On a terminal it is a live table of the daemons, the tasks under way and the last results, if rich
+On a terminal it is a live table of the daemons, the tasks in progress and the last results, if rich
 is installed (extra: terminal). Elsewhere, and without rich, each message is a line:
 time, host, kind, id and what it says; with --format json an object with the keys time, host, kind,
 id, message and error. An unreadable message is shown with its error.
@@ -48,20 +48,18 @@ REFRESH_SECONDS: Final = 0.25
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.usage = "%(prog)s [--host HOST] [--tasks] [--progress] [--presence] [OPTION ...]"
-    group = parser.add_argument_group("what is seen, beside results")
+    group = parser.add_argument_group("messages to show, besides results")
     group.add_argument(
         "--host",
         metavar="HOST",
         dest="hosts",
         action="append",
         type=host_name,
-        help="only this host, or these if it is repeated (default: all)",
+        help="only this host; may be repeated (default: all)",
     )
-    group.add_argument("--tasks", action="store_true", help="the tasks that are sent, too")
-    group.add_argument("--progress", action="store_true", help="reports of progress, too")
-    group.add_argument(
-        "--presence", action="store_true", help="what daemons say of themselves, too"
-    )
+    group.add_argument("--tasks", action="store_true", help="also the tasks that are sent")
+    group.add_argument("--progress", action="store_true", help="also reports of progress")
+    group.add_argument("--presence", action="store_true", help="also the presence of daemons")
     end = parser.add_argument_group("form and end")
     end.add_argument(
         "--format",
@@ -69,21 +67,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="text",
         help="a live table or lines of text, or JSON, one object a line (default: text)",
     )
-    end.add_argument(
-        "--count", metavar="N", type=positive_integer, help="end after so many messages"
-    )
+    end.add_argument("--count", metavar="N", type=positive_integer, help="end after N messages")
     end.add_argument("--timeout", metavar="SECONDS", type=seconds, help="end after this time")
     add_broker_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     load_types(options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts like Ctrl-C
     return exit_status_of(options, partial(_run, options))
 
 
 def _run(options: argparse.Namespace) -> int:
-    # The command prints what the client warns about, so its warnings would come twice.
+    # The command prints the client's warnings itself, so they would appear twice.
     with open_client(options, silent_logger="fastlib.client") as client:
         try:
             view = _view(options)
@@ -126,7 +122,7 @@ class _MessageFilter:
         self._deadline = None if timeout is None else time.monotonic() + timeout
 
     def messages(self, max_wait: float | None = None) -> "Iterator[ObservedMessage[Any] | None]":
-        """Yield the messages, and None if none has come for `max_wait` seconds."""
+        """Yield the messages, and None after `max_wait` seconds without one."""
         while self._remaining != 0:
             rest = None if self._deadline is None else self._deadline - time.monotonic()
             if rest is not None and rest <= 0:

@@ -1,1 +1,1 @@
-"""What the commands print: problems, logs, progress and live tables."""
+"""The output of the commands: problems, logs, progress and live tables."""

@@ -19,7 +19,7 @@ from fastlib.message.node import Progress
 from .terminal import is_terminal
 
 FIXED_LINES: Final = 6
-"""Lines beside tables: their titles, the empty lines between them, and the line of the cursor."""
+"""Lines besides tables: their titles, the empty lines between them, and the cursor's line."""
 MIN_TABLE_LINES: Final = 3
 MIN_TEXT_COLUMNS: Final = 32
 """Width below which no result shrinks; it continues on further lines."""
@@ -111,7 +111,7 @@ def render(state: ClusterState, now: datetime, height: int, width: int) -> Rende
 
 
 def _share_lines(wanted: Sequence[int], room: int) -> list[int]:
-    """Return the lines of each table: at least a third if it wants that, and what others leave."""
+    """Return the lines of each table: at least a third if it needs that, and unused ones."""
     lines = [min(own, room // 3) for own in wanted]
     rest = room - sum(lines)
     for index in (1, 2, 0):  # tasks and results before hosts
@@ -153,7 +153,7 @@ def _host(host: str, known: HostState, now: datetime) -> Row:
 
 
 def _tasks(state: ClusterState, now: datetime, room: int, width: int) -> _Table:
-    """Return the tasks: those that move first. In a narrow terminal the id is below the task."""
+    """Return the tasks, moving ones first. In a narrow terminal the id is below the task."""
     tasks = [
         (task, name, progress)
         for task in state.tasks.values()

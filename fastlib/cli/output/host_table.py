@@ -1,4 +1,4 @@
-"""Show what hosts have and do: a row for each host, or one host with its domains and tasks."""
+"""Show hosts: a row for each host, or one host with its domains and tasks."""
 
 import sys
 from collections import Counter
@@ -12,7 +12,7 @@ from fastlib.message.node import NodeReport, Presence
 from .terminal import columns, painter
 
 UNKNOWN: Final = "-"
-"""What a table shows for a value that is not known."""
+"""The text in a table for an unknown value."""
 _STYLES: Final = {"online": "mark", "offline": "error", "degraded": "warning", "silent": "error"}
 _COLUMNS: Final = (
     "host", "daemon", "hypervisor", "version", "CPUs", "memory", "free", "domains", "tasks",
@@ -45,7 +45,7 @@ def print_hosts(rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_report(report: NodeReport, now: datetime) -> None:
-    """Print what one host has, its domains and its tasks to standard output."""
+    """Print the resources of one host, its domains and its tasks to standard output."""
     paint = painter(sys.stdout)
     facts = [report.hypervisor]
     if report.cpus is not None:

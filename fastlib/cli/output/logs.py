@@ -1,4 +1,4 @@
-"""Print what the library logs on standard error, in the form of the command's own messages."""
+"""Print the library's log on standard error, in the form of the command's own messages."""
 
 import argparse
 import logging
@@ -26,7 +26,7 @@ class StderrHandler(logging.Handler):
 def logs_on_stderr(
     options: argparse.Namespace, accept: Callable[[logging.LogRecord], bool]
 ) -> Iterator[None]:
-    """Within the block, print the library's warnings that `accept` accepts, and nothing else."""
+    """In the block, print only those of the library's warnings that `accept` accepts."""
     logger = logging.getLogger("fastlib")
     handler = StderrHandler(options)
     handler.addFilter(accept)

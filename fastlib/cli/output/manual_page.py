@@ -67,7 +67,7 @@ def _lines(
 
 
 def _date() -> str:
-    """Return the date of the page: today, or that of SOURCE_DATE_EPOCH for the same page again."""
+    """Return the date of the page: today, or that of SOURCE_DATE_EPOCH for reproducible pages."""
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     time = datetime.fromtimestamp(int(given), UTC) if given.isdigit() else datetime.now(UTC)
     return f"{time:%Y-%m-%d}"
@@ -142,7 +142,7 @@ def _group_lines(parser: ArgumentParser, group: argparse._ArgumentGroup) -> Iter
 
 
 def _paragraph(text: str) -> Iterator[str]:
-    """Yield a paragraph. One with lines that are indented keeps its lines."""
+    """Yield a paragraph. A paragraph with indented lines keeps its lines."""
     if re.search(r"^ ", text, re.MULTILINE):
         yield from (".nf", *map(_text, text.split("\n")), ".fi")
     elif text.strip():

@@ -1,4 +1,4 @@
-"""Tell in words what became of an order, then its events with their times.
+"""Describe the history of an order in words, then its events with their times.
 
 All times are by the clock of the order's daemon. They are shown in the local time zone.
 """
@@ -26,29 +26,29 @@ from fastlib.message import (
 from .terminal import columns, wrap
 
 MAX_ERRORS: Final = 5
-"""Errors of one order that are listed in a short story, at most."""
+"""The maximum number of errors of one order in a short description."""
 KIND_WIDTH: Final = 12
-"""Columns of the longest kind of event that has a column of its own."""
+"""The maximum width of an event's kind that has its own column."""
 INDENT: Final = "  "
 ENDS: Final = ("ended", "expired")
-"""Kinds of events whose text has the reason that the result has as well."""
+"""Kinds of events whose text repeats the reason of the result."""
 
 Paint = Callable[[str, str], str]
 
 
 class Place(msgspec.Struct, frozen=True):
-    """The side from which an order is looked at."""
+    """The point of view on an order."""
 
     host: str
-    """The host whose daemon tells of it."""
+    """The host whose daemon reports it."""
     now: datetime
-    """The clock of that daemon."""
+    """The time of that daemon's clock."""
     focus: str | None = None
-    """The domain that was asked for; None if the order itself was."""
+    """The domain of the query; None if it was for the order itself."""
 
 
 def focus_of(order: OrderReport, name: str | None) -> str | None:
-    """Return the domain that was asked for; None if the name is the order's own, or no domain's."""
+    """Return the domain of the query; None if its name is the order's own or not a domain's."""
     if name is None or name in (order.id, order.idempotency_key) or name not in order.vm_names:
         return None
     return name
@@ -58,12 +58,12 @@ def focus_of(order: OrderReport, name: str | None) -> str | None:
 
 
 def headline(order: OrderReport, place: Place) -> str:
-    """Return what became of an order, in one sentence without control characters."""
+    """Return the state of an order in one sentence without control characters."""
     return printable(f"{_subject(order, place)} {_fate(order, place)}")
 
 
 def style_of(order: OrderReport, place: Place) -> str:
-    """Return the style in which the headline is painted."""
+    """Return the style of the headline."""
     status = _status(order, place)
     return {"success": "mark", "error": "error"}.get(status or "", "bold")
 
@@ -88,18 +88,18 @@ def _tasks(order: OrderReport) -> Sequence[Task]:
     """Return the tasks of an order, if its text is complete."""
     try:
         return TaskContainer.from_yaml(order.text or "").tasks
-    except MessageError:  # it was cut, or it is of another version
+    except MessageError:  # it was cut or is of another version
         return ()
 
 
 def _regexes(tasks: Sequence[Task]) -> str:
-    """Return by which regular expressions domains are stopped."""
+    """Return the regular expressions of the domains to stop."""
     found = [repr(task.regex) for task in tasks if isinstance(task, Stop) and task.regex]
     return f" by the regex {join_names(found)}" if found else ""
 
 
 def _destination(tasks: Sequence[Task]) -> str:
-    """Return where domains go."""
+    """Return the destination of domains."""
     task = next(iter(tasks), None)
     if isinstance(task, Migrate):
         return f" to {task.destination}"
@@ -138,7 +138,7 @@ def _end(order: OrderReport, place: Place) -> str:
 
 
 def _status(order: OrderReport, place: Place) -> str | None:
-    """Return the status of the domain that was asked for, else that of the order."""
+    """Return the status of the queried domain, or else that of the order."""
     own = [result.status for result in order.results if result.vm_name == place.focus]
     if place.focus is None or not own:
         return order.status
@@ -154,7 +154,7 @@ def _expiry(order: OrderReport, place: Place) -> str:
 
 
 def _last(order: OrderReport) -> str:
-    """Return the last phase or retry of an order that is under way."""
+    """Return the last phase or retry of an order in progress."""
     for event in reversed(order.events):
         if event.event in ("phase", "retry", "recovered") and event.details:
             return f"; last report: {event.details}"
@@ -197,7 +197,7 @@ def story(
 ) -> Iterator[str]:
     """Yield an order in lines: the headline, its errors, its facts, and its events.
 
-    With `full` also all errors, and the text of the order.
+    With `full`, also all errors and the text of the order.
     """
     yield from (paint(line, style_of(order, place)) for line in wrap(headline(order, place), width))
     yield from _result_lines(order, place, width, full=full)
@@ -246,7 +246,7 @@ def _result_lines(order: OrderReport, place: Place, width: int, *, full: bool) -
 
 
 def _says_more(result: Result, shown: Sequence[Result]) -> bool:
-    """Return whether a success is worth a line: it is the only result, and it has details."""
+    """Return True if a success gets a line: it is the only result, and it has details."""
     return len(shown) == 1 and bool(result.details)
 
 
@@ -283,7 +283,7 @@ def _event_lines(order: OrderReport, place: Place, width: int, reasons: Set[str]
 
 
 def _event_text(event: OrderEvent, several: bool, place: Place, reasons: Set[str]) -> str:
-    """Return what an event says, without the reason of an end that a result has."""
+    """Return the text of an event, without the reason of an end that a result has."""
     name = event.vm_name if several and event.vm_name != place.focus else None
     details = event.details or ""
     start, colon, reason = details.partition(": ")
@@ -293,14 +293,14 @@ def _event_text(event: OrderEvent, several: bool, place: Place, reasons: Set[str
 
 
 def _is_told(reason: str, reasons: Set[str]) -> bool:
-    """Return whether one of the reasons begins so: a long one is cut in an event."""
+    """Return True if one of the reasons begins with it: an event cuts long reasons."""
     return any(told.startswith(reason.removesuffix("…")) for told in reasons)
 
 
 def _indented(
     text: str, width: int, *, first: str = INDENT, hanging: str | None = None
 ) -> Iterator[str]:
-    """Yield a text in lines, the first after `first`, the others below it or after `hanging`."""
+    """Yield a text in lines: the first after `first`, the others below it or after `hanging`."""
     rest = " " * columns(first) if hanging is None else hanging
     room = max(width - max(columns(first), columns(rest)), 20)
     for number, line in enumerate(wrap(text, room)):

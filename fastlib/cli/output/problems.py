@@ -52,7 +52,7 @@ def excerpt(line: str, column: int, width: int) -> tuple[str, int]:
 
 
 def github_annotation(source: Source, problem: Problem) -> str:
-    """Return a workflow command, which GitHub shows beside the line of the file."""
+    """Return a workflow command that GitHub shows beside the line of the file."""
     place = {"file": source.name}
     if problem.line is not None:
         place.update(line=str(problem.line), col=str(problem.column))

@@ -54,7 +54,7 @@ class ProgressTable:
             }
 
     def report(self, host: str, progress: Progress, now: float) -> None:
-        """Show the progress of a pending task; that of another one is ignored."""
+        """Show the progress of a pending task. Progress of other tasks is ignored."""
         with self._lock:
             lines = self._known.get((host, progress.id))
             if lines is None:
@@ -73,7 +73,7 @@ class ProgressTable:
             self._known.pop((host, id), None)
 
     def render(self, now: float, width: int, height: int) -> RenderableType:
-        """Return the table for a terminal. In a narrow one each id is below its task."""
+        """Return the table for a terminal. In a narrow terminal each id is below its task."""
         with self._lock:
             lines = [line for task in self._known.values() for line in task.values()]
             most = max(2, height - 1)

@@ -1,6 +1,6 @@
 """Show the progress of tasks on standard error: bars on a terminal, else lines.
 
-Only fastlib's own daemon reports progress. The client calls `report` in a thread of its own.
+Only fastlib's daemon reports progress. The client calls `report` in its own thread.
 """
 
 import sys
@@ -26,16 +26,16 @@ class Display(Protocol):
     """Shows the progress of pending tasks."""
 
     def begin(self, host: str, container: TaskContainer) -> None:
-        """A task was sent."""
+        """Note that a task was sent."""
 
     def report(self, host: str, progress: Progress) -> None:
-        """Progress has come. Called in any thread."""
+        """Show a report of progress. Called in any thread."""
 
     def end(self, host: str, id: str) -> None:
-        """A task has ended."""
+        """Note that a task has ended."""
 
     def paused(self) -> AbstractContextManager[None]:
-        """Within the block, others may print."""
+        """Let other code print in the block."""
 
     def __enter__(self) -> Self: ...
 
@@ -48,7 +48,7 @@ class Display(Protocol):
 
 
 def make_display() -> Display:
-    """Return bars if standard error is a terminal and rich is installed, else lines."""
+    """Return bars if standard error is a terminal and rich is installed; otherwise lines."""
     if is_terminal(sys.stderr) and not is_dumb():
         try:
             return ProgressBars()
@@ -90,7 +90,7 @@ class ProgressLines(AbstractContextManager["ProgressLines"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 class ProgressBars(AbstractContextManager["ProgressBars"]):

@@ -40,14 +40,14 @@ def width_of(stream: TextIO) -> int:
 
 
 def cell(char: str) -> str:
-    """Return a character as an excerpt shows it: a tab as spaces, a non-printable one as U+XXXX."""
+    """Return a character for an excerpt: a tab as spaces, a non-printable one as U+XXXX."""
     if char == "\t":
         return "    "
     return char if is_visible(char) else f"<U+{ord(char):04X}>"
 
 
 def columns(text: str) -> int:
-    """Return the number of columns that a printable text takes on a terminal."""
+    """Return the number of columns of a printable text on a terminal."""
     if text.isascii():
         return len(text)
     from unicodedata import combining, east_asian_width
@@ -84,7 +84,7 @@ def _fitting(text: str, width: int) -> str:
 
 
 def write_data(data: bytes, *, flush: bool = False) -> None:
-    """Write bytes to standard output, whatever the locale."""
+    """Write bytes to standard output, with any locale."""
     if sys.stdout is not None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)

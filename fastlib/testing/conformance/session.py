@@ -81,7 +81,7 @@ class Session:
         return [self._named(fault, case) for fault in judge(case, answer)]
 
     def _named(self, fault: Fault, case: Case) -> Fault:
-        """Give a fault of an ordinary value an aspect if its place accepts other ordinary values."""
+        """Give a fault of an ordinary value an aspect if its place accepts other values."""
         if case.place == ANY_TEXT and self.findings.explained(fault) is None:
             return msgspec.structs.replace(fault, place=ANY_TEXT, aspects=case.aspects)
         ordinary = not fault.aspects and fault.loss in ("changed", "lost")
