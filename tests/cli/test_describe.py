@@ -78,9 +78,7 @@ def test_describe_a_task():
         assert part in text
     text = run_bytes("describe", "Repin").stdout.decode()
     assert "  in a container: one, inline\n" in text
-    assert (
-        "  result: 'result: vm repinned', a list under 'list'; one, inline, is also read" in text
-    )
+    assert "  result: 'result: vm repinned', a list under 'list'; one, inline, is also read" in text
     assert "  vm-name: text; required\n" in text
     assert "\nrules" not in text
 
