@@ -73,7 +73,7 @@ def test_swap_keeps_an_existing_file_of_the_same_name(fleet, snapshot_directory)
     file = snapshot_directory / "vm2.save"
     file.write_text("precious")
     swapped = fleet.client.migrate("vm1", "hostA", "hostB", swap_with="vm2").result(PATIENCE)
-    assert_error(swapped, "vm2 did not migrate to hostA: host. already has a file .*vm2.save")
+    assert_error(swapped, "vm2 did not migrate to hostA: the file .*vm2.save exists already")
     assert file.read_text() == "precious"
     file.unlink()
     fleet.assert_runs_only_on("vm1", "hostA")
