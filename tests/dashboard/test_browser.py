@@ -26,7 +26,9 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def forget_errors_of_other_tests(browser):
+def forget_other_tests(browser):
+    """Leave the page of another test, which may ask a server that has ended, and its errors."""
+    browser.get("about:blank")
     browser.errors()
 
 
