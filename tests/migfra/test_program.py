@@ -250,7 +250,7 @@ def test_log_has_no_password(tmp_path: Path, request: pytest.FixtureRequest) -> 
 
 
 def test_second_sigterm_ends_the_wait_for_confirmations(tmp_path: Path) -> None:
-    """The first time it waits for the broker to take a result; the next run sends it."""
+    """The daemon waits for a silent broker after the first one. The next run sends the result."""
     (tmp_path / "migfra").mkdir()
     with (
         Mosquitto(tmp_path / "broker") as broker,
@@ -261,7 +261,7 @@ def test_second_sigterm_ends_the_wait_for_confirmations(tmp_path: Path) -> None:
         with connect(options) as scheduler:
             ask(scheduler, Start(vm_name="vm1"), "1")
             migfra.wait_for("accepted: start vm")
-        broker.kill()
+        broker.freeze()
         (tmp_path / "gate").touch()
         migfra.wait_for("start vm ended with success")
         with closing(sqlite3.connect(migfra.journal)) as journal:
@@ -272,7 +272,7 @@ def test_second_sigterm_ends_the_wait_for_confirmations(tmp_path: Path) -> None:
         migfra.send(signal.SIGTERM)
         migfra.wait_for("the broker does not have 1 results; the next run sends them")
         assert migfra.wait() == 0
-        broker.start()
+        broker.thaw()
         with connect(options) as scheduler:
             scheduler.subscribe(topics.RESULT("node01"))
             migfra.start()
