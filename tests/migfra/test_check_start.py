@@ -157,7 +157,7 @@ def test_encrypted_key_without_password(
     Certificates._openssl("pkey", "-in", plain, "-aes256", "-passout", "pass:sesame", "-out", key)
     settings = f"certificate: {certificates.client}, key: {key}"
     communicator(migfra, f"tls: {{{settings}}}")
-    assert "is encrypted; give the password of the key" in both(migfra)[0]
+    assert "is encrypted; also give the password of the key" in both(migfra)[0]
     secret = tmp_path / "secret"
     secret.write_text("wrong\n")
     replace(migfra, settings, f"{settings}, key-password-file: {secret}")

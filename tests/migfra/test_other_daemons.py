@@ -14,7 +14,7 @@ from fastlib.message import topics
 from fastlib.message.node import Presence
 from fastlib.migfra import Daemon, HostTakenError
 from fastlib.migfra.runtime import Runtime
-from fastlib.migfra.tasks import receiver
+from fastlib.migfra.tasks import order_subscription
 from fastlib.migfra.telemetry import other_daemons
 from fastlib.migfra.telemetry.other_daemons import OtherDaemons
 from tests.support.migfra.bench import HOST, patiently
@@ -305,7 +305,7 @@ def test_daemon_waits_for_a_broker_that_is_silent_during_the_start(
     text: str,
 ) -> None:
     monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", SHORT)
-    monkeypatch.setattr(receiver, "REMIND_SECONDS", 0.05)
+    monkeypatch.setattr(order_subscription, "REMIND_SECONDS", 0.05)
     original = getattr(Runtime, step)
 
     async def freeze(runtime: Runtime) -> None:

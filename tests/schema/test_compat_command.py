@@ -128,7 +128,7 @@ def test_installed_types_can_be_compared(tmp_path):
         (["git:--output=x", "."], "'--output=x' is not a revision"),
         (["python:/nowhere/python", "."], "/nowhere/python cannot be run: No such file"),
         (["python:/bin/false", "."], "its schemas cannot be written: it ended with status 1"),
-        (["one", "two", "three"], "more than one OLD takes --transitive"),
+        (["one", "two", "three"], "more than one OLD needs --transitive"),
         (["one", "two", "--searches", "0"], "expected a number from 1; got '0'"),
         (["broken", "broken"], "index.json is not JSON"),
         (["odd", "odd"], "index.json: Object missing required field"),

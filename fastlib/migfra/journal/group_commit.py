@@ -143,11 +143,12 @@ class GroupCommit:
     def submit_along(self, operation: Operation, seconds: float) -> None:
         """Execute an operation with the next transaction, at the latest after `seconds`.
 
-        It causes no transaction before that.
+        It causes no transaction before that. It goes ahead, in the order of submission with those
+        of `submit` that do: a report of an order must not be written after a begin that follows it.
         """
         if self._closing.is_set():
             return
-        self._waiting.append((operation, None, None))
+        self._ahead.append((operation, None, None))
         self._due = min(self._due, asyncio.get_running_loop().time() + seconds)
         if not self._works:
             self._set_timer()
@@ -160,7 +161,7 @@ class GroupCommit:
 
     def _write_due(self) -> None:
         self._timer = None
-        if self._works or not self._waiting or self._closing.is_set():
+        if self._works or not (self._ahead or self._waiting) or self._closing.is_set():
             return
         if asyncio.get_running_loop().time() < self._due:
             self._set_timer()
@@ -203,7 +204,7 @@ class GroupCommit:
                 self._fill_batch()
                 batch = self._batch
                 self._is_urgent = bool(self._ahead or self._waiting)
-                if not self._waiting:
+                if not self._is_urgent:
                     self._due = math.inf
                 committed = await self._commit_until_written(batch)
             except Exception as error:
