@@ -3,6 +3,9 @@
 import random
 from typing import Final
 
+RANDOM: Final = random.Random()  # noqa: S311  # no secret
+"""Its own generator: a program may seed the shared one, or expect no other user of it."""
+
 QUICK_RESETS: Final = 10
 """The number of connections in a row that may end early and are followed by the shortest pause."""
 
@@ -31,7 +34,7 @@ class Backoff:
         self._short_pauses += 1
         if self._short_pauses >= self._most_short_pauses:
             self._next = min(self.most, pause * 2)
-        return pause * random.uniform(2 / 3, 1)  # noqa: S311  # no secret
+        return pause * RANDOM.uniform(2 / 3, 1)
 
     def use_longest(self) -> None:
         """Continue with the longest pause."""

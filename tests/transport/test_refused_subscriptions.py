@@ -145,7 +145,7 @@ def test_order_is_not_sent_if_its_results_are_refused_before(
 
     clients = ClientFactory(options, loop if kind == "coroutines" else None)
     client = clients.client()
-    with pytest.raises(RefusedError, match=r"hostA/result.*; so nothing is sent to this host"):
+    with pytest.raises(RefusedError, match="hostA/result"):
         client.suspend("hostA", "vm1", timeout=None, only_if_online=True)
     clients.close()
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from fastlib import TaskContainer
 from fastlib.client.outcome import CLOCK_TOLERANCE
+from fastlib.transport import backoff
 
 from .broker import Message, Network
 from .environment import Environment, memory_folder
@@ -67,7 +68,7 @@ class Cluster:
         """`clock_errors` are seconds, for the hosts first and then for the schedulers."""
         errors = iter((*clock_errors, *[0.0] * (hosts + schedulers)))
         dice = random.Random(seed)
-        random.seed(seed)  # the pauses between retries
+        backoff.RANDOM.seed(seed)  # the pauses between retries
         self.loop: Final = ScheduleLoop()
         self.loop.set_exception_handler(self._note_error)
         self.network: Final = Network(self.loop, dice)
