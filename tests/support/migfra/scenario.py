@@ -10,7 +10,6 @@ that is meant, write the logs anew, look at the difference, and commit it::
 import argparse
 import asyncio
 import logging
-import random
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import chain, repeat
@@ -34,7 +33,7 @@ from fastlib.migfra.hypervisors.simulated import (
     run_virtual,
 )
 from fastlib.migfra.plugin_api.config_section import Count
-from fastlib.transport import MemoryBroker, MemoryOptions, ReceivedMessage, connect_async
+from fastlib.transport import MemoryBroker, MemoryOptions, ReceivedMessage, backoff, connect_async
 
 FOLDER = Path(__file__).parents[2] / "hypervisors" / "simulated" / "scenarios"
 MIB = 1 << 20
@@ -243,7 +242,7 @@ def names() -> list[str]:
 def log_of(name: str) -> str:
     """Run a scenario and return its log."""
     scenario = Scenario.from_yaml((FOLDER / name / "input.yaml").read_bytes(), unknown="error")
-    random.seed(0)  # the pauses between tries are shortened at random
+    backoff.RANDOM.seed(0)  # the pauses between retries are shortened at random
     log = logging.getLogger("fastlib.migfra")
     with TemporaryDirectory() as journals:
         run = ScenarioRun(scenario, Path(journals))
