@@ -224,7 +224,7 @@ class GroupCommit:
                 return
             for _ in range(TURNS_TO_COLLECT):
                 await asyncio.sleep(0)
-        if self._waiting and not self._closing.is_set():
+        if (self._ahead or self._waiting) and not self._closing.is_set():
             self._set_timer()
 
     async def _commit_until_written(self, batch: list[Entry]) -> bool:
