@@ -21,7 +21,7 @@ OLD_NAME = re.compile(
     | dependencies\s*=\s*\[[^\]]*["']fastlib["']
     | --no-emit-package["',\ ]+fastlib["'\s]
     | \bfastlib-\d[\w.]*(?:\.tar|\.whl|-py3|/)           # a wheel or an sdist
-    | /(?:project|simple|pypi)/fastlib\b(?!-)
+    | /(?:project|simple|pypi)/fastlib\b(?!-)           # a page of an index
     """,
     re.VERBOSE | re.MULTILINE,
 )
