@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlib.message.topics import RESULT
+from fastlib.message.topics import RESULT, TASK
 from fastlib.transport import Communicator, MqttOptions, RefusedError
 from fastlib.transport.filters import matches, overlap
 from fastlib.transport.mqtt.disjoint_filters import DisjointFilters
@@ -135,10 +135,12 @@ def test_order_fails_if_the_results_of_its_host_are_refused_after_a_reconnect(
 
 @pytest.mark.parametrize("kind", ["threads", "coroutines"])
 def test_order_is_not_sent_if_its_results_are_refused_before(
-    broker: ChoosyMosquitto, loop: Any, kind: str
+    join: Callable[..., Communicator], broker: ChoosyMosquitto, loop: Any, kind: str
 ) -> None:
     """The client waits for the presence of the host first, and gets the refusal then."""
     restart(broker, RESULT("hostA"))
+    observer = join(broker.port)
+    observer.subscribe(TASK("hostA"))
 
     def options(**named: Any) -> MqttOptions:
         return MqttOptions(host="127.0.0.1", port=broker.port, **named)
@@ -148,6 +150,8 @@ def test_order_is_not_sent_if_its_results_are_refused_before(
     with pytest.raises(RefusedError, match="hostA/result"):
         client.suspend("hostA", "vm1", timeout=None, only_if_online=True)
     clients.close()
+    observer.send(b"the first one", TASK("hostA"), 1).wait(PATIENCE)
+    assert observer.receive(timeout=PATIENCE).payload == b"the first one"
 
 
 @pytest.mark.parametrize("kind", ["threads", "coroutines"])
