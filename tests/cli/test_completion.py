@@ -9,7 +9,8 @@ import pytest
 from fastlib.cli import COMMANDS
 from fastlib.extras import install_command
 from tests.support.end_of_run import skip_now
-from tests.support.shell import missing_package, run
+from tests.support.modules import missing_package
+from tests.support.shell import run
 
 TITLE = "shells that are not installed"
 

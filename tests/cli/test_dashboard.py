@@ -4,15 +4,15 @@ import json
 import re
 import signal
 import ssl
-import sys
 import urllib.request
 
 import pytest
 
 from fastlib.cli.commands.dashboard import DEFAULT_PORT, _address
 from fastlib.extras import install_command
+from tests.support.modules import missing_package
 from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, free_port
-from tests.support.shell import Daemon, Running, address, missing_package, run
+from tests.support.shell import Daemon, Running, address, run
 
 ADDRESS = r"dashboard at (https?://\S+:(\d+)/)\n"
 
@@ -166,8 +166,7 @@ def test_missing_broker_is_an_error():
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn"])
 def test_missing_package_is_an_error_with_the_install_command(package, env):
-    loaded = [name for name in sys.modules if name.startswith("fastlib.dashboard")]
-    with missing_package(package, "fastlib.cli.commands.dashboard", *loaded):
+    with missing_package(package, "fastlib.cli.commands.dashboard", "fastlib.dashboard"):
         done = run("dashboard", "--listen", "127.0.0.1:0", env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"the dashboard needs {package}, which is not installed" in done.stderr

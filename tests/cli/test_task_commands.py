@@ -45,12 +45,12 @@ from fastlib.codec import Wire
 from fastlib.message.node import Progress
 from fastlib.message.task import declarations
 from fastlib.message.topics import TASK
+from tests.support.modules import missing_package
 from tests.support.shell import (
     CONTROL,
     Daemon,
     Running,
     failure,
-    missing_package,
     run,
     run_on_terminal,
     silence,

@@ -18,12 +18,12 @@ from fastlib.extras import install_command
 from fastlib.message import Message, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
+from tests.support.modules import missing_package
 from tests.support.shell import (
     CONTROL,
     Daemon,
     Output,
     Running,
-    missing_package,
     run,
     run_on_terminal,
     silence,

@@ -10,12 +10,12 @@ import pytest
 
 from fastlib.extras import install_command
 from fastlib.transport import MqttOptions, connect
+from tests.support.modules import missing_package
 from tests.support.mosquitto import PATIENCE, Mosquitto, free_port
 from tests.support.shell import (
     ENVIRONMENT,
     PROGRAM,
     Running,
-    missing_package,
     run,
     run_on_terminal,
     run_process,

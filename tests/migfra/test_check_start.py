@@ -4,11 +4,9 @@ import asyncio
 import os
 import socket
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -22,6 +20,7 @@ from fastlib.migfra.telemetry.logs import check_log
 from fastlib.transport import TlsOptions
 from fastlib.transport.tls_files import tls_problems
 from tests.support.migfra.program import Program
+from tests.support.modules import missing_package
 from tests.support.mosquitto import Certificates, free_port
 
 
@@ -73,21 +72,6 @@ def traces(folder: Path) -> dict[str, tuple[int, int, int]]:
         for path in (folder, *sorted(folder.rglob("*")))
         if "__pycache__" not in path.parts
     }
-
-
-@contextmanager
-def without_module(name: str, *importers: str) -> Iterator[None]:
-    """Let the import of a package fail, also for modules that have it already."""
-    gone = [
-        module
-        for module in sys.modules
-        if module.split(".")[0] == name or module.startswith(importers)
-    ]
-    with mock.patch.dict(sys.modules):
-        for module in gone:
-            del sys.modules[module]
-        sys.modules[name] = None  # type: ignore[assignment]
-        yield
 
 
 # --- files of the broker --------------------------------------------------------------------------
@@ -365,7 +349,7 @@ def test_address_of_the_metrics_of_another_host(migfra: Program, address: str) -
 
 
 def test_missing_package_of_the_broker(migfra: Program) -> None:
-    with without_module("paho", "fastlib.transport.mqtt"):
+    with missing_package("paho", "fastlib.transport.mqtt"):
         text, _ = both(migfra)
     assert "communicator: MQTT needs paho-mqtt, which is not installed: " in text
 
@@ -373,7 +357,7 @@ def test_missing_package_of_the_broker(migfra: Program) -> None:
 def test_missing_package_of_the_metrics(migfra: Program) -> None:
     with migfra.configuration.open("a") as file:
         file.write(f"metrics: {{port: {free_port()}}}\n")
-    with without_module("prometheus_client", "fastlib.migfra.telemetry.metrics"):
+    with missing_package("prometheus_client", "fastlib.migfra.telemetry.metrics"):
         text, _ = both(migfra)
     assert "metrics: the export of metrics needs prometheus-client" in text
 
@@ -384,7 +368,7 @@ def test_missing_package_of_the_hypervisor(
     # Another test of this process may have loaded libvirt.
     monkeypatch.setattr("fastlib.migfra.hypervisors.libvirt.connection.api._loaded", None)
     replace(migfra, f"type: ledger, file: {migfra.ledger}, pause: 0.0", "type: libvirt")
-    with without_module("libvirt"):
+    with missing_package("libvirt"):
         text, _ = both(migfra)
     assert "hypervisor: the hypervisor libvirt needs libvirt-python" in text
 

@@ -1,6 +1,5 @@
 """Hypervisors of other packages: found, checked, and named when they are broken."""
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from fastlib.migfra import PluginError, UnsupportedError, check_configuration, read_configuration
 from fastlib.migfra.plugin_api import discovery
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, method_name, method_of, supported
+from tests.support.on_path import on_path
 
 GOOD = """
 from typing import Annotated
@@ -29,9 +29,8 @@ Install = Callable[[str, str, str], None]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+def install(tmp_path: Path) -> Iterator[Install]:
     """Makes a distribution with an entry point and a module, as an installer would leave it."""
-    monkeypatch.syspath_prepend(str(tmp_path))
 
     def install(distribution: str, point: str, source: str) -> None:
         module = distribution.replace("-", "_")
@@ -44,10 +43,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (info / "entry_points.txt").write_text(f"[fastlib.hypervisors]\n{point}\n")
         discovery._installed.cache_clear()
 
-    before = set(sys.modules)
-    yield install
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    with on_path(tmp_path):
+        yield install
     discovery._installed.cache_clear()
 
 

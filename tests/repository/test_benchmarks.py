@@ -26,6 +26,7 @@ from benchmarks import (
 )
 from benchmarks.timing import Case, Effort
 from fastlib.extras import install_command
+from tests.support.modules import missing_package
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,9 +62,8 @@ def test_codec_contenders_are_right_and_timed(outcome_of, monkeypatch):
 @pytest.mark.load
 def test_codec_prints_tables_without_missing_contender(monkeypatch, capsys):
     monkeypatch.setattr(codec, "QUICK", Effort(rounds=2, sample=0.0001, case=0.01))
-    monkeypatch.setitem(sys.modules, "ryml", None)
-    monkeypatch.delitem(sys.modules, "benchmarks.contenders.rapidyaml", raising=False)
-    assert dispatcher.main(["codec", "--quick", "--only", "quit"]) == 0
+    with missing_package("ryml", "benchmarks.contenders.rapidyaml"):
+        assert dispatcher.main(["codec", "--quick", "--only", "quit"]) == 0
     shown = capsys.readouterr().out
     assert "missing: rapidyaml" in shown
     assert install_command("bench") in shown

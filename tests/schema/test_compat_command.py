@@ -9,9 +9,9 @@ import pytest
 
 from fastlib.extras import install_command
 from fastlib.schema import VersionError, compat, find_version
+from tests.support.modules import missing_package
 from tests.support.schema.commands import fastlib
 from tests.support.schema.readers import SCHEMAS
-from tests.support.shell import missing_package
 
 
 @pytest.fixture

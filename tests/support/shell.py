@@ -143,16 +143,6 @@ def run_on_terminal(
     return shown.decode().replace("\r\n", "\n"), status
 
 
-@contextmanager
-def missing_package(name: str, *importers: str) -> Iterator[None]:
-    """In the block, a package is not installed, and the modules `importers` are imported anew."""
-    loaded = [module for module in sys.modules if f"{module}.".startswith(f"{name}.")]
-    with mock.patch.dict(sys.modules, dict.fromkeys([name, *loaded])):
-        for importer in importers:
-            sys.modules.pop(importer, None)
-        yield
-
-
 def _call_main(arguments: Iterable[object], streams: Streams, env: Environment) -> int:
     """Call `fastlib.cli.main`; signals that would end the process become exit statuses."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -25,6 +25,7 @@ from fastlib.transport import (
     Will,
     connect,
 )
+from tests.support.modules import missing_package
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.transport.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -274,14 +275,9 @@ def test_invalid_options_are_refused(wrong: dict[str, Any]) -> None:
         MqttOptions(**wrong)
 
 
-def test_missing_paho_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("fastlib.transport.mqtt")
-    for name in [
-        name for name in sys.modules if name.startswith(("fastlib.transport.mqtt", "paho"))
-    ]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "paho", None)
-    with pytest.raises(MissingExtraError, match=re.escape(install_command("mqtt"))):
+def test_missing_paho_error_names_the_extra() -> None:
+    paho = missing_package("paho", "fastlib.transport.mqtt")
+    with paho, pytest.raises(MissingExtraError, match=re.escape(install_command("mqtt"))):
         connect(MqttOptions())
 
 
