@@ -7,7 +7,8 @@ import pytest
 from fastlib.message import topics
 from fastlib.migfra import HostTakenError
 from tests.support.schedules.cluster import Cluster
-from tests.support.schedules.faults import FAULTS, repeat_a_request
+from tests.support.schedules.faults import FAULTS
+from tests.support.schedules.short_schedules import repeat_a_request
 from tests.support.schedules.simulated_time import simulated_time
 from tests.support.schedules.steps import finish
 
