@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fastlib import ResultContainer, Start
+from fastlib import ResultContainer, Start, TaskContainer
+from fastlib.migfra import Daemon
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.tasks import late_acks
+from fastlib.migfra.tasks.jobs import JOB_SIZE, Job, JobTable
 from fastlib.migfra.tasks.late_acks import LateAcks
 from fastlib.migfra.tasks.publisher import Publisher
 from fastlib.transport import AsyncCommunicator, MemoryBroker, MemoryOptions, connect_async
@@ -247,3 +249,151 @@ def test_daemon_acknowledges_an_order_with_its_answer(
         assert not daemon.runtime.acks._waiting
 
     play(scene)
+
+
+class HeldThread:
+    """Holds the thread of a daemon's journal after it has sent an answer, before the loop hears."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._go_on = threading.Event()
+        commit = daemon.runtime.journal._group_commit
+        on_commit = commit._on_commit
+
+        def hold(results: list[object]) -> None:
+            on_commit(results)
+            if any(getattr(result, "callback", None) for result in results):
+                assert self._go_on.wait(30)
+
+        commit._on_commit = hold
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self._go_on.set()
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_client_with_a_result_does_not_see_its_task_any_more(play: Play, members: int) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon(Scripted())
+        runtime = daemon.runtime
+        at_work = {gauge.name: gauge for gauge in runtime.gauges()}["migfra_containers_at_work"]
+        tasks = [Start(vm_name=f"vm{number}") for number in range(members)]
+        with HeldThread(daemon):
+            await bench.send(order(*tasks, expires=60, id="1"))
+            assert (await bench.result()).id == "1"
+            assert runtime.publisher.unconfirmed == 0  # the loop does not know of the answer yet
+            report = (await bench.ask("task: query node\nid: look")).results[0].node
+            assert report.tasks == ()
+            assert at_work.read() == 0
+            assert runtime.jobs.find("1") == []
+            assert list(runtime.jobs) == []
+            assert (runtime.jobs.size, runtime.jobs.cancels) == (0, 0)
+        again = await bench.ask(order(Start(vm_name="vm9"), expires=60, id="2"))
+        assert (again.id, again.results[0].status) == ("2", "success")
+
+    play(scene)
+
+
+def test_quit_does_not_name_an_order_whose_result_was_sent(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        daemon = await bench.daemon(Scripted())
+        with HeldThread(daemon):
+            await bench.send(order(Start(vm_name="vm1"), expires=60, id="1"))
+            assert (await bench.result()).id == "1"
+            assert await daemon.runtime.dispatcher.finish(0, asyncio.Event()) == []
+
+    play(scene)
+
+
+def test_order_under_way_is_seen_until_its_answer_is_stored(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        daemon, go = await bench.busy(hypervisor)
+        report = (await bench.ask("task: query node\nid: look")).results[0].node
+        assert [(task.id, task.state) for task in report.tasks] == [("1", "running")]
+        assert daemon.runtime.dispatcher.running == 1
+        go.set()
+        assert (await bench.result()).id == "1"
+        assert daemon.runtime.dispatcher.running == 0
+
+    play(scene)
+
+
+def test_order_that_ends_with_a_lost_journal_is_no_longer_under_way(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        hypervisor = Scripted()
+        daemon, go = await bench.busy(hypervisor)
+        bench.journal.unlink()
+        go.set()
+        assert (await bench.result()).id == "1"
+        assert list(daemon.runtime.jobs) == []
+        assert daemon.runtime.dispatcher.running == 0
+
+    play(scene)
+
+
+def test_answered_job_is_removed_once() -> None:
+    async def main() -> None:
+        table, seen = JobTable(), []
+        first, second = (
+            Job(number, "same", TaskContainer(tasks=[Start(vm_name="vm1")]), size=10)
+            for number in (1, 2)
+        )
+        table.add(first)
+        table.add(second)
+        in_thread(lambda: table.answered(first, lambda: seen.append(first.is_answered)))
+        assert seen == [True]  # a client has the answer only then
+        assert not first.ended.is_set()  # the loop wakes who waits for it
+        assert table.find("same") == [second]
+        assert first.ended.is_set()
+        assert table.find_number(1) is None
+        table.remove(first)
+        assert table.size == 10 + JOB_SIZE
+        in_thread(lambda: table.answered(second, lambda: None))
+        assert table.size == 0
+        assert [list(table), table.reports(), table.find("same")] == [[], [], []]
+
+    asyncio.run(main())
+
+
+class WatchedLock:
+    """A lock that says when a second thread wants it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.is_wanted = threading.Event()
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(blocking=False):
+            self.is_wanted.set()
+            self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def test_report_without_a_task_is_made_after_its_answer_was_sent() -> None:
+    async def main() -> None:
+        table, happened = JobTable(), []
+        table._sending = lock = WatchedLock()  # type: ignore[assignment]
+        job = Job(1, "1", TaskContainer(tasks=[Start(vm_name="vm1")]))
+        table.add(job)
+
+        def report() -> None:
+            assert table.reports() == []
+            happened.append("reported")
+
+        reporting = threading.Thread(target=report)
+
+        def send() -> None:
+            reporting.start()
+            assert lock.is_wanted.wait(10)
+            happened.append("sent")
+
+        in_thread(lambda: table.answered(job, send))
+        await asyncio.to_thread(reporting.join, 10)
+        assert happened == ["sent", "reported"]
+
+    asyncio.run(main())

@@ -105,6 +105,8 @@ class Dispatcher:
         """The places of the containers that are executed."""
         self._waiting: set[Job] = set()
         """Those that have had a member that waits in the hypervisor, and still have their place."""
+        self._at_work: set[Job] = set()
+        """Those that have begun, until their execution ends."""
         self._running: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
 
@@ -115,8 +117,8 @@ class Dispatcher:
 
     @property
     def running(self) -> int:
-        """Containers that are executed."""
-        return len(self._running)
+        """Containers that are executed and not answered. Any thread may ask."""
+        return sum(not job.is_answered for job in tuple(self._at_work))
 
     def turn(self, container: TaskContainer, deadline: Deadline, memory: int) -> Turn:
         """Return the turn of an order that is about to be accepted; the caller ends it.
@@ -184,7 +186,8 @@ class Dispatcher:
         """Take over a job that is in the journal, and execute it in its turn."""
         self._jobs.add(job)
         if job.is_cancel:
-            self._begin(job, self._execute(job))  # it must not wait behind its target
+            self._has_begun(job)
+            self._track(self._execute(job))  # it must not wait behind its target
             return
         job.on_cancel(self._begin_out_of_turn)
         self._expiries.add(job)
@@ -320,17 +323,13 @@ class Dispatcher:
         if wanted and not all(member.ends_at_once for member in job.members):
             self._expiries.add(job)  # somebody has set the clock back just now
         elif wanted:
-            job.begun = True
-            self._let_go(job)
-            self._expiries.remove(job)
+            self._has_begun(job)
             await self._execute(job)
 
-    def _begin(self, job: Job, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._has_begun(job)
-        self._track(coroutine)
-
     def _has_begun(self, job: Job) -> None:
+        """Note that the execution of a job begins. It must be executed at once."""
         job.begun = True
+        self._at_work.add(job)
         self._let_go(job)
         self._expiries.remove(job)
 
@@ -418,6 +417,8 @@ class Dispatcher:
         except* (ClaimError, JournalError) as errors:
             reasons = {str(error): None for error in errors.exceptions}
             log.warning("%s is left to the next run: %s", job.title, "; ".join(reasons))
+        finally:
+            self._at_work.discard(job)
 
     async def _execute_members(self, job: Job) -> None:
         """Execute several members, together as far as they may. Raises a group of errors."""
@@ -507,15 +508,15 @@ class Dispatcher:
 
         def send() -> None:
             self._acks.send(number)
-            early.send()
+            self._jobs.answered(job, early.send)
 
         await self._journal.answer(number, payload, send)
+        self._jobs.remove(job)
         self._acks.send(number)
         self._acks.settle()
         self._publisher.put(number, job.id, payload, job.came_to, vm_name=job.domain, early=early)
         if job.repeated_here:
             self._publisher.put(None, job.id, payload, vm_name=job.domain)
-        self._jobs.remove(job)
 
     def came_again(self, number: int) -> None:
         """Note that a container under way came again, to the present name of this host."""

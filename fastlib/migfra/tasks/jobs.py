@@ -1,6 +1,8 @@
 """Jobs: a container from its acceptance to its answer, its members, and the table of them all."""
 
 import asyncio
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
@@ -137,6 +139,8 @@ class Job:
         self.title = "unknown" if container is None else container.task
         self.cancelled = recovered is not None and recovered.cancelled
         self.begun = False
+        self.is_answered = False
+        """Whether its answer is in the journal, and may have been sent."""
         self._on_cancel: Callable[[Job], object] | None = None
         self.ended: Final = asyncio.Event()
         """Set when its answer is in the journal."""
@@ -230,32 +234,74 @@ class Job:
 
 
 class JobTable:
-    """The jobs under way: accepted and not answered."""
+    """The jobs under way: accepted and not answered.
+
+    The thread of the journal sends an answer before the loop hears that it is stored. It calls
+    `answered` for that. The table has no such job from then on: a client with an answer never sees
+    its job here.
+    """
 
     def __init__(self) -> None:
         self._by_number: dict[int | None, Job] = {}
         self._by_id: dict[str, dict[Job, None]] = {}
-        self.size = 0
-        """Bytes of all: of their payloads, and `JOB_SIZE` for each."""
-        self.cancels = 0
-        """How many are a `cancel task`."""
+        self._size = 0
+        self._cancels = 0
+        self._answered: deque[Job] = deque()
+        """Jobs that are to be removed before the table is read."""
+        self._sending = threading.Lock()
 
     def __iter__(self) -> Iterator[Job]:
+        self._remove_answered()
         return iter(tuple(self._by_number.values()))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all: of their payloads, and `JOB_SIZE` for each."""
+        self._remove_answered()
+        return self._size
+
+    @property
+    def cancels(self) -> int:
+        """How many are a `cancel task`."""
+        self._remove_answered()
+        return self._cancels
 
     def add(self, job: Job) -> None:
         if self._by_number.get(job.number) is not job:
-            self.size += job.size + JOB_SIZE
-            self.cancels += job.is_cancel
+            self._size += job.size + JOB_SIZE
+            self._cancels += job.is_cancel
         self._by_number[job.number] = job
         if job.id is not None:
             self._by_id.setdefault(job.id, {})[job] = None
 
+    def answered(self, job: Job, send: Callable[[], object]) -> None:
+        """Note that the answer to a job is in the journal, and send it by `send`.
+
+        Any thread may call it. `reports` waits meanwhile: a report without the job is sent after
+        the answer.
+        """
+        with self._sending:
+            self._note_answered(job)
+            send()
+
     def remove(self, job: Job) -> None:
-        """Remove a job whose answer is in the journal."""
-        if self._by_number.pop(job.number, None) is not None:
-            self.size -= job.size + JOB_SIZE
-            self.cancels -= job.is_cancel
+        """Remove a job whose answer is in the journal, also one that was removed before."""
+        self._note_answered(job)
+        self._remove_answered()
+
+    def _note_answered(self, job: Job) -> None:
+        job.is_answered = True
+        self._answered.append(job)
+
+    def _remove_answered(self) -> None:
+        while self._answered:
+            self._remove(self._answered.popleft())
+
+    def _remove(self, job: Job) -> None:
+        if self._by_number.get(job.number) is job:
+            del self._by_number[job.number]
+            self._size -= job.size + JOB_SIZE
+            self._cancels -= job.is_cancel
         if job.id is not None and job.id in self._by_id:
             self._by_id[job.id].pop(job, None)
             if not self._by_id[job.id]:
@@ -264,13 +310,16 @@ class JobTable:
 
     def find_number(self, number: int) -> Job | None:
         """Return the job of a number in the journal, if it is under way."""
+        self._remove_answered()
         return self._by_number.get(number)
 
     def find(self, id: str) -> list[Job]:
         """Return the jobs of an id that are under way, the oldest first."""
+        self._remove_answered()
         return list(self._by_id.get(id, ()))
 
     def reports(self) -> list[TaskReport]:
         """Return the tasks under way, the oldest first, at most `MAX_REPORTS` of them."""
-        oldest = list(self)[:MAX_REPORTS]
+        with self._sending:
+            oldest = list(self)[:MAX_REPORTS]
         return list(chain.from_iterable(job.reports() for job in oldest))[:MAX_REPORTS]
