@@ -268,17 +268,27 @@ def test_async_watch_is_a_context_manager():
     asyncio.run(main())
 
 
-def test_done_callback_of_expired_request_runs_in_the_deadline_thread():
+def test_done_callback_of_expired_request_runs_in_the_deadline_thread(
+    monkeypatch: pytest.MonkeyPatch,
+):
     with MigfraClient.connect(MemoryOptions(broker=MemoryBroker())) as client:
         names: list[str] = []
-        handle = client.suspend("hostA", "vm1", timeout=0.2)
-        done = threading.Event()
+        added, done = threading.Event(), threading.Event()
+        expire = client._core.unanswered.expire
+
+        def expire_later() -> object:
+            assert added.wait(PATIENCE)
+            return expire()
+
+        monkeypatch.setattr(client._core.unanswered, "expire", expire_later)
+        handle = client.suspend("hostA", "vm1", timeout=0.01)
 
         def callback(_: object) -> None:
             names.append(threading.current_thread().name)
             done.set()
 
         handle.add_done_callback(callback)
+        added.set()
         assert done.wait(PATIENCE)
         assert names == ["fastlib client deadlines"]
 

@@ -37,7 +37,10 @@ def test_foreground_says_why_it_waits_and_ctrl_c_ends_only_the_foreground(tmp_pa
         )
         foreground.send_signal(signal.SIGINT)
         assert foreground.wait(PATIENCE) == -signal.SIGINT
-        daemons = {pid for lock in tmp_path.glob("*.lock") for pid in holders(lock)}
+        daemons = wait_until(
+            lambda: {pid for lock in tmp_path.glob("*.lock") for pid in holders(lock)},
+            "the daemon that holds its lock",
+        )
         (daemon,) = daemons
         wait_until(lambda: "refused" in log.read_text(), "an attempt to connect")
         os.kill(daemon, signal.SIGTERM)

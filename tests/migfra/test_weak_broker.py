@@ -17,9 +17,12 @@ from tests.support.migfra.scheduler import forget
 from tests.support.migfra.scripted import Scripted
 from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.transport.proxy import Proxy
+from tests.support.transport.short_control import short_control  # noqa: F401  # a fixture
 from tests.support.waiting import wait_until
 
 PROTOCOLS = ["3.1.1", "5"]
+
+pytestmark = pytest.mark.usefixtures("short_control")
 
 
 @pytest.fixture(scope="module")

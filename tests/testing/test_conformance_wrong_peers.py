@@ -15,6 +15,9 @@ from fastlib.testing.conformance.verdict import judge
 from tests.support.conformance import wrong_peer
 from tests.support.conformance.wrong_peer import FAULTS, PAIRS, both, right, unsupported
 
+PATIENCE = 20
+"""Seconds until something that must come is given up."""
+
 PROGRAM = Path(wrong_peer.__file__)
 
 
@@ -353,9 +356,9 @@ def test_hanging_program_is_given_up_soon(fault: str, monkeypatch: pytest.Monkey
 def test_program_without_answers_is_given_up(
     program: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if words == "closed":  # this program does not end
-        monkeypatch.setattr(peer, "ENDING", 0.1)
-    report = run([sys.executable, "-c", program], timeout=0.1)
+    # The last of the programs does not end.
+    monkeypatch.setattr(peer, "ENDING", 0.1 if words == "closed" else PATIENCE)
+    report = run([sys.executable, "-c", program], timeout=PATIENCE)
     assert report.given_up.startswith("3 requests were not answered: ")
     assert words in report.given_up
     assert report.requests == 3

@@ -9,7 +9,7 @@ import pytest
 
 from fastlib.transport import Communicator, MemoryBroker, MemoryOptions, MqttOptions, connect
 from tests.support.mosquitto import Certificates, Mosquitto
-from tests.support.transport.connector import Connector
+from tests.support.transport.connector import QUICK_MQTT, Connector
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +59,7 @@ def join() -> Iterator[Callable[..., Communicator]]:
     made: list[Communicator] = []
 
     def join(port: int | None, *, timeout: float = 20, **named: Any) -> Communicator:
-        fixed = {"host": "127.0.0.1", "retry_min": 0.05, "retry_max": 0.4}
-        made.append(connect(MqttOptions(port=port, **(fixed | named)), timeout=timeout))
+        made.append(connect(MqttOptions(port=port, **(QUICK_MQTT | named)), timeout=timeout))
         return made[-1]
 
     yield join

@@ -21,6 +21,7 @@ from fastlib.transport import (
 from fastlib.transport.packet_size import packet_size, publish_size, subscribe_size
 from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.transport.proxy import Proxy
+from tests.support.transport.short_control import short_control  # noqa: F401  # a fixture
 from tests.support.waiting import wait_until
 
 LIMIT = 20_000
@@ -93,6 +94,7 @@ def test_stated_limit_refuses_a_larger_message_in_send(
     assert sender.is_connected
 
 
+@pytest.mark.usefixtures("short_control")
 @pytest.mark.parametrize("qos", [1, 2])
 def test_unknown_limit_sets_one_message_aside_and_all_others_go_on(
     join: Callable[..., Communicator],
@@ -290,6 +292,7 @@ def test_filter_above_the_limit_is_refused_and_stops_nothing(
     assert heard(one, root, 1) == [b"x"]
 
 
+@pytest.mark.usefixtures("short_control")
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_broker_without_qos_2_gets_qos_1(
     join: Callable[..., Communicator],
@@ -309,6 +312,7 @@ def test_broker_without_qos_2_gets_qos_1(
     assert caplog.text.count("no QoS 2: messages are sent with QoS 1 and may arrive twice") == 1
 
 
+@pytest.mark.usefixtures("short_control")
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_broker_without_retained_messages_gets_others(
     join: Callable[..., Communicator],
@@ -340,6 +344,7 @@ def test_qos_option_lowers_qos_of_messages(
         assert heard(receiver, root, 1) == [b"x"]
 
 
+@pytest.mark.usefixtures("short_control")
 def test_message_that_is_not_refused_for_its_size_is_set_aside_with_another_error(
     join: Callable[..., Communicator], tmp_path: Any, root: str
 ) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from fastlib.transport import (
     Communicator,
-    ConnectError,
     MqttOptions,
     RefusedError,
     TlsOptions,
@@ -17,6 +16,7 @@ from fastlib.transport import (
 )
 from tests.support.end_of_run import skip_now
 from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, find
+from tests.support.transport.connector import connect_error
 from tests.support.transport.proxy import Proxy
 from tests.support.waiting import wait_until
 
@@ -106,6 +106,4 @@ def test_certificate_of_another_authority_is_refused(place: Place, tmp_path: Pat
 
 def test_error_of_a_url_without_websockets_names_them(place: Place) -> None:
     words = rf"an answer in HTTP, not in MQTT; .* may expect WebSockets: use {place.scheme}://"
-    options = MqttOptions(host="127.0.0.1", port=place.port, tls=place.tls)
-    with pytest.raises(ConnectError, match=words):
-        connect(options, timeout=0.5)
+    connect_error(words, port=place.port, tls=place.tls)

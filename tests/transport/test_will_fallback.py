@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fastlib.transport import Communicator, ConnectError, MqttOptions, OptionsError, Will, connect
+from fastlib.transport import Communicator, MqttOptions, OptionsError, Will, connect
 from fastlib.transport.mqtt.will_fallback import WillFallback, WillForm
 from tests.support.mosquitto import PATIENCE, Mosquitto
+from tests.support.transport.connector import connect_error
 from tests.support.transport.proxy import Proxy
 from tests.support.waiting import wait_until
 
@@ -93,15 +94,8 @@ def test_will_above_the_limit_is_named(tmp_path: Path, protocol: str) -> None:
     """The broker ends the connection at once: the CONNECT packet is too large for it."""
     with Mosquitto(tmp_path / "broker", settings=("max_packet_size 2000",)) as broker:
         will = Will(topic="will", payload=b"x" * 3000)
-        options = MqttOptions(
-            host="127.0.0.1",
-            port=broker.port,
-            will=will,
-            retry_min=0.02,
-            protocol=protocol,  # type: ignore[arg-type]
-        )
-        with pytest.raises(ConnectError, match=r"CONNECT packet has 30\d\d bytes.*last will"):
-            connect(options, timeout=1)
+        words = r"CONNECT packet has 30\d\d bytes.*last will"
+        connect_error(words, port=broker.port, will=will, protocol=protocol)
 
 
 def test_will_above_the_option_is_refused() -> None:

@@ -16,6 +16,7 @@ from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from tests.support.migfra.bench import HOST, Bench, patiently
 from tests.support.ponci.cgroup_trees import CgroupTrees
+from tests.support.ponci.workload import Workload
 from tests.support.waiting import wait_until_async
 
 Check = Callable[["PonciRunner"], Awaitable[None]]
@@ -111,6 +112,7 @@ def run_check(check: Check, **options: Any) -> None:
                 await check(runner)
             finally:
                 runner.trees.clear()
+                Workload.wait_for_killed()
 
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(main(Path(directory)))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 _COUNTER = """
@@ -71,6 +71,9 @@ while True:
 class Workload:
     """A process that ends with the block."""
 
+    _killed: ClassVar[list[subprocess.Popen[bytes]]] = []
+    """Processes of failed blocks that nobody has waited for."""
+
     def __init__(self, *arguments: object, pass_fds: tuple[int, ...] = ()) -> None:
         self.process = subprocess.Popen(
             [*PYTHON, *map(str, arguments)], pass_fds=pass_fds, stdin=subprocess.PIPE
@@ -83,8 +86,16 @@ class Workload:
         self.process.kill()
         assert self.process.stdin is not None
         self.process.stdin.close()
-        if kind is None:  # else it may be frozen, and does not end before its group is cleared
+        if kind is None:
             self.process.wait()
+        else:  # it may be frozen, and does not end before its group is cleared
+            self._killed.append(self.process)
+
+    @classmethod
+    def wait_for_killed(cls) -> None:
+        """Wait for the processes of failed blocks, once their groups are cleared."""
+        while cls._killed:
+            cls._killed.pop().wait()
 
     @property
     def pid(self) -> int:

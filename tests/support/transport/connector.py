@@ -1,14 +1,42 @@
 """Communicators for threads and coroutines with the same methods, for one test suite."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
-from fastlib.transport import AsyncCommunicator, TlsOptions, connect, connect_async
+import pytest
+
+from fastlib.transport import (
+    AsyncCommunicator,
+    ConnectError,
+    MqttOptions,
+    TlsOptions,
+    connect,
+    connect_async,
+)
 from tests.support.mosquitto import Certificates
 
 PATIENCE = 20
 """Seconds until something that must come is given up."""
+
+QUICK_MQTT: dict[str, Any] = {"host": "127.0.0.1", "retry_min": 0.05, "retry_max": 0.4}
+"""Options for a broker of this machine, with quick retries."""
+
+
+def connect_error(words: str, /, **options: Any) -> ConnectError:
+    """Connect in vain, and return the error, which must match `words`.
+
+    It has the reason of the tries that have ended in time. On a busy machine a try may take longer
+    than the first timeout, so the next ones are longer.
+    """
+    for timeout in (0.3, 3, PATIENCE):
+        with pytest.raises(ConnectError) as caught:
+            connect(MqttOptions(**(QUICK_MQTT | options)), timeout=timeout)
+        if re.search(words, str(caught.value)):
+            break
+    assert re.search(words, str(caught.value)), caught.value
+    return caught.value
 
 
 class BlockingCommunicator:

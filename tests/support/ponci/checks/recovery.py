@@ -40,6 +40,7 @@ async def recover_finishes_interrupted_suspend(runner: PonciRunner) -> None:
         assert runner.trees.state("vm1") == "running"
         runner.trees.freeze("vm1", True)
         stuck.release()
+        await runner.open()  # with more time to freeze
         assert await runner.recover(suspend) == DONE
         assert runner.trees.state("vm1") == "frozen"
         await not_done(runner, resume, "vm1 is paused on node01")
