@@ -83,8 +83,14 @@ TARGETS = {
             "fastlib/migfra/journal/group_commit.py",
             "fastlib/migfra/journal/journal.py",
             "fastlib/migfra/journal/schema.py",
+            "fastlib/migfra/journal/transaction.py",
         ),
-        ("tests/migfra/test_journal.py", "tests/migfra/test_journal_boundaries.py"),
+        (
+            "tests/migfra/test_group_commit.py",
+            "tests/migfra/test_group_commit_model.py",
+            "tests/migfra/test_journal.py",
+            "tests/migfra/test_journal_boundaries.py",
+        ),
         unexamined=frozenset(("group_commit", "schema")),
     ),
     "expiry": Target(

@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from typing import Any
 
+import pytest
+
+from fastlib.migfra.errors import JournalError
 from fastlib.migfra.journal.group_commit import GroupCommit
 
 
@@ -104,5 +107,117 @@ def test_failed_preparation_fails_its_transaction_only() -> None:
         assert outcomes[1] is None
         assert [str(error) for _, error in failures] == ["unexpected"]
         assert group.transactions == [["good"]]
+
+    run(scene)
+
+
+class Failing(Group):
+    """A group commit that reports its failures."""
+
+    def __init__(self, **hooks: Any) -> None:
+        super().__init__()
+        self.failures: list[BaseException] = []
+        self.commit = GroupCommit(
+            self.connection, lambda part, error: self.failures.append(error), **hooks
+        )
+
+
+def raise_error(*_: object) -> Any:
+    raise ValueError("unexpected")
+
+
+def look_once() -> Callable[[], str | None]:
+    """Return a check of the file that raises an error after the first transaction."""
+    looks = 0
+
+    def find_problem() -> str | None:
+        nonlocal looks
+        looks += 1
+        return raise_error() if looks == 2 else None
+
+    return find_problem
+
+
+@pytest.mark.parametrize(
+    "hooks", [{"on_commit": raise_error}, {"find_problem": look_once()}], ids=["hook", "check"]
+)
+def test_failure_after_a_commit_is_reported_and_the_operations_have_their_results(
+    hooks: dict[str, Callable[..., object]],
+) -> None:
+    async def main() -> None:
+        group = Failing(**hooks)
+        with closing(group.connection):
+            await group.submit("1")
+            assert group.transactions == [["1"]]
+            await group.commit.close(1)
+            assert [str(error) for error in group.failures] == ["unexpected"]
+
+    asyncio.run(main())
+
+
+def test_observer_that_fails_keeps_nobody_waiting() -> None:
+    async def main() -> None:
+        group = Failing()
+        with closing(group.connection):
+            group.commit.on_change = raise_error
+            group.commit._change(sqlite3.OperationalError("full"))
+            await group.submit("1")
+            await group.commit.close(1)
+            assert [str(error) for error in group.failures] == ["unexpected"] * 2
+            assert group.commit.last_error is None
+
+    asyncio.run(main())
+
+
+def test_thread_that_cannot_be_started_fails_the_operations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        group = Failing()
+        with closing(group.connection):
+            monkeypatch.setattr(group.commit._thread, "submit", raise_error)
+            with pytest.raises(JournalError) as caught:
+                await group.submit("1")
+            assert str(caught.value) == "the journal failed: ValueError: unexpected"
+            monkeypatch.undo()
+            await group.submit("2")
+            assert group.transactions == [["2"]]
+            assert [str(error) for error in group.failures] == ["unexpected"]
+            await group.commit.close(1)
+
+    asyncio.run(main())
+
+
+def test_operation_that_stops_an_iteration_fails_alone() -> None:
+    async def scene(group: Group) -> None:
+        bad = group.commit.submit(lambda _: next(iter(())))
+        good = group.submit("good")
+        with pytest.raises(RuntimeError, match=r"it raised StopIteration\(\)"):
+            await bad
+        await good
+
+    run(scene)
+
+
+def test_preparation_that_waits_although_it_must_not_is_overruled() -> None:
+    async def scene(group: Group) -> None:
+        await group.submit("1", lambda may_wait: False)
+        assert group.transactions == [["1"]]
+
+    run(scene)
+
+
+def test_nothing_is_written_after_it_was_given_up_in_a_pause() -> None:
+    async def scene(group: Group) -> None:
+        group.connection.execute("PRAGMA query_only = 1")
+        future = group.commit.submit(lambda connection: connection.execute("CREATE TABLE t (n)"))
+        while group.commit._pause is None:
+            await asyncio.sleep(0)
+        group.commit.give_up()
+        assert not group.commit._is_at_work
+        assert len(group.commit) == 1
+        await group.commit.close(0)
+        with pytest.raises(JournalError, match="the journal was closed: attempt to write"):
+            await future
 
     run(scene)

@@ -14,9 +14,10 @@ import pytest
 from fastlib.migfra import JournalError
 from fastlib.migfra.journal import group_commit, schema
 from fastlib.migfra.journal.acceptance import Acceptance
-from fastlib.migfra.journal.group_commit import GroupCommit, _is_temporary
+from fastlib.migfra.journal.group_commit import GroupCommit
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.schema import Unconfirmed
+from fastlib.migfra.journal.transaction import OperationError, is_temporary
 from fastlib.migfra.telemetry import logs
 from tests.support.waiting import wait_until_async
 
@@ -66,7 +67,7 @@ def sqlite_error(kind: type[sqlite3.Error], code: int | None = None) -> sqlite3.
 def test_error_of_the_database_is_temporary(
     kind: type[sqlite3.Error], code: int | None, temporary: bool
 ) -> None:
-    assert _is_temporary(sqlite_error(kind, code)) is temporary
+    assert is_temporary(sqlite_error(kind, code)) is temporary
 
 
 def test_wrong_statement_fails_alone() -> None:
@@ -92,7 +93,7 @@ def test_what_may_wait_is_written_when_due_though_a_timer_is_set_for_what_is_wri
             group = GroupCommit(connection)
             group.submit_along(lambda _: written.append("first"), 0.05)
             await group.submit(lambda _: None)  # writes it along
-            while group._works:
+            while group._is_at_work:
                 await asyncio.sleep(0)
             group.submit_along(lambda _: written.append("second"), 0.1)
             assert written == ["first"]
@@ -233,7 +234,7 @@ def test_open_transaction_is_rolled_back_first() -> None:
         assert group._commit([lambda c: c.execute("INSERT INTO t VALUES (2)").rowcount]) == [1]
         assert connection.execute("SELECT n FROM t").fetchall() == [(2,)]
         assert not connection.in_transaction
-        with pytest.raises(group_commit._OperationError) as caught:
+        with pytest.raises(OperationError) as caught:
             group._commit([lambda c: c.execute("INSERT INTO t VALUES (3)"), fail(ValueError("x"))])
         assert caught.value.position == 1
         assert repr(caught.value.error) == "ValueError('x')"
@@ -397,7 +398,7 @@ class FullDisk:
 
 def test_rollback_that_fails_does_not_hide_the_first_error() -> None:
     group = GroupCommit(FullDisk())  # type: ignore[arg-type]
-    with pytest.raises(group_commit._OperationError) as caught:
+    with pytest.raises(OperationError) as caught:
         group._commit([fail(ValueError("first"))])
     assert repr(caught.value.error) == "ValueError('first')"
 

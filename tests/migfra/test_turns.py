@@ -13,8 +13,8 @@ from fastlib import Start, Stop, TaskContainer
 from fastlib.message import Cancel, Quit
 from fastlib.migfra import Context
 from fastlib.migfra.config.sections import LimitsSection
+from fastlib.migfra.journal import group_commit
 from fastlib.migfra.journal.begins import Beginning
-from fastlib.migfra.journal.group_commit import GroupCommit
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.tasks.turns import Place, Places, Situation, Taken, Turn, may_begin_at_once
 from tests.support.migfra.bench import Bench, Play, order, patiently
@@ -121,17 +121,17 @@ class Crash:
         self.left: int | None = None
         """Commits that still succeed; None for all."""
         self.commits = 0
-        original = GroupCommit._execute_all
+        original = group_commit.execute_all
 
-        def execute_all(group: GroupCommit, operations: list[Any]) -> list[Any]:
+        def execute_all(connection: sqlite3.Connection, operations: list[Any]) -> list[Any]:
             if self.left == 0:
                 raise sqlite3.OperationalError("database is locked")
             if self.left is not None:
                 self.left -= 1
             self.commits += 1
-            return original(group, operations)
+            return original(connection, operations)
 
-        monkeypatch.setattr(GroupCommit, "_execute_all", execute_all)
+        monkeypatch.setattr(group_commit, "execute_all", execute_all)
 
 
 @pytest.fixture

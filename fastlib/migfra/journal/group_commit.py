@@ -6,6 +6,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from contextvars import Context
 from logging import getLogger
 from typing import Any, Final, TypeVar
 
@@ -15,15 +16,15 @@ from fastlib.migfra.telemetry.logs import context_without_task
 from fastlib.transport.backoff import Backoff
 
 from .commit_thread import CommitThread
+from .transaction import Operation, OperationError, execute_all, is_temporary
 
 log = getLogger("fastlib.migfra.journal.journal")
 
 T = TypeVar("T")
-Operation = Callable[[sqlite3.Connection], Any]
 Prepare = Callable[[bool], bool]
 """Prepares an operation; see `GroupCommit.submit`."""
 Entry = tuple[Operation, "asyncio.Future[Any] | None", Prepare | None]
-"""The future is None if nobody awaits the operation."""
+"""An operation that was submitted. The future is None if nobody awaits it."""
 
 LARGEST_BATCH: Final = 1000
 """Operations in one transaction, at most."""
@@ -32,28 +33,6 @@ TURNS_TO_COLLECT: Final = 2
 first one orders begin, in the second one those end that need not wait for anything."""
 PAUSES: Final = (0.05, 5.0)
 """Seconds between attempts while the database cannot be written: the first and the longest."""
-_NOT_RETRIED: Final = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.NotSupportedError,
-    sqlite3.ProgrammingError,
-)
-"""Errors of SQLite that another attempt would not change."""
-
-
-def _is_temporary(error: sqlite3.Error) -> bool:
-    """Return whether another attempt may succeed, such as for a lock or a full disk."""
-    wrong_statement = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
-    return not wrong_statement and not isinstance(error, _NOT_RETRIED)
-
-
-class _OperationError(Exception):
-    """An operation raised an error of its own, so that the transaction needs to go without it."""
-
-    def __init__(self, position: int, error: Exception) -> None:
-        self.position: Final = position
-        self.error: Final = error
 
 
 class GroupCommit:
@@ -63,6 +42,10 @@ class GroupCommit:
     is lost and none fails. `last_error` and the log say why. An operation may be executed again
     after a rollback. An operation that raises an error of its own fails alone, and nothing of it is
     committed.
+
+    Its steps are callbacks of the loop. No cancellation can come between a commit and the futures
+    of its operations. The steps are: `_write` takes a batch, `_attempt` gives it to the thread,
+    `_attempted` looks at the outcome, and `_collect` leads back to `_write`.
     """
 
     def __init__(
@@ -88,15 +71,27 @@ class GroupCommit:
         self._ahead: deque[Entry] = deque()
         """What goes before all that waits."""
         self._batch: list[Entry] = []
-        """What is being committed."""
+        """What is being committed. It stays here until it is: nothing can overtake it."""
         self._thread = CommitThread("fastlib journal")
-        self._worker: asyncio.Task[None] | None = None
+        self._context: Context | None = None
+        """That of all steps. Its log lines must not name the task that happened to write first."""
+        self._is_at_work = False
+        """Whether a step is under way or scheduled."""
+        self._idle = asyncio.Event()
+        """Set when no step is."""
+        self._backoff = Backoff(*PAUSES)
+        self._pause: asyncio.TimerHandle | None = None
+        """Until the next attempt."""
         self._is_urgent = False
         """Whether something waits that is not only to be written along."""
         self._due = math.inf
         """When what may wait must be written, by the clock of the loop."""
         self._timer: asyncio.TimerHandle | None = None
-        self._closing = asyncio.Event()
+        self._is_closing = False
+        """Whether nothing may wait any more."""
+        self._is_closed = False
+        self._late_error: Exception | None = None
+        """What went wrong right after a commit."""
         self.last_error: Exception | None = None
         """Why nothing can be written at the moment, None if all is well."""
         self.on_change: Callable[[], object] = _ignore
@@ -116,42 +111,63 @@ class GroupCommit:
         `prepare` is called in the loop, right before the first attempt. It sees what all earlier
         transactions have set in motion. It is called with True if an operation before this one was
         prepared for the same transaction. It may return False then: this operation and those
-        behind it go into the next transaction, for which it is called again with False.
+        behind it go into the next transaction, for which it is called again with False. If it
+        raises an error, the operation fails alone.
 
         With `ahead` it goes before all that waits without. Its future is done before theirs.
 
         The future raises JournalError if the group commit is closed, and what the operation raises.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if self._closing.is_set():
-            self._fail(future, "the journal is closed")
+        if self._is_closed:
+            _fail(future, "the journal is closed")
             return future
         (self._ahead if ahead else self._waiting).append((operation, future, prepare))
-        self._is_urgent = True
-        if not self._works:
-            self._start()
+        self._write_now()
         return future
 
-    @property
-    def _works(self) -> bool:
-        return self._worker is not None and not self._worker.done()
+    def submit_later(self, operation: Operation) -> None:
+        """Execute an operation whose end nobody awaits. Log its error."""
+        if not self._is_closed:
+            self._waiting.append((operation, None, None))
+            self._write_now()
 
-    def _start(self) -> None:
-        # The worker's log lines must not name the task that happened to write first.
-        self._worker = asyncio.create_task(self._run(), context=context_without_task())
-
-    def submit_along(self, operation: Operation, seconds: float) -> None:
+    def submit_along(
+        self, operation: Operation, seconds: float, prepare: Prepare | None = None
+    ) -> None:
         """Execute an operation with the next transaction, at the latest after `seconds`.
 
         It causes no transaction before that. It goes ahead, in the order of submission with those
         of `submit` that do: a report of an order must not be written after a begin that follows it.
+        `prepare` is called right before its transaction. Its answer does not matter.
         """
-        if self._closing.is_set():
+        if self._is_closed:
             return
-        self._ahead.append((operation, None, None))
+        self._ahead.append((operation, None, prepare))
+        if self._is_closing:
+            self._write_now()
+            return
         self._due = min(self._due, asyncio.get_running_loop().time() + seconds)
-        if not self._works:
+        if not self._is_at_work:
             self._set_timer()
+
+    def __len__(self) -> int:
+        """Return how many operations are not written yet."""
+        return len(self._ahead) + len(self._waiting) + len(self._batch)
+
+    # --- when it writes --------------------------------------------------------------------------
+
+    def _write_now(self) -> None:
+        self._is_urgent = True
+        if not self._is_at_work:
+            self._is_at_work = True
+            self._idle.clear()
+            if self._context is None:
+                self._context = context_without_task()
+            self._soon(self._write)
+
+    def _soon(self, step: Callable[..., None], *arguments: Any) -> None:
+        asyncio.get_running_loop().call_soon(step, *arguments, context=self._context)
 
     def _set_timer(self) -> None:
         """Write what may wait when it is due. A timer for something earlier looks again then."""
@@ -159,116 +175,155 @@ class GroupCommit:
             self._stop_timer()
             self._timer = asyncio.get_running_loop().call_at(self._due, self._write_due)
 
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _write_due(self) -> None:
         self._timer = None
-        if self._works or not (self._ahead or self._waiting) or self._closing.is_set():
-            return
+        if self._is_at_work or self._due == math.inf:
+            return  # `_rest` sets it again, or all was written along
         if asyncio.get_running_loop().time() < self._due:
             self._set_timer()
         else:
             self._write_now()
 
-    def _write_now(self) -> None:
-        self._is_urgent = True
-        if not self._works:
-            self._start()
+    def _rest(self) -> None:
+        """Make no step until something is urgent or due."""
+        self._is_at_work = False
+        self._idle.set()
+        if self._due < math.inf and not self._is_closed:
+            self._set_timer()
 
-    def submit_later(self, operation: Operation) -> None:
-        """Execute an operation whose end nobody awaits. Log its error."""
-        if not self._closing.is_set():
-            self._waiting.append((operation, None, None))
-            self._write_now()
+    # --- its steps -------------------------------------------------------------------------------
 
-    def __len__(self) -> int:
-        """Return how many operations are not written yet."""
-        return len(self._ahead) + len(self._waiting) + len(self._batch)
+    def _write(self) -> None:
+        if self._is_closed or not self._is_urgent:
+            self._rest()
+            return
+        self._fill_batch()
+        self._is_urgent = bool(self._ahead or self._waiting)
+        if not self._is_urgent:
+            self._due = math.inf
+        self._attempt()
 
     def _fill_batch(self) -> None:
-        batch = self._batch = []
+        """Take what is written next."""
+        batch = self._batch
         while self._ahead and len(batch) < LARGEST_BATCH:
-            batch.append(self._ahead.popleft())
+            entry = self._ahead.popleft()
+            if self._prepare(entry, False) is not None:
+                batch.append(entry)
         is_first = True
         while self._waiting and len(batch) < LARGEST_BATCH:
             entry = self._waiting.popleft()
-            batch.append(entry)
-            prepare = entry[2]
-            if prepare is not None:
-                if not prepare(not is_first):
-                    self._waiting.appendleft(batch.pop())
-                    break
-                is_first = False
+            is_prepared = self._prepare(entry, not is_first)
+            if is_prepared is False:
+                self._waiting.appendleft(entry)
+                break
+            if is_prepared:
+                batch.append(entry)
+                is_first = is_first and entry[2] is None
 
-    async def _run(self) -> None:
-        while self._is_urgent and not self._closing.is_set():
-            try:
-                self._fill_batch()
-                batch = self._batch
-                self._is_urgent = bool(self._ahead or self._waiting)
-                if not self._is_urgent:
-                    self._due = math.inf
-                committed = await self._commit_until_written(batch)
-            except Exception as error:
-                self._change(error)
-                for _, future, _ in self._batch:
-                    self._fail(future, f"the journal failed: {describe(error)}")
-                self._on_failure("the journal", error)
-                continue
-            except BaseException:
-                self._waiting.extendleft(reversed(self._batch))
-                self._is_urgent = True
-                raise
-            finally:
-                self._batch = []
-            if not committed:  # closed
-                self._waiting.extendleft(reversed(batch))
-                return
-            for _ in range(TURNS_TO_COLLECT):
-                await asyncio.sleep(0)
-        if (self._ahead or self._waiting) and not self._closing.is_set():
-            self._set_timer()
+    def _prepare(self, entry: Entry, may_wait: bool) -> bool | None:
+        """Return whether an operation goes into this transaction, None if it has failed."""
+        _, future, prepare = entry
+        if prepare is None:
+            return True
+        try:
+            return prepare(may_wait) or not may_wait
+        except Exception as error:
+            _fail(future, f"the journal failed: {describe(error)}")
+            self._on_failure("the journal", error)
+            return None
 
-    async def _commit_until_written(self, batch: list[Entry]) -> bool:
-        """Commit a batch, again and again until it succeeds; False when it is closed before.
+    def _attempt(self) -> None:
+        """Give the batch to the thread."""
+        self._pause = None
+        if not self._batch:
+            self._collect(0)
+            return
+        operations = [entry[0] for entry in self._batch]
+        try:
+            loop = asyncio.get_running_loop()
+            outcome = loop.run_in_executor(self._thread, self._commit, operations)
+            outcome.add_done_callback(self._attempted, context=self._context)
+        except Exception as error:  # no thread can be started
+            self._drop_batch(error)
 
-        An operation that fails alone is removed from the batch.
-        """
+    def _attempted(self, outcome: "asyncio.Future[list[Any]]") -> None:
+        """Look at the outcome of an attempt."""
+        if outcome.cancelled():  # the process ends
+            self._is_closed = True
+            self._rest()
+            return
+        error = outcome.exception()
+        if self.lost is not None and self.last_error is not self.lost:
+            log.error("%s", self.lost)
+            self._change(self.lost)
+        if error is None:
+            if self.lost is None:
+                self._set_last_error(None)
+            self._settle(outcome.result())
+            self._report_late_error()
+        elif isinstance(error, OperationError):
+            _, future, _ = self._batch.pop(error.position)
+            _set_exception(future, error.error)
+            self._attempt()
+        elif not isinstance(error, sqlite3.Error):
+            self._drop_batch(error)
+        elif self.lost is not None:  # what runs ends and is answered all the same
+            self._settle([None] * len(self._batch))
+        elif is_temporary(error):
+            self._set_last_error(error)
+            self._try_again()
+        else:
+            self._drop_batch(error)
+
+    def _settle(self, results: list[Any]) -> None:
+        """Wake everybody who waits for the batch: it is written, or never will be."""
+        batch, self._batch = self._batch, []
+        self._backoff.reset()
+        _set_results(batch, results)
+        self._collect(TURNS_TO_COLLECT)
+
+    def _report_late_error(self) -> None:
+        error, self._late_error = self._late_error, None
+        if error is not None:
+            self._on_failure("the journal", error)
+
+    def _try_again(self) -> None:
+        if self._is_closed:
+            self._rest()
+            return
         loop = asyncio.get_running_loop()
-        backoff = Backoff(*PAUSES)
-        while batch:
-            operations = [entry[0] for entry in batch]
-            try:
-                try:
-                    results = await loop.run_in_executor(self._thread, self._commit, operations)
-                finally:
-                    if self.lost is not None and self.last_error is not self.lost:
-                        log.error("%s", self.lost)
-                        self._change(self.lost)
-            except _OperationError as failed:
-                _, future, _ = batch.pop(failed.position)
-                _set_exception(future, failed.error)
-                continue
-            except sqlite3.Error as error:
-                if self.lost is not None:  # what runs ends and is answered all the same
-                    _set_results(batch, [None] * len(batch))
-                    return True
-                if not _is_temporary(error):
-                    raise
-                self._set_last_error(error)
-            else:
-                if self.lost is None:
-                    self._set_last_error(None)
-                _set_results(batch, results)
-                return True
-            with suppress(TimeoutError):
-                async with asyncio.timeout(backoff.pause()):
-                    await self._closing.wait()
-                return False
-        return True
+        pause = self._backoff.pause()
+        self._pause = loop.call_later(pause, self._attempt, context=self._context)
+
+    def _drop_batch(self, error: BaseException) -> None:
+        """Fail the batch with an error that nobody expected."""
+        batch, self._batch = self._batch, []
+        self._change(error if isinstance(error, Exception) else JournalError(describe(error)))
+        for _, future, _ in batch:
+            _fail(future, f"the journal failed: {describe(error)}")
+        self._on_failure("the journal", error)
+        self._collect(0)
+
+    def _collect(self, turns: int) -> None:
+        """Write on after some turns of the loop."""
+        if turns:
+            self._soon(self._collect, turns - 1)
+        else:
+            self._write()
 
     def _change(self, error: Exception | None) -> None:
         before, self.last_error = self.last_error, error
         if str(error) != str(before):
-            self.on_change()
+            try:
+                self.on_change()
+            except Exception as failure:  # it must not keep anybody waiting
+                self._on_failure("the journal", failure)
 
     def _set_last_error(self, error: sqlite3.Error | None) -> None:
         before = self.last_error
@@ -283,82 +338,67 @@ class GroupCommit:
             )
 
     def _commit(self, operations: list[Operation]) -> list[Any]:
-        """Execute operations in a transaction. Raises sqlite3.Error and _OperationError."""
+        """Execute operations in a transaction. Raises sqlite3.Error and OperationError."""
         self._look()
         try:
-            results = self._execute_all(operations)
-        finally:
+            results = execute_all(self._connection, operations)
+        except BaseException:
+            self._look()  # that may be the reason
+            raise
+        try:
             self._look()  # a commit into a file that is gone is worth nothing
-        if self.lost is None:
-            self._on_commit(results)
+            if self.lost is None:
+                self._on_commit(results)
+        except Exception as error:  # the operations are committed all the same
+            self._late_error = error
         return results
 
     def _look(self) -> None:
         if self.lost is None and (problem := self._find_problem()) is not None:
             self.lost = JournalError(problem)
 
-    def _execute_all(self, operations: list[Operation]) -> list[Any]:
-        connection = self._connection
-        if connection.in_transaction:  # the last rollback could not be written either
-            connection.execute("ROLLBACK")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            results = [
-                self._execute(operation, position) for position, operation in enumerate(operations)
-            ]
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                with suppress(sqlite3.Error):  # the first error says more
-                    connection.execute("ROLLBACK")
-            raise
-        return results
-
-    def _execute(self, operation: Operation, position: int) -> Any:
-        try:
-            return operation(self._connection)
-        except Exception as error:
-            if isinstance(error, sqlite3.Error) and _is_temporary(error):
-                raise
-            raise _OperationError(position, error) from error
+    # --- its end ---------------------------------------------------------------------------------
 
     def give_up(self) -> None:
         """Write nothing more, whatever waits."""
-        self._closing.set()
+        self._is_closed = True
         self._stop_timer()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+            self._rest()
 
     async def close(self, timeout: float) -> None:
         """Commit what waits, for at most `timeout` seconds, and fail the rest."""
-        if (self._ahead or self._waiting) and not self._closing.is_set():
+        self._is_closing = True
+        if len(self) and not self._is_closed:
             self._write_now()
-        if self._worker is not None and self._works:
-            await asyncio.wait((self._worker,), timeout=timeout)
-        self._closing.set()
-        if self._worker is not None:
-            await asyncio.wait((self._worker,))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._wait_until_idle()
+        self.give_up()
+        await self._wait_until_idle()  # an attempt may be in the thread
         self._thread.shutdown()
-        left = [*self._ahead, *self._waiting]
-        self._ahead.clear()
-        self._waiting.clear()
+        left = [*self._batch, *self._ahead, *self._waiting]
+        for entries in (self._batch, self._ahead, self._waiting):
+            entries.clear()
         for _, future, _ in left:
-            self._fail(future, f"the journal was closed: {self.last_error}")
+            _fail(future, f"the journal was closed: {self.last_error}")
 
-    @staticmethod
-    def _fail(future: "asyncio.Future[Any] | None", reason: str) -> None:
-        if future is None:
-            return
-        _set_exception(future, JournalError(reason))
-        if not future.cancelled():
-            future.exception()  # whoever awaits the future gets it; without a waiter it is no error
+    async def _wait_until_idle(self) -> None:
+        while self._is_at_work:
+            await self._idle.wait()
 
 
 def _ignore() -> None:
     """Do nothing: nobody wants to know."""
+
+
+def _fail(future: "asyncio.Future[Any] | None", reason: str) -> None:
+    """Let a future raise a JournalError. Without a waiter it is no error."""
+    if future is not None and not future.done():
+        future.set_exception(JournalError(reason))
+        future.exception()  # else asyncio would log it
 
 
 def _set_results(batch: Iterable[Entry], results: Iterable[Any]) -> None:

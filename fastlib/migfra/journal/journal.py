@@ -319,6 +319,7 @@ class Journal:
         """
         now = self._clock.now()
         beginning: Beginning = "waits" if waits else "acts"
+        self._notes.cut()
         await self._group_commit.submit(
             lambda connection: note_begin(connection, number, position, now, beginning), ahead=True
         )
@@ -332,6 +333,7 @@ class Journal:
     async def begun(self, number: int, position: int) -> None:
         """A member that waited in the hypervisor is about to act on its domain."""
         now = self._clock.now()
+        self._notes.cut()
         await self._group_commit.submit(
             lambda connection: note_act(connection, number, position, now), ahead=True
         )

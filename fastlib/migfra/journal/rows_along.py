@@ -1,18 +1,16 @@
 """Rows that may wait for the next transaction, and are written together."""
 
 import sqlite3
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
-from .group_commit import GroupCommit, Operation
+from .group_commit import GroupCommit
 
 Row = tuple[Any, ...]
 
 
 class RowsAlong:
-    """A queue of rows. Adding one costs less than an operation of its own."""
+    """Collects rows. Adding one costs less than an operation of its own."""
 
     def __init__(
         self,
@@ -24,24 +22,23 @@ class RowsAlong:
         self._group_commit: Final = group_commit
         self._write: Final = write
         self._seconds: Final = seconds
-        self._rows: deque[Row] = deque()
-        self._submitted = False
+        self._rows: list[Row] | None = None
+        """The rows of the operation that was submitted last, while more can be added."""
 
     def add(self, row: Row) -> None:
         """Let a row be written; returns at once."""
+        if self._rows is None:
+            rows = self._rows = []
+            self._group_commit.submit_along(
+                lambda connection: self._write(connection, rows), self._seconds, self._end_rows
+            )
         self._rows.append(row)
-        if not self._submitted:
-            self._submitted = True
-            self._group_commit.submit_along(self._operation(), self._seconds)
 
-    def _operation(self) -> Operation:
-        rows: list[Row] = []  # kept, as the transaction may be repeated
+    def cut(self) -> None:
+        """Write the rows from now on after whatever is submitted ahead next."""
+        self._rows = None
 
-        def write(connection: sqlite3.Connection) -> None:
-            self._submitted = False
-            with suppress(IndexError):
-                while True:
-                    rows.append(self._rows.popleft())
-            self._write(connection, rows)
-
-        return write
+    def _end_rows(self, may_wait: bool) -> bool:
+        """Add no more to rows that are being written."""
+        self._rows = None
+        return True

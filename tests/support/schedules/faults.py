@@ -17,6 +17,7 @@ from fastlib.migfra import broker_connection
 from fastlib.migfra.journal import acceptance, schema
 from fastlib.migfra.journal.group_commit import GroupCommit
 from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.journal.transaction import execute
 from fastlib.migfra.plugin_api import expiry
 from fastlib.migfra.tasks.admission import Admission
 from fastlib.migfra.tasks.builtin_tasks import BuiltinTasks
@@ -325,7 +326,9 @@ def what_a_full_disk_has_not_taken_counts_as_written() -> Iterator[None]:
             return original(self, operations)
         except sqlite3.OperationalError:
             self._connection.execute("BEGIN")
-            results = [self._execute(one, number) for number, one in enumerate(operations)]
+            results = [
+                execute(self._connection, one, number) for number, one in enumerate(operations)
+            ]
             self._connection.execute("ROLLBACK")
             return results
 

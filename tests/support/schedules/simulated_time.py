@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import _base as futures
 from contextlib import ExitStack, contextmanager, nullcontext
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any
 from unittest import mock
 
 from fastlib.migfra import runtime
-from fastlib.migfra.journal.group_commit import GroupCommit, Operation
+from fastlib.migfra.journal import group_commit, transaction
+from fastlib.migfra.journal.transaction import Operation
 from fastlib.migfra.telemetry.other_daemons import OtherDaemons
 
 from .process import CLOCK, PROCESS
@@ -54,7 +55,7 @@ def simulated_time() -> Iterator[None]:
         # No process stands still here, and looking twice a second whether it does costs most time.
         patches.enter_context(mock.patch.object(OtherDaemons, "_watch_beat", _never))
         patches.enter_context(mock.patch.object(OtherDaemons, "_look_at_beat", _never_stood_still))
-        patches.enter_context(mock.patch.object(GroupCommit, "_execute_all", _execute_all))
+        patches.enter_context(mock.patch.object(group_commit, "execute_all", _execute_all))
         yield
 
 
@@ -66,14 +67,11 @@ def _never_stood_still(*_: object, **__: object) -> None:
     """Do nothing."""
 
 
-_really_execute_all: Final = GroupCommit._execute_all
-
-
-def _execute_all(commit: GroupCommit, operations: list[Operation]) -> list[Any]:
+def _execute_all(connection: sqlite3.Connection, operations: list[Operation]) -> list[Any]:
     """Execute operations on a disk that may be full: the last write of a transaction fails."""
     if not PROCESS.get().disk_is_full:
-        return _really_execute_all(commit, operations)
-    return _really_execute_all(commit, [*operations, _fail_for_room])
+        return transaction.execute_all(connection, operations)
+    return transaction.execute_all(connection, [*operations, _fail_for_room])
 
 
 def _fail_for_room(connection: sqlite3.Connection) -> None:
