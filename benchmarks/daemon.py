@@ -197,7 +197,7 @@ def render(outcome: Outcome) -> str:
         )
     lines += [
         "",
-        f"tasks per second with {WINDOW} under way, the best of all rounds; latency from submit",
+        f"tasks per second with {WINDOW} in flight, the best of all rounds; latency from submit",
         "to result, one by one, of all rounds; QoS 2 both ways",
         f"{BASE} reads each task and answers it; migfra has its journal on the disk, and a",
         "hypervisor that does nothing",

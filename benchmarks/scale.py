@@ -28,7 +28,7 @@ SIZES: Final = (10, 100, 1000)
 HOSTS_OF_A_PROCESS: Final = 100
 """Daemons in one process, at most."""
 WINDOW: Final = 100
-"""Orders under way, for orders per second; one at most for each host."""
+"""Orders in flight, for orders per second; one at most for each host."""
 
 MOST_GROWTH: Final = 1.3
 """CPU time of an order in the largest cluster, divided by that in the smallest one, at most."""
@@ -205,7 +205,7 @@ def _cluster(size: int, effort: Effort, progress: Callable[[str], None]) -> Clus
             (usage_of(pids).cpu - cpu) / effort.idle
             for pids, cpu in zip(groups, idle_before, strict=True)
         ]
-        # Orders that are under way at the same host share its commits, so there is one at most.
+        # Orders that are in flight at the same host share its commits, so there is one at most.
         window = min(WINDOW, size)
         everything.measure(hosts, max(size, effort.single), window)  # warms everything up
         progress("orders to all hosts")
@@ -298,7 +298,7 @@ def render(outcome: Outcome) -> str:
         f"{capacity.ping_cpu * 1e6:.1f} µs; a retained presence: "
         f"{capacity.retained_bytes:,.0f} bytes",
         "",
-        f"orders per second with {WINDOW} under way, one at a host; latency one by one; QoS 2;",
+        f"orders per second with {WINDOW} in flight, one at a host; latency one by one; QoS 2;",
         "daemons with a hypervisor that does nothing, and journals in memory",
         f"Python {platform.python_version()}; mosquitto {mosquitto_version()}; "
         f"{os.cpu_count()} cores; load {outcome.load[0]:.1f} to {outcome.load[1]:.1f}",

@@ -87,7 +87,7 @@ def scheduler(port: str) -> None:
 def _measure(
     client: "MigfraClient", received: ReceivedCount, hosts: Sequence[str], orders: int, window: int
 ) -> dict[str, Any]:
-    """Send orders to the hosts in turns, `window` of them under way at the same time."""
+    """Send orders to the hosts in turns, `window` of them in flight at the same time."""
     latencies: list[float] = []
     handles: deque[Handle[Result]] = deque()
     reports = 0
