@@ -1,7 +1,8 @@
-"""Tells Hypothesis of every message, so that `st.from_type(Start)` keeps all that holds for one.
+"""Register every message at Hypothesis, so `st.from_type(Start)` follows the rules of the message.
 
-Hypothesis looks for exactly the type that it is asked for, so each is registered. The hook finds
-those that are declared before Hypothesis is imported; of later ones `fastlib.message.base` tells.
+Hypothesis searches for exactly the requested type, so each type is registered. The hook registers
+the types that are declared before the import of Hypothesis; `fastlib.message.base` registers later
+ones.
 """
 
 import sys
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _hypothesis_setup_hook() -> None:
-    """What Hypothesis calls when it is imported."""
+    """Register all declared messages. Hypothesis calls this when it is imported."""
     base = sys.modules.get("fastlib.message.base")
     if base is not None:
         _declared_below(base.Serializable)
@@ -25,7 +26,7 @@ def _declared_below(cls: type[Any]) -> None:
 
 
 def declared(cls: type[Any]) -> None:
-    """Tells Hypothesis of one message."""
+    """Register one message at Hypothesis."""
     from hypothesis.strategies import register_type_strategy
 
     register_type_strategy(cls, _strategy)

@@ -129,7 +129,7 @@ class MovingOptions(TaskOptions, total=False):
     bandwidth_limit: int | None
     """Bandwidth that the migration may use; absent or 0 means no limit. Unit: MiB/s."""
     max_downtime: int | None
-    """Time that the domain may stand still at the end. Unit: ms."""
+    """Maximum downtime of the domain at the end. Unit: ms."""
     on_timeout: TimeoutAction | None
     """End of a migration that takes longer than 'timeout'. abort: the domain stays. pause: it is
     paused until its memory has arrived. post-copy: it runs at the destination, and its memory

@@ -72,9 +72,9 @@ class Configuration(Message, task="configuration"):
     source: Annotated[str, Wire("Host of the agent.")]
     """Host of the agent."""
     status: Annotated[
-        Literal["accepted", "denied"], Wire("Whether the agent measures what was requested.")
+        Literal["accepted", "denied"], Wire("Whether the agent accepts the request.")
     ]
-    """Whether the agent measures what was requested."""
+    """Whether the agent accepts the request."""
 
 
 class KpiReport(Message, task="KPI"):

@@ -205,16 +205,16 @@ class MigrationOptions(Message):
     ] = None
     """Bandwidth that the migration may use; absent or 0 means no limit. Unit: MiB/s."""
     max_downtime: Annotated[
-        U32 | None, Wire("Time that the domain may stand still at the end.", unit="ms")
+        U32 | None, Wire("Maximum downtime of the domain at the end.", unit="ms")
     ] = None
-    """Time that the domain may stand still at the end. Unit: ms."""
+    """Maximum downtime of the domain at the end. Unit: ms."""
     timeout: Annotated[
         U32 | None,
         Wire(
-            "Time after which the daemon does what 'on-timeout' says; absent means never.", unit="s"
+            "Time after which the daemon executes 'on-timeout'; absent means never.", unit="s"
         ),
     ] = None
-    """Time after which the daemon does what 'on-timeout' says; absent means never. Unit: s."""
+    """Time after which the daemon executes 'on-timeout'; absent means never. Unit: s."""
     on_timeout: Annotated[
         TimeoutAction | None,
         Wire(
@@ -345,7 +345,7 @@ class QueryHistory(
     result_type=HistoryResult,
     has_command=False,  # `fastlib log` sends it
 ):
-    """Report what became of orders, from the daemon's journal.
+    """Report the history of orders, from the daemon's journal.
 
     The report has each order that fits one of `order-id`, `key` and `vm-name`. Without any of them,
     it has the newest orders.

@@ -22,10 +22,11 @@ from .walk import rebuilt
 
 _SCHEMAS: Final = "#/components/schemas/"
 _ABOUT: Final = """\
-What travels in a FaST cluster, over MQTT: tasks from a scheduler to the migration daemon migfra of
+The MQTT messages of a FaST cluster: tasks from a scheduler to the migration daemon migfra of
 each host and their results, and the messages of agents, applications, the bandwidth monitor and
-pscom. Derived from the message types of fastlib; the payloads are YAML, and the schemas those of
-what fastlib writes. What it understands beyond that is in the folder `load/`.
+pscom. The document is derived from the message types of fastlib. The payloads are YAML. The schemas
+describe the messages that fastlib writes; those in the folder `load/` describe the messages that it
+understands.
 """
 
 

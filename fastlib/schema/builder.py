@@ -67,7 +67,7 @@ class _Parts:
 
 
 class Builder:
-    """Builds the schemas of one document, and collects in `defs` what they refer to."""
+    """Builds the schemas of one document, and collects their referenced schemas in `defs`."""
 
     def __init__(
         self, direction: Direction, *, closed: bool | None = None, extensions: bool = True

@@ -19,8 +19,8 @@ from .folder import ListedMessage, SchemaFolder, SchemaFolderError
 from .ignored import ignored_keys
 
 Level = Literal["backward", "forward", "full"]
-"""`backward`: the new version reads what the old one writes; `forward`: the old one reads what the
-new one writes; `full`: both."""
+"""`backward`: the new version reads the messages of the old one; `forward`: the old version reads
+the messages of the new one; `full`: both."""
 Status = Literal["compatible", "incompatible", "unproven", "new"]
 """`new`: only the writer's version has the message, and the reader's never had it."""
 
@@ -38,13 +38,13 @@ class MessageReport(msgspec.Struct, frozen=True, kw_only=True):
     sides: tuple[tuple[str, str], ...] = ()
     """Sender and receiver."""
     reasons: tuple[str, ...] = ()
-    """The part that is not accepted, or the reason why nothing is proven."""
+    """The part that is not accepted, or the reason why there is no proof."""
     counterexample: str | None = None
     """A message that one version writes and the other one cannot read, as YAML."""
     ignored: tuple[str, ...] = ()
     """Keys that the reader ignores, so their values are lost."""
     searched: int = 0
-    """The number of messages that were tried because nothing could be proved."""
+    """The number of messages that were tried because there was no proof."""
 
 
 class CompatibilityReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ class CompatibilityReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def proven(self) -> bool:
-        """True if it is proven that nothing breaks and no value is lost."""
+        """True if there is a proof that no message breaks and no value is lost."""
         known = not self.of("incompatible", "unproven")
         return known and not any(one.ignored for one in (*self.backward, *self.forward))
 
@@ -79,7 +79,7 @@ def compare(
 ) -> CompatibilityReport:
     """Decide whether two versions understand each other.
 
-    `searches` is the maximum number of messages to try if nothing can be proved. Raises
+    `searches` is the maximum number of messages to try if there is no proof. Raises
     SchemaFolderError, and MissingExtraError without the extra `compat`.
     """
     backward = () if level == "forward" else _direction(old, new, searches, older=old)

@@ -25,7 +25,7 @@ class ContainmentResult(msgspec.Struct, frozen=True, kw_only=True):
     counterexample: Any = None
     """A message that is written and not accepted, as a plain tree, if it is refuted."""
     reasons: tuple[str, ...] = ()
-    """The part that is not accepted, or the reason why nothing is proven."""
+    """The part that is not accepted, or the reason why there is no proof."""
     searched: int = 0
     """The number of messages that were tried."""
 
@@ -133,7 +133,7 @@ _VAGUE = {"anyOf", "oneOf", "not", "type"}
 
 
 def _words(error: Any) -> str:
-    """Describe what a validator refuses: the place and the value, or the missing key."""
+    """Describe an error of a validator: the place and the value, or the missing key."""
     error = max(_below(error), key=lambda e: (len(e.instance_path), e.kind.name not in _VAGUE))
     path = ""
     for step in error.instance_path:

@@ -2,10 +2,10 @@
 
 ::
 
-    emit/start-vm.task.json    what is written, closed
-    load/start-vm.task.json    what is understood, open
-    emit/task.json, load/…     any task container, by its title
-    edit/task.json             for editors: as `load`, but closed
+        emit/start-vm.task.json    the written form, closed
+    load/start-vm.task.json    the understood forms, open
+    emit/task.json, load/…     a task container with any title
+    edit/task.json             for editors: like `load`, but closed
     asyncapi.yaml              topics, operations and messages
     index.json                 the list of it all
 """
@@ -190,7 +190,7 @@ def write(folder: str | os.PathLike[str], texts: Mapping[str, str] | None = None
     """Write documents, by default all, into a folder. Return the changed files.
 
     If all are written, files of removed messages are deleted, if the folder's index names them.
-    Nothing outside the folder is written or deleted, regardless of the index and of symbolic links
+    No file outside the folder is written or deleted, regardless of the index and of symbolic links
     in the folder. Raises SchemaFolderError for a file that cannot be written.
     """
     root = Path(folder)

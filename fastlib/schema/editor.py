@@ -87,7 +87,7 @@ class EditorBuilder(Builder):
         return {"anyOf": [words], **({"examples": offered} if offered else {})}
 
     def _constant(self, expected: str) -> Schema:
-        """Return a schema that refuses everything, with the expectation as its error."""
+        """Return a schema that refuses every value, with the expectation as its error."""
         words = f"{expected}, in {self._unit}" if self._unit else expected
         return {"const": words, "not": {"const": words}}
 

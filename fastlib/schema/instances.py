@@ -65,7 +65,7 @@ class _Drawing:
     def one_of(self, items: Any) -> Any:
         return self.draw(self.st.sampled_from(list(items)))
 
-    # --- what is asked for ------------------------------------------------------------------------
+    # --- the requested values ---------------------------------------------------------------------
 
     def flat(self, schema: Any) -> Schema:
         """Return a schema without references and choices: one of the possible ones."""
@@ -90,7 +90,7 @@ class _Drawing:
             found = found[step.replace("~1", "/").replace("~0", "~")]
         return found
 
-    # --- what is made -----------------------------------------------------------------------------
+    # --- the generated values ---------------------------------------------------------------------
 
     def value(self, schema: Any, depth: int) -> Any:
         flat = self.flat(schema)

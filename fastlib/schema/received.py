@@ -28,7 +28,7 @@ _OTHER_DOCUMENTS: Final = (
     *("$id", "$schema", "$dynamicRef", "$recursiveRef", "$anchor", "$dynamicAnchor", "$vocabulary"),
     *("id", "definitions", "dependencies", "additionalItems", "extends"),
 )
-"""Keywords that change what a reference means, and keywords of other drafts."""
+"""Keywords that change the meaning of a reference, and keywords of other drafts."""
 _TYPES: Final = {"null", "boolean", "integer", "number", "string", "array", "object"}
 _REFERENCE: Final = re.compile(r"#/\$defs/([^/~%]+)")
 _NUMBERS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
@@ -99,7 +99,7 @@ def _check_keywords(place: str, schema: Schema, names: set[str]) -> None:
 
 
 def _expected(keyword: str, value: Any, names: set[str]) -> str | None:
-    """Return what was expected instead of a keyword's value; None if the value is sound."""
+    """Return the expectation for a keyword's value if the value is wrong, else None."""
     if keyword in _OTHER_DOCUMENTS:
         return "no such keyword"
     if keyword == "$ref":

@@ -8,7 +8,7 @@ _SIMPLE = ("vm1", "a", 0, 1, False)
 
 
 def shrunk(tree: Any, shows: Callable[[Any], bool]) -> Any:
-    """Return a minimal tree: every omission or simplification would no longer `show` the fault.
+    """Return a minimal tree: after any omission or simplification, `show` would be False.
 
     Hypothesis shrinks the draws. This shrinks the message, which takes a hundredth of the time.
     """

@@ -106,7 +106,7 @@ def _of_revision(revision: str, place: Path, name: str) -> SchemaFolder:
 
 
 def _of_interpreter(python: str, place: Path, name: str) -> SchemaFolder:
-    """Let another fastlib write its schemas, in a separate process."""
+    """Write the schemas of another fastlib, in a separate process."""
     if os.sep in python:
         python = os.path.abspath(python)
     command = isolated_command(python, "-m", "fastlib", "schema", "--write", str(place))

@@ -20,7 +20,7 @@ class Choices(Protocol):
         """Return one of some ways for the whole text."""
 
     def turn(self, what: str, ways: Sequence[Way]) -> Way:
-        """Return one of some ways for one place; `what` names the subject."""
+        """Return one of some forms for one place; `what` names the subject."""
 
 
 class PlainChoices:

@@ -38,7 +38,7 @@ def test_compatible_versions_have_status_0(tmp_path):
 def test_breaking_changes_are_reported_with_a_message(changed, tmp_path):
     done = fastlib("compat", SCHEMAS, "changed", cwd=tmp_path, status=1)
     assert done.stdout == (
-        f"backward: changed reads what {SCHEMAS} writes: 38 compatible, 1 incompatible\n"
+        f"backward: changed reads the messages of {SCHEMAS}: 38 compatible, 1 incompatible\n"
         f"  stop-vm.task: breaks: scheduler on {SCHEMAS} -> migfra on changed\n"
         '    list[0]: "force" is a required property\n'
         "    | ---\n"
@@ -46,7 +46,7 @@ def test_breaking_changes_are_reported_with_a_message(changed, tmp_path):
         "    | list:\n"
         "    |   - vm-name: vm1\n"
         "    | ---\n"
-        f"forward: {SCHEMAS} reads what changed writes: 39 compatible\n"
+        f"forward: {SCHEMAS} reads the messages of changed: 39 compatible\n"
     )
     fastlib("compat", SCHEMAS, "changed", "--level", "forward", cwd=tmp_path)
 
@@ -70,7 +70,7 @@ def test_folder_of_released_versions_is_compared(changed, tmp_path):
         "compat", "--transitive", "released", SCHEMAS, "--level", "backward", cwd=tmp_path
     )
     assert [line.split(":")[1] for line in done.stdout.splitlines()] == [
-        f" {SCHEMAS} reads what 0.1 writes", f" {SCHEMAS} reads what 0.2 writes",
+        f" {SCHEMAS} reads the messages of 0.1", f" {SCHEMAS} reads the messages of 0.2",
     ]  # fmt: skip
 
 

@@ -33,25 +33,25 @@ examples:
   fastlib compat --transitive schemas/released schemas
 
 OLD and NEW are each a folder that 'fastlib schema --write' has made; git:REVISION, for the folder
-schemas/ of a revision of the repository here; python:INTERPRETER, for the fastlib that it has; or
-'installed', for the one that runs. With --transitive, NEW is compared with all versions before it;
-a folder of released versions stands for all of them.
+schemas/ of a revision of the repository here; python:INTERPRETER, for the fastlib of another
+Python; or 'installed', for the running fastlib. With --transitive, NEW is compared with all earlier
+versions; a folder of released versions means all of them.
 
-The exit status is 0 if nothing breaks, 1 if something does (with --strict also if something is
-unproven, or read but ignored), 2 for wrong usage or a version that cannot be had.
+The exit status is 0 if no message breaks, 1 if a message breaks (with --strict also if a message is
+unproven, or a key is ignored), 2 for wrong usage or a version that cannot be read.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    parser.add_argument("versions", metavar="OLD", nargs="+", help="the version before")
-    parser.add_argument("new", metavar="NEW", help="the version after")
+    parser.add_argument("versions", metavar="OLD", nargs="+", help="the earlier version")
+    parser.add_argument("new", metavar="NEW", help="the later version")
     parser.add_argument(
         "--level",
         choices=get_args(Level),
         default="full",
-        help="backward: NEW reads what OLD writes; forward: OLD reads what NEW writes; full: both "
-        "(default: full)",
+        help="backward: NEW reads the messages of OLD; forward: OLD reads the messages of NEW; "
+        "full: both (default: full)",
     )
     parser.add_argument("--transitive", action="store_true", help="compare with more than one OLD")
     parser.add_argument(
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive_integer,
         default=500,
-        help="maximum number of messages to try if nothing can be proved (default: 500)",
+        help="maximum number of messages to try if there is no proof (default: 500)",
     )
     parser.add_argument("--strict", action="store_true", help="unproven and ignored messages fail")
     parser.add_argument("--format", choices=("text", "json"), default="text")
@@ -104,7 +104,7 @@ def _print(report: CompatibilityReport) -> None:
         if not messages:
             continue
         writer, reader = (printable(name) for name in (messages[0].writer, messages[0].reader))
-        head = f"{direction}: {reader} reads what {writer} writes"
+        head = f"{direction}: {reader} reads the messages of {writer}"
         counts = [f"{len([*group])} {status}" for status, group in _by_status(messages)]
         print(f"{paint(head, 'bold')}: {', '.join(counts)}")
         for message in messages:

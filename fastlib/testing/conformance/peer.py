@@ -21,7 +21,7 @@ STARTING = 10.0
 ENDING = 1.0
 """The maximum seconds to wait for the end of a program that has closed its output."""
 _FIRST = PeerRequest(type="mmbwmon.Ack", yaml="{}")
-"""A request to detect that the program has started; any answer will do."""
+"""A request to detect that the program has started; every answer is correct."""
 _PIECE = 65536
 _TAIL = 2000
 """The number of characters of the program's standard error that are kept."""

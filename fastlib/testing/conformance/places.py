@@ -1,7 +1,7 @@
 """Places: the type that declares a key, and the key. Each difference belongs to a place.
 
-A task in a container, or an option within another message, has the place of its own declaration:
-a peer that loses `driver` of `Suspend` loses it in every message with a `Suspend`.
+A task in a container, or an option within another message, has the place of its declaration. So
+if a peer loses `driver` of `Suspend`, this is one difference for all messages with a `Suspend`.
 """
 
 import re

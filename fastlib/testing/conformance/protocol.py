@@ -98,7 +98,7 @@ def read_answer(line: bytes) -> PeerAnswer:
         if not isinstance(error, str):
             raise LineError("'error' is missing or not a text")
         return PeerAnswer(ok=False, error=error)
-    raise LineError("'ok' is neither true nor false, and there is no 'unsupported'")
+    raise LineError("'ok' must be true or false, or 'unsupported' must be given")
 
 
 def _object(line: bytes) -> dict[str, Any]:

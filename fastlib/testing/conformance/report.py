@@ -84,8 +84,8 @@ class _Found(msgspec.Struct):
 class Findings:
     """Collects faults by place, and keeps the smallest text of each.
 
-    A fault in every place that was tested for it becomes one difference: of a key in all types,
-    `*.driver`; of all texts, `any-text`; or of everything, `any`.
+    If all tested places have a fault, it becomes one difference: `*.driver` for a key in all types,
+    `any-text` for all texts, `any` for all places.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A session with a peer: ask, compare the answers, and stop when further ones prove nothing new."""
+"""A session with a peer: send requests, compare the answers, and stop when more prove nothing."""
 
 from typing import Any, Protocol
 
@@ -29,11 +29,11 @@ class Asked(Protocol):
 
 
 class StopAsking(BaseException):
-    """Ends the questions of a type. It is not an Exception, so Hypothesis sees no failure."""
+    """Ends the requests of a type. It is not an Exception, so Hypothesis sees no failure."""
 
 
 class Session:
-    """The questions and findings of one run."""
+    """The requests and findings of one run."""
 
     def __init__(self, peer: Asked, findings: Findings) -> None:
         self._peer = peer
@@ -57,8 +57,8 @@ class Session:
     def ask(self, case: Case) -> list[Fault]:
         """Return the faults of the answer, without known ones.
 
-        The faults are recorded. Raises StopAsking if further similar questions would prove nothing
-        new. `given_up` is set if no other question would either.
+        The faults are recorded. Raises StopAsking if further similar requests would not find
+        another fault. `given_up` is set if this holds for all requests.
         """
         return [fault for fault in self.judge(case) if not self.findings.add(fault, case)]
 

@@ -1,7 +1,7 @@
 """Test one feature at a time: each place with each aspect, each spelling, each mistake.
 
-Everything else in such a text is known to agree, so a fault belongs to this feature. The questions
-do not depend on a seed, so the names of the faults do not either.
+Both sides agree about the other parts of such a text, so a fault belongs to this feature. The
+requests do not depend on a seed. So the names of the faults do not depend on it.
 """
 
 from collections.abc import Iterator, Sequence

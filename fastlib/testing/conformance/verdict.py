@@ -18,11 +18,11 @@ from .places import Place, place_at
 from .protocol import PeerAnswer
 
 CHECKS = {
-    "answer": "each request is answered, by one line and in time",
-    "accepted": "what is a message is understood, in every spelling",
-    "equal": "what is understood is the very message, and is written so that it reads as such",
-    "refused": "what is no message is refused",
-    "golden": "the golden vectors, where none of the others has found the same",
+    "answer": "the program answers each request by one line, in time",
+    "accepted": "the program understands each message, in every spelling",
+    "equal": "the text that the program would send reads as the same message",
+    "refused": "the program refuses a text that is not a message",
+    "golden": "the golden vectors give the same, if no other check has found the difference",
 }
 """The question and the answer."""
 
