@@ -50,7 +50,7 @@ def test_table_has_all_brokers_and_checks() -> None:
 
 @pytest.mark.load
 @pytest.mark.parametrize("check", CHECKS)
-def test_broker_does_what_the_table_says(
+def test_broker_passes_the_checks_of_its_table(
     check: str, kind: Kind, place: Place, tmp_path: Path
 ) -> None:
     name = f"{CHECKS[check].__name__.replace('_', '-')}"

@@ -91,7 +91,7 @@ def test_watch(size, write, mosquitto, broker):
     check_frame(f"watch-{TITLES[size]}", frame, write=write)
 
 
-def test_watch_of_100_hosts_follows_what_moves(size, write, mosquitto, broker):
+def test_watch_of_100_hosts_shows_active_hosts(size, write, mosquitto, broker):
     show_presence(broker, HOSTS)
     with Screen("watch", env=address(mosquitto), size=size) as screen:
         screen.until_frame(r"hosts \(100\)", r"\.\.\. \d+ more")
@@ -162,7 +162,7 @@ def test_demo(size, write):
     check_frame(f"demo-{TITLES[size]}", steady(frame), write=write)
 
 
-def test_demo_of_many_hosts_follows_what_moves():
+def test_demo_of_many_hosts_shows_active_hosts():
     arguments = ("demo", "--hosts", "24", "--vms", "48", "--speed", "2")
     with Screen(*arguments, env={}, size=SIZES[0], program=DEMO) as screen:
         frame = screen.until_frame(

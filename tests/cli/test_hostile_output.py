@@ -124,7 +124,7 @@ def test_help_of_a_command_has_no_terminal_controls():
     assert r"\u3164" in parser.format_help()
 
 
-def test_wrong_arguments_are_printed_without_what_is_obeyed(capsys):
+def test_wrong_arguments_are_printed_without_control_characters(capsys):
     with pytest.raises(SystemExit):
         ArgumentParser(prog="x").parse_args([HOSTILE])
     assert unsafe(capsys.readouterr().err) == []

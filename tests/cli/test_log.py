@@ -310,7 +310,7 @@ def test_name_that_no_message_can_hold_is_wrong_usage(name: bytes, env: Environm
     assert "fastlib log: error: argument ID|VM: " in done.stderr
 
 
-def test_no_broker_has_exit_status_2():
+def test_missing_broker_has_exit_status_2():
     done = run("log", "vm1", "--broker", f"127.0.0.1:{free_port()}", "--connect-timeout", 0.1)
     assert done.returncode == 2
     assert "no broker at" in done.stderr

@@ -162,7 +162,7 @@ def test_error_of_a_daemon_and_a_degraded_daemon_are_said(cluster, env):
     )
 
 
-def test_no_daemon_at_all_is_said(env, monkeypatch):
+def test_query_reports_that_no_daemon_exists(env, monkeypatch):
     monkeypatch.setattr(host_search, "SEARCH_SECONDS", 0.1)
     done = run("query", env=env)
     assert (done.returncode, done.stdout) == (3, "")

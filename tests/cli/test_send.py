@@ -101,7 +101,7 @@ def test_send_sends_container_with_warning(file, env, daemon):
         ),
     ],
 )
-def test_send_refuses_messages_that_are_no_tasks(text, place, file, env):
+def test_send_refuses_messages_other_than_tasks(text, place, file, env):
     path = file(text)
     assert run("validate", path, env=env).returncode == 0
     done = run("send", "hostA", "--no-wait", path, env=env)
@@ -265,7 +265,7 @@ def test_host_with_a_similar_name_is_suggested(file, env, daemon, monkeypatch):
          "is offline; it executes the order if it returns before that expires"),
     ],
 )  # fmt: skip
-def test_wait_says_what_is_known_of_the_daemon(presence, words, file, env, daemon, monkeypatch):
+def test_wait_reports_the_presence_of_the_daemon(presence, words, file, env, daemon, monkeypatch):
     monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.3)
     daemon.answer = silence
     daemon.presence(presence)

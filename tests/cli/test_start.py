@@ -79,7 +79,7 @@ def test_validate_imports_nothing_heavy_for_a_file_with_errors(tmp_path):
     assert heavy(modules) == []
 
 
-def test_other_commands_import_what_they_need():
+def test_other_commands_import_only_their_modules():
     # That the tests above can fail.
     status, modules = modules_of("schema", "quit")
     assert status == 0

@@ -82,7 +82,7 @@ def test_help_of_each_command_has_examples(name):
         (["watch", "--qos", "3"], "argument --qos: expected one of 0, 1, 2; got '3'"),
     ],
 )  # fmt: skip
-def test_error_says_what_a_number_must_be(arguments, error):
+def test_error_names_the_expected_number(arguments, error):
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert error in done.stderr.splitlines()[-1]
@@ -96,7 +96,7 @@ def test_examples_of_the_daemon_are_valid_command_lines():
         assert make_parser().parse_args(line).config == "/etc/migfra.yaml"
 
 
-def test_words_after_two_hyphens_are_no_options():
+def test_words_after_two_hyphens_are_positional():
     done = run("validate", "--", "--frmat")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "fastlib validate: error: --frmat: No such file or directory\n"

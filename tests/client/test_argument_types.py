@@ -155,7 +155,7 @@ def number_options() -> list[tuple[Any, str]]:
 
 @pytest.mark.parametrize(("make", "name"), number_options())
 @pytest.mark.parametrize("value", [True, "1", 1j, math.nan, math.inf])
-def test_number_of_an_option_is_no_bool_and_finite(make: Any, name: str, value: Any):
+def test_option_refuses_bool_and_infinite_number(make: Any, name: str, value: Any):
     with pytest.raises((TypeError, OptionsError), match=name.replace("qos", "qos|quality")):
         make(**{name: value})
 

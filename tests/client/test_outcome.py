@@ -190,7 +190,7 @@ def test_request_does_not_wait_where_nothing_more_can_be_known() -> None:
     assert wait(EXPIRES - timedelta(seconds=CLOCK_TOLERANCE) - TICK) == 0
 
 
-def test_request_waits_for_the_transport_to_drop_what_it_has_not_sent() -> None:
+def test_request_waits_until_the_transport_drops_unsent_messages() -> None:
     assert wait(confirmed=False, knows_expires=False, tolerance=0.0) == 1.0
     assert wait(confirmed=False, knows_expires=False) == CLOCK_TOLERANCE
 

@@ -187,7 +187,7 @@ def test_starting_daemon_may_have_begun_the_order(clients: ClientFactory):
     assert client.presences["hostA"].status == "offline"  # it has not begun
 
 
-def test_client_that_lost_its_connection_does_not_know_what_the_daemon_did():
+def test_outcome_is_unknown_after_a_lost_connection_of_the_client():
     broker = MemoryBroker()
     clients = ClientFactory(lambda **named: MemoryOptions(broker=broker, **named), None)
     daemon, client = clients.daemon(), clients.client(client_id="scheduler")

@@ -109,7 +109,7 @@ def test_subclass_of_text_is_read() -> None:
     assert TaskContainer.from_yaml(Text(TEXT)) == TaskContainer.from_yaml(TEXT)
 
 
-def test_wrong_argument_is_told_by_type_error() -> None:
+def test_wrong_argument_raises_type_error() -> None:
     for wrong in (1, None, ["task: quit"]):
         with pytest.raises(TypeError, match="a message is read from str or bytes, not from"):
             TaskContainer.from_yaml(wrong)  # type: ignore[arg-type]

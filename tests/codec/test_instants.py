@@ -201,7 +201,7 @@ def nearly(draw: st.DrawFn) -> str:
 
 @examples(40, 50_000)
 @given(nearly())
-def test_schema_pattern_admits_what_is_read(text: str) -> None:
+def test_schema_pattern_accepts_every_readable_text(text: str) -> None:
     """Apart from leap seconds and the edges of the years, which a pattern does not know."""
     found, admitted = parse_instant(text), re.search(READ_PATTERN, text) is not None
     if found is not None:
@@ -321,7 +321,7 @@ def test_naive_datetime_is_refused_with_the_remedy() -> None:
 
 
 @pytest.mark.parametrize("value", [date(2026, 11, 29), "2026-11-29T06:30:00Z", 1795933800.0, True])
-def test_values_that_are_no_datetime_are_refused(value: Any) -> None:
+def test_values_other_than_datetimes_are_refused(value: Any) -> None:
     ((path, message),) = refusal(lambda: TaskContainer(tasks=[Quit()], expires=value))
     assert path == "expires"
     assert message.startswith(f"expected a datetime with a zone, such as that of {EXAMPLE}; got ")

@@ -50,7 +50,7 @@ def keys_on_one_line(text):
     ],
     ids=["map", "tree", "report"],
 )
-def test_no_key_on_one_line_is_longer_than_peers_read(message, style):
+def test_keys_on_one_line_are_short_enough_for_peers(message, style):
     for key in KEYS:
         one = message(key)
         text = one.to_yaml(style=style)

@@ -107,14 +107,14 @@ def number_of_texts(config):
     [pyyaml, ruamel_yaml((1, 1)), ruamel_yaml((1, 2))],
     ids=["PyYAML", "ruamel.yaml, YAML 1.1", "ruamel.yaml, YAML 1.2"],
 )
-def test_python_libraries_read_what_is_written_as_text(read, pytestconfig):
+def test_python_libraries_read_written_text_as_text(read, pytestconfig):
     for document, texts in documents(short_texts(number_of_texts(pytestconfig))):
         assert problems(read(document), texts) == []
 
 
 @pytest.mark.load
 @needs_npm
-def test_npm_packages_read_what_is_written_as_text(pytestconfig):
+def test_npm_packages_read_written_text_as_text(pytestconfig):
     folder = installed(pytestconfig, "readers")
     asked = list(documents(short_texts(number_of_texts(pytestconfig))))
     answers = json.loads(node(folder, "read.mjs", stdin=json.dumps([text for text, _ in asked])))
@@ -126,7 +126,7 @@ def test_npm_packages_read_what_is_written_as_text(pytestconfig):
 
 @pytest.mark.load
 @needs_npm
-def test_npm_packages_guess_types_of_what_a_peer_writes(pytestconfig):
+def test_npm_packages_guess_types_in_text_of_a_peer(pytestconfig):
     # That the test above can fail.
     folder = installed(pytestconfig, "readers")
     plain = "- e1\n- 012\n- yes\n- 2026-11-29\n- 1e3\n- ~\n"

@@ -183,7 +183,7 @@ def test_free_key_must_be_text(text, got):
         (Ack, "a", ("value", "a mapping", "'a'", None)),
     ],
 )  # fmt: skip
-def test_invalid_value_is_reported_with_what_was_expected(type, text, problem):
+def test_problem_names_the_expected_value(type, text, problem):
     [found] = problems(text, type)
     assert (found.code, found.expected, found.got, found.suggestion) == problem
     assert found.message == f"expected {found.expected}; got {found.got}"

@@ -272,14 +272,14 @@ def of_libraries(pattern):
     return [(row.cls, row.text) for row in rows() if row.ok and re.match(pattern, row.why)]
 
 
-def test_fast_reader_supports_what_fastlib_writes():
+def test_fast_reader_supports_texts_of_fastlib():
     assert share(produced(lambda message: message.to_yaml(), ORDINARY, 60)) == 1
     assert share(produced(lambda message: message.to_yaml(style="literal"), ORDINARY, 60)) == 1
     assert share(produced(lambda message: message.to_yaml(), TEXTS, 60)) > 0.8  # odd keys
 
 
 @pytest.mark.parametrize("write", [pyyaml_default, ruamel_default])
-def test_fast_reader_supports_what_python_libraries_write(write):
+def test_fast_reader_supports_texts_of_python_libraries(write):
     assert share(produced(lambda message: write(message, Random(0)), ORDINARY, 40)) >= 0.95
     assert share(produced(lambda message: write(message, Random(0)), TEXTS, 120)) >= 0.8
 
@@ -296,7 +296,7 @@ def test_fast_reader_supports_what_python_libraries_write(write):
         pytest.param(of_libraries("style-own"), 0.7, id="by-hand"),
     ],
 )
-def test_fast_reader_supports_what_peers_write(found, least):
+def test_fast_reader_supports_texts_of_peers(found, least):
     assert share(found) >= least
 
 
@@ -321,7 +321,7 @@ def outcome(cls, text):
 @every_message
 @examples(2, 500)
 @given(st.data())
-def test_python_parser_reads_what_fastlib_writes(cls, data):
+def test_python_parser_reads_texts_of_fastlib(cls, data):
     message = data.draw(from_message(cls))
     for style in ("block", "literal", "flow"):
         text = message.to_yaml(style=style)

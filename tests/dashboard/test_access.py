@@ -131,5 +131,5 @@ def test_wrong_tokens_throttle_their_address_for_a_while():
         *((name, False) for name in ("0.0.0.0", "::", "10.0.0.5", "cluster.example")),
     ],
 )
-def test_loopback_addresses_are_told_from_others(address, loopback):
+def test_loopback_addresses_are_distinguished_from_others(address, loopback):
     assert is_loopback(address) is loopback

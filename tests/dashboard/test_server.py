@@ -115,7 +115,7 @@ def test_every_answer_has_the_headers_of_safety(free, path):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("path", PATHS)
-def test_no_route_takes_another_method(free, method, path):
+def test_routes_refuse_other_methods(free, method, path):
     assert ask(free, path, method=method)[0] == 405
 
 
@@ -173,7 +173,7 @@ def test_too_many_histories_are_refused(free, monkeypatch):
 
 
 @pytest.mark.parametrize("path", PATHS[1:])
-def test_nothing_is_read_without_the_token(locked, path):
+def test_server_refuses_readers_without_the_token(locked, path):
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "fastlib-dashboard=1.a"}):
         status, _, text = ask(locked, path, **headers)
         assert status == 401
@@ -284,7 +284,7 @@ def test_server_ends_although_readers_are_connected():
             pass
 
 
-def test_silent_daemon_is_told_and_asked_again(free, monkeypatch):
+def test_silent_daemon_is_reported_and_queried_again(free, monkeypatch):
     monkeypatch.setattr(queries, "ANSWER_SECONDS", 0.2)
     with free.impersonating("silent", "vm", answers=False):
 

@@ -173,7 +173,7 @@ def test_reader_learns_of_removed_host_by_a_full_state(state):
     assert not state.changes(changes["version"])["full"]
 
 
-def test_equal_report_is_no_change(state):
+def test_equal_report_changes_no_state(state):
     domains = [DomainReport(name="vm1", state="running")]
     state.report("hostA", report(domains=domains), asked=1.0)
     before = state.version

@@ -121,7 +121,7 @@ def test_options_work_together_when_the_daemon_manages_the_migration(fleet, choi
     check_shown(fleet, choices)
 
 
-def test_laboratory_has_the_versions_that_decide_what_is_shown(fleet):
+def test_laboratory_has_the_versions_of_the_table(fleet):
     for versions in LABORATORY:
         found = fleet.client.query(versions.host).result(PATIENCE).node.versions
         assert found["hypervisor"].startswith(f"QEMU {version_text(versions.hypervisor)}.")

@@ -110,7 +110,7 @@ def test_error_can_be_copied(change) -> None:
     )  # fmt: skip
 
 
-def test_no_field_may_have_the_name() -> None:
+def test_field_with_the_name_is_refused() -> None:
     with pytest.raises(DeclarationError, match="raise_for_status"):
 
         class Odd(Task, task="odd", result="odd done"):

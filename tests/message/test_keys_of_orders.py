@@ -134,7 +134,7 @@ def keys(tree: Any) -> set[str]:
     return set().union(*map(keys, tree)) if isinstance(tree, list) else set()
 
 
-def test_keys_change_nothing_else_of_what_peers_write() -> None:
+def test_keys_do_not_change_other_parts_of_messages_of_peers() -> None:
     checked = 0
     for row in WRITTEN_BY_PEERS:
         assert isinstance(row.echo, str)

@@ -58,7 +58,7 @@ def test_categories_must_not_be_missing():
 
 
 @pytest.mark.parametrize("tag", ["!!str", "!", "!!int", "!local", "!<tag:example.org,2026:x>"])
-def test_tag_makes_a_text_of_what_would_be_null(tag):
+def test_tag_turns_null_into_text(tag):
     for text, name in ((f"vm-name: {tag}", ""), (f"vm-name: {tag} ~", "~")):
         for layout in (text, f"{{{text} , force: true}}", f"force: true\n{text}\n"):
             assert Stop.from_yaml(layout).vm_name == name

@@ -71,7 +71,7 @@ def test_all_spellings_of_integers_are_read(text, value):
     ["-1", "+1", "1_000", "1.0", "1e3", "08", "0o17", "0b1", "0x", "one", "1 2", "4294967296",
      "0x100000000", "9" * 5000, "''", "[1]", "{a: 1}", "'1 x'", "٣"],
 )  # fmt: skip
-def test_text_that_is_no_integer_is_refused(text):
+def test_invalid_integer_is_refused(text):
     [(severity, _, path)] = kinds_of_problems(f"vm-name: a\nvcpus: {text}", Start)
     assert (severity, path) == ("error", "vcpus")
 
@@ -89,7 +89,7 @@ def test_all_spellings_of_numbers_are_read(text, value):
 @pytest.mark.parametrize(
     "text", ["1e400", "-1e400", "1,5", "1_0", "0x1p3", "0x10", "1:30", "x", "''", "1 2", "e5", "."]
 )
-def test_text_that_is_no_number_is_refused(text):
+def test_invalid_number_is_refused(text):
     # What no double can hold is no infinity either.
     assert kinds_of_problems(f"cores: []\nresult: {text}", Reply) == [("error", "value", "result")]
 
@@ -169,7 +169,7 @@ def test_all_spellings_of_pci_addresses_are_read(text, parts):
      " 01:02.3", "100:02.3", "10000:01:02.3", "01:20.3", "01:02.8", "0000:01:20.0", "01.02.3",
      "0003:01.02.3", "０１:02.3"],
 )  # fmt: skip
-def test_text_that_is_no_pci_address_is_refused(text):
+def test_invalid_pci_address_is_refused(text):
     with pytest.raises(ValueError, match="expected"):
         PciAddress.parse(text)
     report = fastlib.validate(f"vm-name: a\ndevs:\n  - pci-addr: '{text}'", Start)

@@ -171,7 +171,7 @@ def daemon(broker: Mosquitto, user: str, client_id: str, **options: Any) -> Comm
 
 @pytest.mark.parametrize("user", ["node01", "scheduler", "watcher", "vm1"])
 @pytest.mark.parametrize("client_id", ["fast-migfra-node02", "node02"])
-def test_nobody_takes_the_session_of_another_host(broker: Mosquitto, user: str, client_id: str):
+def test_broker_protects_sessions_from_other_users(broker: Mosquitto, user: str, client_id: str):
     """The broker keeps an order for a daemon that is away; another user cannot delete it."""
     daemon(broker, "node02", "fast-migfra-node02", persistent=True).close()
     send_order(broker, TASK("node02"))
@@ -181,7 +181,7 @@ def test_nobody_takes_the_session_of_another_host(broker: Mosquitto, user: str, 
         assert node02.receive(timeout=PATIENCE).payload == b"an order"
 
 
-def test_nobody_ends_the_connection_of_another_host(broker: Mosquitto):
+def test_broker_protects_connections_from_other_users(broker: Mosquitto):
     with daemon(broker, "node02", "fast-migfra-node02") as node02:
         enter(broker, "node01", client_id="fast-migfra-node02").close()
         send_order(broker, TASK("node02"))

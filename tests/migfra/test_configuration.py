@@ -190,7 +190,7 @@ def test_hypervisor_type_is_checked(hypervisor: str, said: str) -> None:
         ("jurnal: {}", "jurnal: unknown key (did you mean 'journal'?)"),
     ],
 )  # fmt: skip
-def test_error_shows_what_belongs_in_a_section(section: str, said: str) -> None:
+def test_error_shows_an_example_of_the_section(section: str, said: str) -> None:
     (problem,) = check_configuration(f"hypervisor: {{type: dummy}}\n{section}").problems
     assert said in str(problem)
     assert "s3cret" not in str(problem)
@@ -216,7 +216,7 @@ def test_examples_of_sections_are_valid() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a: [", b"\xff", "[]", "hypervisor: {type: dummy", "- a"])
-def test_text_that_is_no_configuration_is_an_error(text: str | bytes) -> None:
+def test_text_other_than_a_configuration_is_an_error(text: str | bytes) -> None:
     assert not check_configuration(text).ok
 
 

@@ -101,7 +101,7 @@ def test_number_of_nodes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "more than 200 nodes" in found.reason
 
 
-def test_what_was_accepted_before_is_read_without_the_bounds() -> None:
+def test_bounds_do_not_apply_to_orders_accepted_before() -> None:
     found = read(stops(20, id="i" * 300).to_yaml().encode(), LARGEST)
     assert isinstance(found, TaskContainer)
 
@@ -169,7 +169,7 @@ def test_budget_is_taken_in_the_order_of_the_calls() -> None:
     asyncio.run(main())
 
 
-def test_budget_forgets_what_was_cancelled() -> None:
+def test_budget_releases_memory_of_cancelled_orders() -> None:
     async def main() -> None:
         budget = MemoryBudget(10)
         assert budget.take(10)

@@ -477,7 +477,7 @@ def test_members_that_had_not_begun_expire_beside_one_that_is_recovered(play: Pl
     play(scene)
 
 
-def test_quit_that_had_begun_is_no_expired_one(play: Play) -> None:
+def test_quit_that_had_begun_does_not_expire(play: Play) -> None:
     """A daemon is killed while it ends; the next run says that it has ended."""
 
     async def scene(bench: Bench) -> None:

@@ -166,7 +166,7 @@ def test_error_of_an_operation_that_nobody_awaits_is_logged(
     assert len(caplog.records) == 1
 
 
-def test_closing_fails_what_cannot_be_written(tmp_path: Path) -> None:
+def test_close_fails_entries_that_cannot_be_written(tmp_path: Path) -> None:
     async def scene(commits: Commits) -> None:
         other = sqlite3.connect(tmp_path / "db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

@@ -93,7 +93,7 @@ def test_failed_order_has_reason(play: Play):
     play(scene)
 
 
-def test_order_under_way_and_waiting_one_are_told(play: Play):
+def test_history_has_running_and_waiting_orders(play: Play):
     async def scene(bench: Bench) -> None:
         hypervisor, go = Scripted(), threading.Event()
         hypervisor.plan["vm1"] = lambda context: go.wait()
@@ -113,7 +113,7 @@ def test_order_under_way_and_waiting_one_are_told(play: Play):
 
 
 @pytest.mark.parametrize("asked", [{"order_id": "s"}, {"vm_name": "vm1"}, {}])
-def test_order_that_hangs_is_told_behind_limit(play: Play, asked: dict[str, str]):
+def test_hanging_order_is_reported_beyond_the_limit(play: Play, asked: dict[str, str]):
     async def scene(bench: Bench) -> None:
         hypervisor, go = Scripted(), threading.Event()
         hypervisor.plan["vm1"] = lambda context: go.wait()
@@ -206,7 +206,7 @@ def test_query_leaves_no_trace_in_history(play: Play):
     play(scene)
 
 
-def test_cancelled_order_and_its_cancellation_are_told(play: Play):
+def test_history_has_cancelled_order_and_its_cancellation(play: Play):
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         hypervisor.plan["vm1"] = lambda context: context.cancellation.wait()
@@ -225,7 +225,7 @@ def test_cancelled_order_and_its_cancellation_are_told(play: Play):
     play(scene)
 
 
-def test_expired_order_is_told_as_never_begun(play: Play):
+def test_history_reports_expired_order_as_never_begun(play: Play):
     async def scene(bench: Bench) -> None:
         await bench.daemon()
         expires = datetime.now(UTC) - timedelta(seconds=1)
@@ -239,7 +239,7 @@ def test_expired_order_is_told_as_never_begun(play: Play):
     play(scene)
 
 
-def test_retries_are_told(play: Play):
+def test_history_has_retries(play: Play):
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
 
@@ -412,7 +412,7 @@ def test_lost_journal_is_not_told_from(play: Play, tmp_path: Path, replaced: boo
     play(scene)
 
 
-def test_history_is_told_while_journal_cannot_be_written(
+def test_history_is_answered_while_journal_cannot_be_written(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(journal_module, "FLUSH_SECONDS", 0.01)
@@ -430,7 +430,7 @@ def test_history_is_told_while_journal_cannot_be_written(
     play(scene)
 
 
-def test_what_happens_while_journal_is_read_is_later_than_report(
+def test_events_during_the_query_are_later_than_the_report(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ):
     async def scene(bench: Bench) -> None:

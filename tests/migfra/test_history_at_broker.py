@@ -80,7 +80,7 @@ def test_order_is_followed_over_the_end_of_its_daemon(
         assert "task: start vm" in text
 
 
-def test_orders_of_a_sender_with_one_id_are_told_apart(
+def test_history_distinguishes_orders_with_the_same_id(
     tmp_path: Path, broker: Mosquitto, scheduler: Communicator
 ) -> None:
     forget(broker)

@@ -112,7 +112,7 @@ def test_orders_come_newest_first_and_are_cut_to_limit():
     assert report(record(1), record(2), limit=2).more is None
 
 
-def test_orders_under_way_are_reported_behind_limit():
+def test_running_orders_are_reported_beyond_the_limit():
     waiting = {"state": "under way", "answer": None, "answered": None, "confirmed": None}
     found = report(*(record(number, **waiting) for number in range(1, 8)), record(8), limit=3)
     assert [one.number for one in found.orders] == [8, 7, 6, 3, 2, 1]
@@ -160,7 +160,7 @@ def test_order_found_by_domain_has_only_its_events_and_results():
 
 
 @pytest.mark.parametrize("asked", [{"order_id": "e"}, {"key": "k"}])
-def test_order_found_by_id_or_key_is_told_whole(asked: dict[str, str]):
+def test_order_found_by_id_or_key_is_reported_completely(asked: dict[str, str]):
     one = Record(**({name: getattr(EVACUATION, name) for name in Record.__struct_fields__}
                     | {"key": "k"}))  # fmt: skip
     found = order(one, vm_name="vm2", **asked)
@@ -177,7 +177,7 @@ def test_events_of_members_have_their_domains():
 
 
 @pytest.mark.parametrize("payload", [None, b"task: of another version", b"{"])
-def test_order_whose_text_cannot_be_read_is_told_without_domains_of_members(payload: bytes | None):
+def test_order_with_unreadable_text_is_reported_without_domains_of_members(payload: bytes | None):
     one = record(vm_names=("vm1", "vm2"), payload=payload, events=(Event(0, T, "begun"),))
     found = order(one)
     assert [event.vm_name for event in found.events] == [None]

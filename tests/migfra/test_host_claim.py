@@ -142,7 +142,7 @@ def test_own_presence_does_not_win_once_another_daemon_works() -> None:
 
 
 @pytest.mark.parametrize("phase", ["subscribes", "claims", "works"])
-def test_blind_daemon_sees_once_it_hears_what_it_has_published(phase: Phase) -> None:
+def test_blind_daemon_sees_after_its_own_message(phase: Phase) -> None:
     blind = claim(phase, is_blind=True)
     for own in (OWN, OWN_CLAIM, offline("a", "5")):
         assert decide(blind, own) == "see"

@@ -300,7 +300,7 @@ def test_trim_bounds_the_size(tmp_path: Path) -> None:
     run(scene)
 
 
-def test_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+def test_file_other_than_a_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_bytes(b"something else" * 1000)
     with pytest.raises(JournalError, match=r"journal.*file is not a database"):
@@ -380,7 +380,7 @@ def _trouble(bench: Bench, kind: str) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("kind", ["locked", "full"])
-def test_nothing_is_lost_while_the_journal_is_unwritable(
+def test_unwritable_journal_loses_no_orders(
     tmp_path: Path,
     kind: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -518,7 +518,7 @@ def test_states_and_columns_on_the_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("age", "kept"), [(100, True), (100.001, False), (99, True)])
-def test_trim_forgets_only_what_is_older(tmp_path: Path, age: float, kept: bool) -> None:
+def test_trim_forgets_only_older_orders(tmp_path: Path, age: float, kept: bool) -> None:
     async def scene() -> None:
         journal = Journal(tmp_path / "journal")
         number = await accept(journal, "a")

@@ -318,7 +318,7 @@ def test_order_that_never_began_has_the_time_of_its_answer(at_desk: AtDesk) -> N
     at_desk(scene)
 
 
-def test_history_tells_what_became_of_an_order(at_desk: AtDesk) -> None:
+def test_history_has_the_outcome_of_an_order(at_desk: AtDesk) -> None:
     async def scene(desk: Desk) -> None:
         journal, start = desk.journal, desk.clock.now()
         number = (
@@ -381,7 +381,7 @@ def test_history_tells_repetitions_after_the_answer_that_they_followed(at_desk: 
     at_desk(scene)
 
 
-def test_history_tells_the_answer_after_what_a_clock_ahead_has_noted(at_desk: AtDesk) -> None:
+def test_history_has_the_answer_after_entries_of_a_clock_ahead(at_desk: AtDesk) -> None:
     async def scene(desk: Desk) -> None:
         number = (await desk.journal.accept("1", b"d", b"p", key="k")).number
         desk.clock.run(1)

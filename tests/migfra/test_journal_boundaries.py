@@ -85,7 +85,7 @@ def test_wrong_statement_fails_alone() -> None:
     run(scene)
 
 
-def test_what_may_wait_is_written_when_due_though_a_timer_is_set_for_what_is_written() -> None:
+def test_later_entries_are_written_when_due_despite_an_earlier_timer() -> None:
     written: list[str] = []
 
     async def scene() -> None:
@@ -365,7 +365,7 @@ def test_each_operation_needs_a_result() -> None:
         group_commit._set_results([], [1])
 
 
-def test_failure_that_nobody_awaits_is_no_error_of_the_loop() -> None:
+def test_failure_without_waiters_raises_no_error_in_the_loop() -> None:
     async def scene() -> None:
         reported: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(

@@ -121,7 +121,7 @@ def test_truncated_file_is_noticed(watched: tuple[Path, FileWatch], bytes_left: 
     assert watch.problem() == ("was overwritten" if bytes_left < 72 else "was truncated")
 
 
-def test_file_that_a_full_disk_has_kept_short_is_no_problem(
+def test_file_shortened_by_a_full_disk_is_accepted(
     watched: tuple[Path, FileWatch],
 ) -> None:
     """A checkpoint writes the first page first, with the number of pages that are to come."""
@@ -168,7 +168,7 @@ def _spoil(path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["deleted", "folder", "replaced", "log", "truncated"])
-def test_nothing_is_accepted_into_a_lost_file(
+def test_lost_file_accepts_no_orders(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What runs ends and is answered. What comes is left to the broker, for the next run."""
@@ -259,7 +259,7 @@ RUN = Position("journal", 7, 100)
         (RUN, 1, Position("another", 1, 0), False),
     ],
 )
-def test_older_copy_is_behind_what_was_written(
+def test_older_copy_is_behind_the_written_position(
     written: Position | None, run: int, found: Position, older: bool
 ) -> None:
     assert is_older_copy(written, run, found) is older

@@ -40,7 +40,7 @@ PRAGMA user_version = 1;
 """
 
 
-def test_version_1_is_upgraded_and_keeps_what_is_owed(tmp_path: Path) -> None:
+def test_version_1_is_upgraded_and_keeps_unanswered_orders(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with closing(sqlite3.connect(path, isolation_level=None)) as old:
         old.executescript(VERSION_1)
@@ -89,7 +89,7 @@ def test_broker_repeats_an_order_of_version_1(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_order_of_version_1_is_told(tmp_path: Path) -> None:
+def test_history_has_orders_of_version_1(tmp_path: Path) -> None:
     async def main() -> None:
         path = tmp_path / "journal"
         with closing(sqlite3.connect(path, isolation_level=None)) as old:

@@ -77,7 +77,7 @@ class Stream:
         return True
 
 
-def test_no_task_is_lost_or_repeated_by_kills(
+def test_kills_lose_and_repeat_no_task(
     tmp_path: Path,
     broker: Mosquitto,
     request: pytest.FixtureRequest,

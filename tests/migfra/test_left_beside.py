@@ -73,7 +73,7 @@ def test_journal_that_a_daemon_uses_is_not_reported(tmp_path: Path) -> None:
     assert len(left_beside([path])) == 1
 
 
-def test_what_is_no_journal_is_not_reported(tmp_path: Path) -> None:
+def test_files_other_than_journals_are_not_reported(tmp_path: Path) -> None:
     text, database = tmp_path / "a.journal", tmp_path / "b.journal"
     text.write_text("nothing of ours")
     with sqlite3.connect(database) as connection:
@@ -119,7 +119,7 @@ def scheduler(broker: Mosquitto) -> Iterator[Communicator]:
         yield scheduler
 
 
-def test_program_says_at_its_start_what_the_old_host_name_has_left(
+def test_program_reports_journals_of_old_host_names_at_its_start(
     broker: Mosquitto, scheduler: Communicator, tmp_path: Path
 ) -> None:
     (tmp_path / "migfra").mkdir()

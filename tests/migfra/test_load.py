@@ -357,7 +357,7 @@ async def _repeat(
 
 
 @pytest.mark.parametrize("how", ["ended", "killed"])
-def test_no_task_is_lost_by_restarts_of_the_broker(
+def test_restarts_of_the_broker_lose_no_task(
     tmp_path: Path, how: str, is_long: bool, figures: Figures
 ) -> None:
     """A broker that is ended keeps everything. Of one that is killed, the client sends again."""

@@ -152,7 +152,7 @@ def test_each_container_that_is_accepted_names_its_domains(play: Play, lines: Li
 
 
 @pytest.mark.parametrize("kind", ["expired", "cancelled"])
-def test_what_never_begins_has_a_line_that_says_so(play: Play, lines: Lines, kind: str) -> None:
+def test_log_reports_orders_that_never_begin(play: Play, lines: Lines, kind: str) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         plan, begun, go = gate()

@@ -117,7 +117,7 @@ def test_line_that_was_cut_short_is_followed_by_a_new_one(file: Path, log: Log) 
 
 
 @pytest.mark.parametrize("opened", [None, "closed", "/dev/full"])
-def test_standard_error_that_takes_nothing_is_no_error(opened: str | None) -> None:
+def test_blocked_standard_error_raises_no_error(opened: str | None) -> None:
     stream: Any = None
     if opened is not None:
         stream = open(os.devnull if opened == "closed" else opened, "w")  # noqa: SIM115

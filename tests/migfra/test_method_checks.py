@@ -139,7 +139,7 @@ def test_generators_are_found() -> None:
     assert all("must not contain `yield`" in text for text in problems(start=start, stop=stop))
 
 
-def test_what_is_no_method_is_found() -> None:
+def test_attributes_other_than_methods_are_found() -> None:
     assert "Mine.start must be a method" in only(start=3)
 
 
@@ -243,7 +243,7 @@ def test_near_names_of_attributes_and_properties_are_allowed() -> None:
     assert problems(suspnd=3, opne=property(lambda self: 1)) == []
 
 
-def test_method_of_a_declared_task_is_no_near_name() -> None:
+def test_method_of_a_declared_task_is_not_a_misspelling() -> None:
     def suspnd(self, task, context): ...
 
     with isolated_registry():

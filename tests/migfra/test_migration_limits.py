@@ -151,7 +151,7 @@ def test_migration_to_another_host_passes_one_that_waits_for_a_full_host():
     run_virtual(scenario())
 
 
-def test_cancellation_does_not_wait_for_the_other_host_and_gives_back_what_it_grants():
+def test_cancellation_returns_slots_without_waiting_for_the_other_host():
     async def scenario():
         keeper = Keeper(seconds=100.0)
         migrations = Migrations()

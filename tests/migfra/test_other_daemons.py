@@ -153,7 +153,7 @@ def test_presence_of_an_older_daemon_is_warned_of(
 
 
 @pytest.mark.parametrize("number", [2, 5])
-def test_of_several_that_start_at_once_exactly_one_begins_to_work(
+def test_one_of_several_daemons_that_start_at_once_works(
     play: SitePlay, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     # Each must hear the others within this time, also while all of them share a busy CPU.
@@ -275,7 +275,7 @@ def test_daemon_ends_if_another_one_insists(play: SitePlay) -> None:
     play(scene)
 
 
-def test_daemon_corrects_what_others_say_of_its_host(play: SitePlay) -> None:
+def test_daemon_corrects_foreign_presence_of_its_host(play: SitePlay) -> None:
     async def scene(site: Site) -> None:
         daemon = await site.open()
         await site.becomes("online")

@@ -78,7 +78,7 @@ def test_short_outage_has_no_reminder(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
 
 
-def test_outages_of_broker_journal_and_hypervisor_are_told(
+def test_outages_of_broker_journal_and_hypervisor_are_logged(
     play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(outages, "LOOK_SECONDS", 0.01)
@@ -149,7 +149,7 @@ def test_failing_look_does_not_end_the_reminders(
     assert "could not look for what is unavailable" in caplog.text
 
 
-def test_libvirt_that_cannot_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_libvirt_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     hypervisor = LibvirtHypervisor(LibvirtOptions(), NodeContext("node01"))
     answers = [HypervisorError("connection refused"), None]
 

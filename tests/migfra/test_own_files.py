@@ -127,7 +127,7 @@ def test_mode_of_an_existing_journal_is_corrected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["", *schema.SQLITE_FILES])
-def test_no_symbolic_link_is_followed_to_a_journal(end: str, tmp_path: Path) -> None:
+def test_journal_does_not_follow_symbolic_links(end: str, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("")
     (tmp_path / f"journal{end}").symlink_to(victim)
@@ -143,7 +143,7 @@ def test_link_that_leads_nowhere_makes_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_named_pipe_is_no_journal(tmp_path: Path) -> None:
+def test_named_pipe_is_refused_as_journal(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "journal")
     with pytest.raises(OSError, match="it is not a regular file"):
         schema.open_tables(tmp_path / "journal")
@@ -165,7 +165,7 @@ def test_log_is_not_readable_by_everybody(tmp_path: Path) -> None:
     assert mode_of(tmp_path / "log") == 0o640
 
 
-def test_no_symbolic_link_is_followed_to_a_log(tmp_path: Path) -> None:
+def test_log_does_not_follow_symbolic_links(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("")
     (tmp_path / "log").symlink_to(victim)

@@ -280,7 +280,7 @@ def test_large_blocks_are_given_back_only_where_glibc_can(monkeypatch: pytest.Mo
     assert not return_large_blocks()
 
 
-def test_python_looks_for_cycles_rarely_and_not_at_what_there_is() -> None:
+def test_python_searches_cycles_rarely_and_skips_existing_objects() -> None:
     before, frozen = gc.get_threshold(), gc.get_freeze_count()
     try:
         collect_rarely()

@@ -132,7 +132,7 @@ def test_placements_keep_the_rules(domains, room, mode, overbooking):
 
 @examples(40, 1000)
 @given(some_guests, some_hosts, st.sampled_from(MODES), st.booleans())
-def test_no_domain_stays_while_a_host_has_room(domains, room, mode, overbooking):
+def test_domains_move_while_a_host_has_room(domains, room, mode, overbooking):
     placements = place(domains, room, mode, overbooking=overbooking)
     left = {host.name: [host.cpus - host.active, host.free_memory] for host in room}
     memory = {domain.name: domain.memory or 0 for domain in domains}

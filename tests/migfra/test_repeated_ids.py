@@ -165,7 +165,7 @@ def test_query_and_unreadable_message_between_make_two_orders(play: Play) -> Non
     play(scene)
 
 
-def test_what_is_sent_again_in_one_go_is_executed_once(play: Play) -> None:
+def test_messages_sent_again_together_are_executed_once(play: Play) -> None:
     """A client that has lost its connection repeats everything that it had in flight."""
 
     async def scene(bench: Bench) -> None:

@@ -80,7 +80,7 @@ def test_schedule_ends_once_the_broker_has_confirmed_the_orders_of_the_sender(
 # The end of a schedule.
 
 
-def test_schedule_ends_once_no_order_travels_any_more(cluster: Cluster) -> None:
+def test_schedule_ends_when_no_order_is_in_flight(cluster: Cluster) -> None:
     """The client has given up, but its order is sent again once the keep-alive is over."""
     cluster.set_clock("s0", 3600.0)
     cluster.network.cut("s0", silent=True)

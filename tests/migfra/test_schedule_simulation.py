@@ -39,7 +39,7 @@ def test_a_timeout_ends_by_the_virtual_clock() -> None:
     assert run(main()) == pytest.approx(600)
 
 
-def test_waiting_for_what_never_comes_is_an_error() -> None:
+def test_endless_wait_raises_an_error() -> None:
     async def main() -> None:
         await asyncio.Event().wait()
 
@@ -47,7 +47,7 @@ def test_waiting_for_what_never_comes_is_an_error() -> None:
         run(main())
 
 
-def test_a_thread_runs_in_the_thread_of_the_loop_and_after_what_was_ready() -> None:
+def test_thread_runs_in_the_loop_after_ready_callbacks() -> None:
     async def main() -> list[object]:
         seen: list[object] = []
         loop = asyncio.get_running_loop()
@@ -58,7 +58,7 @@ def test_a_thread_runs_in_the_thread_of_the_loop_and_after_what_was_ready() -> N
     assert run(main()) == ["ready before", threading.main_thread()]
 
 
-def test_an_error_in_a_thread_reaches_the_one_who_waits() -> None:
+def test_error_in_a_thread_reaches_its_waiter() -> None:
     def fail() -> None:
         raise OSError("disk full")
 
@@ -139,7 +139,7 @@ def test_a_message_with_qos_1_arrives_again_after_a_cut_but_none_is_lost() -> No
     on_network(test)
 
 
-def test_the_broker_keeps_what_a_crashed_process_has_not_acknowledged() -> None:
+def test_broker_keeps_unacknowledged_messages_of_a_crashed_process() -> None:
     async def test(network: Network) -> None:
         loop = asyncio.get_running_loop()
         sender = await connect_async(options("s"))
@@ -263,7 +263,7 @@ def test_a_process_ends_at_the_turn_that_was_planned() -> None:
     run(main())
 
 
-def test_what_a_thread_of_a_dead_process_would_do_is_not_done() -> None:
+def test_thread_of_a_dead_process_does_not_continue() -> None:
     async def main() -> None:
         done: list[str] = []
         process = Process("p")

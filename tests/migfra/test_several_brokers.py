@@ -24,7 +24,7 @@ MOST_SECONDS = 3000
 
 @pytest.mark.load
 @pytest.mark.timeout(MOST_SECONDS + 300)
-def test_no_order_is_lost_or_executed_twice_when_a_broker_is_killed(
+def test_killed_broker_loses_and_repeats_no_order(
     tmp_path: Path,
     request: pytest.FixtureRequest,
     figures: Callable[[object], None],

@@ -77,7 +77,7 @@ class Owner:
 
 
 @pytest.mark.parametrize("begins", ["acts", "waits", None])
-def test_turn_is_decided_once_and_gives_back_what_it_has_taken(begins: Beginning | None) -> None:
+def test_turn_is_decided_once_and_releases_its_places(begins: Beginning | None) -> None:
     owner = Owner(begins)
     assert owner.turn.begins is None
     owner.turn.decide(may_wait=False)
@@ -195,7 +195,7 @@ def test_crash_after_each_commit_loses_no_order_and_repeats_none(
     play(scene)
 
 
-def test_acceptance_that_nobody_awaits_any_more_takes_its_begin_back(tmp_path: Path) -> None:
+def test_abandoned_acceptance_takes_back_its_begin(tmp_path: Path) -> None:
     async def main() -> None:
         journal = Journal(tmp_path / "journal")
         owner = Owner("acts")

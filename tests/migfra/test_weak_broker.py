@@ -83,7 +83,7 @@ def test_order_that_arrives_twice_is_executed_once(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_client_says_once_what_the_broker_cannot_do(
+def test_client_logs_limits_of_the_broker_once(
     tmp_path: Path, broker: Mosquitto, protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def scene(hypervisor: Scripted) -> None:

@@ -23,7 +23,7 @@ UNKNOWN = {"name": "c", "skip_reason": "Dependency not found on PyPI and could n
         ([], NOT_CHECKED, ["NOT CHECKED for vulnerabilities: 0 of 0"]),
     ],
 )
-def test_verdict_says_what_is_known(packages, status, words):
+def test_verdict_has_status_and_packages(packages, status, words):
     verdict = judge(json.dumps({"dependencies": packages}), "No known vulnerabilities found\n")
     assert verdict.status == status
     assert all(any(word in line for line in verdict.lines) for word in words)

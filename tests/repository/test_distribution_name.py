@@ -74,7 +74,7 @@ def test_search_accepts_the_new_name(text: str) -> None:
     assert not found(text)
 
 
-def test_no_file_uses_the_old_name_of_the_distribution() -> None:
+def test_files_do_not_use_the_old_name_of_the_distribution() -> None:
     wrong = []
     for name in source_files():
         path = ROOT / name

@@ -98,7 +98,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 
 @pytest.mark.parametrize("block", named("console"))
-def test_console_block_prints_what_it_shows(
+def test_console_block_prints_its_output(
     block: Block, tmp_path: Path, cluster: dict[str, str]
 ) -> None:
     """`$ command` and below it what it prints; `$ cat FILE` makes the file."""
@@ -197,7 +197,7 @@ def test_first_command_of_readme_works_in_fresh_copy(
     assert shown.stdout == (ROOT / "schemas/examples/start-vm.task.yaml").read_text(), shown.stderr
 
 
-def test_second_command_of_readme_is_what_ci_runs() -> None:
+def test_ci_runs_the_second_command_of_readme() -> None:
     commands = [b.text for b in BLOCKS if b.language == "sh" and b.path.name == "README.md"]
     assert commands[1] == "tests/run\n"
     assert os.access(ROOT / "tests" / "run", os.X_OK)

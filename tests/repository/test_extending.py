@@ -109,7 +109,7 @@ def files(environment: Environment) -> dict[str, str]:
     return found
 
 
-def test_commands_of_page_print_what_it_shows(environment: Environment) -> None:
+def test_commands_of_page_print_their_output(environment: Environment) -> None:
     commands = 0
     for language, text in blocks(environment):
         if language != "console":

@@ -40,7 +40,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
             )
 
 
-def test_commands_of_page_print_what_it_shows(environment: dict[str, str], tmp_path: Path) -> None:
+def test_commands_of_page_print_their_output(environment: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
     port = environment["FASTLIB_BROKER"].rpartition(":")[2]

@@ -45,7 +45,7 @@ def test_remote_becomes_a_web_address_without_secrets(remote: str, address: str 
     assert web_address(remote) == address
 
 
-def test_links_name_the_repository_that_is_told(
+def test_links_name_the_configured_repository(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)

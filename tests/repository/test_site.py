@@ -84,7 +84,7 @@ def test_styles_load_nothing_from_other_hosts(site: Path) -> None:
         assert not re.search(r"""(url\(|@import)\s*["']?\s*(https?:)?//""", text), path.name
 
 
-def test_no_page_has_a_diagram_that_scripts_draw(site: Path) -> None:
+def test_pages_have_no_diagrams_drawn_by_scripts(site: Path) -> None:
     """The theme would load the program for it from another host."""
     assert not [page.name for page in site.rglob("*.html") if references(page).has_diagram]
 

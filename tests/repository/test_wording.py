@@ -52,7 +52,7 @@ def test_text_constants_have_their_own_list() -> None:
     assert sorted(wording.texts(source)) == [(2, "First."), (3, " second")]
 
 
-def test_every_turn_says_what_to_write_instead() -> None:
+def test_every_turn_names_its_replacement() -> None:
     for turn in wording.turns():
         assert turn.instead
         assert turn.places

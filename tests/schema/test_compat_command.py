@@ -163,7 +163,7 @@ def plant(folder):
     return witness
 
 
-def test_nothing_of_the_current_directory_is_executed(tmp_path, monkeypatch):
+def test_compat_executes_no_code_of_the_current_directory(tmp_path, monkeypatch):
     witness = plant(tmp_path)
     monkeypatch.setenv("PYTHONPATH", ".")
     monkeypatch.chdir(tmp_path)
@@ -185,7 +185,7 @@ def test_path_of_an_interpreter_is_relative_to_the_current_directory(tmp_path, m
     assert f"{tmp_path}/bin/python -I {workplace}/version-" in str(caught.value)
 
 
-def test_interpreter_without_fastlib_is_reported_with_what_it_does_not_search(tmp_path):
+def test_interpreter_without_fastlib_is_reported_with_the_skipped_folders(tmp_path):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'python: No module named fastlib' >&2\nexit 1\n")
     python.chmod(0o755)

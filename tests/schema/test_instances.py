@@ -43,7 +43,7 @@ def test_instances_of_emit_are_written_unchanged(name):
 
 @given(st.integers(0, 2**64), st.lists(st.text(max_size=5), max_size=5))
 @settings(max_examples=50)
-def test_shrinking_ends_at_what_still_shows(bound, texts):
+def test_shrinking_ends_at_the_smallest_fault(bound, texts):
     tree = {"a": {"b": [2**64 + bound, *texts], "c": "x" * 30}, "d": True}
     found = shrunk(tree, lambda t: isinstance(t.get("a"), dict)
                    and any(type(n) is int and n >= bound for n in t["a"].get("b", ())))  # fmt: skip

@@ -44,14 +44,14 @@ def test_index_cannot_name_files_outside_of_the_folder(name, where, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../../outside", "a/../b"])
-def test_no_schema_is_read_by_a_path(name, tmp_path):
+def test_index_names_are_not_read_as_paths(name, tmp_path):
     folder = SchemaFolder(make_folder(tmp_path / "there", {}))
     with pytest.raises(SchemaFolderError, match="is not the name of a message"):
         folder.schema("emit", name)
 
 
 @pytest.mark.parametrize("link", ["index.json", "emit", "emit/x.json"])
-def test_no_symbolic_link_is_read(link, tmp_path):
+def test_symbolic_links_are_not_read(link, tmp_path):
     outside = make_folder(tmp_path / "outside", {})
     there = make_folder(tmp_path / "there", {})
     (there / link).rename(tmp_path / "away")
@@ -142,7 +142,7 @@ def test_unsound_schema_is_refused_with_the_place(schema, words, tmp_path):
         {"$defs": {"a": {"properties": {"next": {"$ref": "#/$defs/a"}}}}, "$ref": "#/$defs/a"},
     ],
 )
-def test_words_that_are_no_keywords_are_allowed(schema, tmp_path):
+def test_words_other_than_keywords_are_allowed(schema, tmp_path):
     folder = SchemaFolder(make_folder(tmp_path / "there", schema))
     assert folder.schema("load", "x") == schema
 

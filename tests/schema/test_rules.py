@@ -63,7 +63,7 @@ TREES: list[dict[str, Any]] = [
         (Between("first", 1, 2), ["first must be a number from 1 to 2"]),
     ],
 )
-def test_schema_accepts_what_the_rule_accepts(rule: Rule, words: list[str], direction: Any):
+def test_schema_and_rule_accept_the_same_values(rule: Rule, words: list[str], direction: Any):
     cls = with_rule(rule)
     schema = schema_of(cls, direction)
     assert unsaid_rules(schema) == words

@@ -119,7 +119,7 @@ def test_index_cannot_name_files_outside_of_the_folder(name, tmp_path):
 
 
 @pytest.mark.parametrize("link", ["index.json", "emit", "emit/quit.task.json", "load/gone.json"])
-def test_no_symbolic_link_of_the_folder_is_followed(link, tmp_path, monkeypatch):
+def test_schema_command_follows_no_symbolic_link_of_the_folder(link, tmp_path, monkeypatch):
     folder, outside = tmp_path / "schemas", tmp_path / "outside"
     outside.mkdir()
     (folder / link).parent.mkdir(parents=True)

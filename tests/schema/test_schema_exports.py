@@ -19,7 +19,7 @@ def test_exported_names_are_documented():
                     assert member.__doc__, f"{name}.{method}"
 
 
-def test_nothing_else_is_exported():
+def test_schema_exports_no_other_names():
     public = {name for name in vars(schema) if not name.startswith("_")}
     rest = public - set(schema.__all__)
     assert all(isinstance(getattr(schema, name), types.ModuleType) for name in rest)

@@ -164,7 +164,7 @@ def test_wrong_usage_has_status_2(arguments: list[str], peer: tuple[str, ...], w
 
 
 @pytest.mark.load
-def test_nothing_is_left_in_the_current_directory(tmp_path: Path) -> None:
+def test_conformance_leaves_no_files_in_the_current_directory(tmp_path: Path) -> None:
     arguments = command("--types", "mmbwmon.Stop", "--examples", 2, "--", *wrong("drops-a-field"))
     environment = {**os.environ, "PYTHONPATH": str(WRONG.parents[3])}
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, env=environment)

@@ -75,7 +75,7 @@ def test_failed_try_before_the_closing_causes_another_one(state: ConnectionState
     assert state.is_done(outbox_empty=False)
 
 
-def test_try_under_way_counts_for_the_closing(state: ConnectionState):
+def test_running_try_counts_for_the_closing(state: ConnectionState):
     lose(state)
     state.start_closing(None)
     fail(state)

@@ -378,7 +378,7 @@ def test_anonymous_client_has_no_takeover(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("how", [{"violation": "a second CONNACK"}, {"renewed": True}])
-def test_connection_that_the_client_has_ended_is_no_takeover(
+def test_connection_ended_by_the_client_does_not_count_as_takeover(
     state: ConnectionState, clock: Clock, how: dict[str, Any]
 ) -> None:
     for _ in range(5):
@@ -390,7 +390,7 @@ def test_connection_that_the_client_has_ended_is_no_takeover(
     assert (state.last_error is None) == ("renewed" in how)
 
 
-def test_error_says_what_the_broker_sent_that_is_not_allowed() -> None:
+def test_error_names_the_forbidden_packet_of_the_broker() -> None:
     state = ConnectionState("me", client_id=None, retry_min=1, retry_max=2)
     state.ended_at_once("a packet before CONNACK")
     assert "me: the broker sent a packet before CONNACK; the connection was" in str(

@@ -157,7 +157,7 @@ def test_message_in_flight_is_not_sent_again_after_its_expiry(
 # The queue.
 
 
-def test_outbox_drops_only_what_has_expired() -> None:
+def test_outbox_drops_only_expired_messages() -> None:
     outbox = Outbox(10, 10)
     expired, other, never = message(-1), message(60), message(None)
     for delivery in (other, expired, never):

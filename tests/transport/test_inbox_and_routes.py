@@ -204,7 +204,7 @@ def test_unclaimed_message_that_is_not_wanted_is_left_at_once(acks: Acks) -> Non
     assert len(subscribe(own, "b/1", manual_ack=True)) == 1
 
 
-def test_subscription_of_this_program_gets_what_an_earlier_one_has_left(acks: Acks) -> None:
+def test_subscription_gets_messages_left_by_an_earlier_program(acks: Acks) -> None:
     left: list[str] = []
     own = Routes(resumes=True, forget=left.append)
     got = subscribe(own, "a/1", manual_ack=True)

@@ -139,7 +139,7 @@ PUBACK = b"\x40\x02\x00\x07"
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="an option of Linux")
-def test_tcp_acknowledges_at_once_what_needs_no_packet() -> None:
+def test_tcp_acknowledges_at_once_if_no_packet_follows() -> None:
     """A broker with Nagle's algorithm would hold back its next small packet for 40 ms."""
     peer = _Peer()
     try:
@@ -173,7 +173,7 @@ def test_reason_string_of_a_refused_message_is_reported(kind: int) -> None:
         peer.close()
 
 
-def test_kernel_is_rarely_asked_what_it_still_has_to_send(
+def test_kernel_is_rarely_queried_for_unsent_bytes(
     plain_broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a keep-alive that runs out, and a closing that waits, depend on the answer."""

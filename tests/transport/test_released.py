@@ -157,7 +157,7 @@ def test_message_of_an_earlier_connection_is_confirmed_once(qos: int):
     assert sent == [1]
 
 
-def test_order_of_ids_is_certain_beyond_what_is_in_flight():
+def test_order_of_ids_is_certain_beyond_the_window():
     order = PacketIdOrder()
     for packet_id in range(1, 2 * 10 + MANY_IDS + 1):
         order.add(packet_id, in_flight=10)

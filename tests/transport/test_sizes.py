@@ -206,7 +206,7 @@ def test_other_large_packet_ends_the_connection() -> None:
     client._sock = None
 
 
-def test_subscription_with_a_bound_drops_what_the_program_does_not_take(
+def test_subscription_with_a_bound_drops_messages_that_the_program_does_not_read(
     plain_broker: Mosquitto,
 ) -> None:
     options = MqttOptions(host="127.0.0.1", port=plain_broker.port, max_queued=20_000)
@@ -224,7 +224,7 @@ def test_subscription_with_a_bound_drops_what_the_program_does_not_take(
         assert communicator.dropped == 50 - room
 
 
-def test_callback_with_a_bound_does_not_get_what_has_no_room(plain_broker: Mosquitto) -> None:
+def test_callback_with_a_bound_does_not_get_dropped_messages(plain_broker: Mosquitto) -> None:
     options = MqttOptions(host="127.0.0.1", port=plain_broker.port, max_queued=20_000)
     go, got = threading.Event(), Queue[bytes]()
 
@@ -251,7 +251,7 @@ def test_callback_with_a_bound_does_not_get_what_has_no_room(plain_broker: Mosqu
         assert got.get(timeout=PATIENCE) == b"x" * 1000
 
 
-def test_coroutine_with_a_bound_does_not_get_what_has_no_room() -> None:
+def test_coroutine_with_a_bound_does_not_get_dropped_messages() -> None:
     async def scene() -> None:
         broker = MemoryBroker()
         link = MemoryLink(MemoryOptions(broker=broker))

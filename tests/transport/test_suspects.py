@@ -211,7 +211,7 @@ def test_weaker_form_that_the_broker_has_taken_is_used_for_all_further_messages(
     assert learned.tries == {}
 
 
-def test_weaker_form_of_one_message_does_not_lower_what_the_broker_has_shown() -> None:
+def test_weaker_form_of_one_message_keeps_the_shown_limit() -> None:
     learned = Learned()
     learned.took(Demand(100, 2, False))
     learned.tries[1] = Remedy(1, False)

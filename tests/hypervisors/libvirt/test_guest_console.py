@@ -30,7 +30,7 @@ def test_wait_for_a_beat_ends_at_once_when_the_kernel_of_the_guest_has_crashed(g
     assert [beat.count for beat in guest.heartbeats] == [7]
 
 
-def test_crash_before_a_new_boot_is_none_any_more(guest):
+def test_new_boot_clears_an_earlier_crash(guest):
     guest.console.write_text(BEAT.format(7) + CRASH + BEAT.format(1))
     assert guest.crash is None
     assert guest.wait_for_heartbeat().count == 1

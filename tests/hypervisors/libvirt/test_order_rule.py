@@ -189,7 +189,7 @@ def test_start_that_was_refused_may_stand_beside_one_of_the_same_domain_that_suc
 
 
 @pytest.mark.parametrize("results", [[SUCCESS, REFUSED], [REFUSED, SUCCESS]])
-def test_member_that_succeeded_explains_only_what_it_describes(results):
+def test_successful_member_explains_only_its_own_changes(results):
     assert broken(TWO_STARTS, results, fleet(), fleet(A=VM1, B=OFF)) == [
         "a domain whose order was refused is unchanged"
     ]

@@ -82,7 +82,7 @@ def test_unreadable_image_has_its_problem(code):
 
 
 @pytest.mark.parametrize(("number", "is_image"), [(errno.EACCES, False), (errno.EIO, True)])
-def test_file_that_libvirt_may_not_read_is_no_image(number, is_image):
+def test_unreadable_file_does_not_count_as_saved_image(number, is_image):
     """libvirt of a user's session may not look into the folder of the system's."""
     hosts = saved_domain()
 

@@ -76,5 +76,5 @@ def test_thread_of_the_kernel_is_reported(monkeypatch):
 
 
 @pytest.mark.parametrize("processes", [[], [0, 0]])
-def test_nothing_is_blocked_without_processes(processes):
+def test_empty_group_has_no_blocked_processes(processes):
     assert blocked(processes) == frozenset()
