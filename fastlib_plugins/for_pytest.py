@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def assert_round_trip() -> Callable[..., None]:
-    """`fastlib.testing.assert_round_trip`: a message reads back equal from all its written forms."""
+    """`fastlib.testing.assert_round_trip`: a message is equal in all its written forms."""
     from fastlib.testing import assert_round_trip as check
 
     return check

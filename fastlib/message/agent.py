@@ -71,9 +71,7 @@ class Configuration(Message, task="configuration"):
 
     source: Annotated[str, Wire("Host of the agent.")]
     """Host of the agent."""
-    status: Annotated[
-        Literal["accepted", "denied"], Wire("Whether the agent accepts the request.")
-    ]
+    status: Annotated[Literal["accepted", "denied"], Wire("Whether the agent accepts the request.")]
     """Whether the agent accepts the request."""
 
 

@@ -210,9 +210,7 @@ class MigrationOptions(Message):
     """Maximum downtime of the domain at the end. Unit: ms."""
     timeout: Annotated[
         U32 | None,
-        Wire(
-            "Time after which the daemon executes 'on-timeout'; absent means never.", unit="s"
-        ),
+        Wire("Time after which the daemon executes 'on-timeout'; absent means never.", unit="s"),
     ] = None
     """Time after which the daemon executes 'on-timeout'; absent means never. Unit: s."""
     on_timeout: Annotated[
