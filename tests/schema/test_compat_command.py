@@ -86,7 +86,7 @@ def test_git_revisions_are_compared(changed, tmp_path):
     git("commit", "-q", "-m", "one", cwd=tmp_path)
     git("tag", "v1", cwd=tmp_path)
     done = fastlib("compat", "git:v1", SCHEMAS, "--level", "backward", cwd=tmp_path)
-    assert "what git:v1 writes" in done.stdout
+    assert "the messages of git:v1:" in done.stdout
     done = fastlib("compat", SCHEMAS, "v1", "--level", "backward", cwd=tmp_path, status=1)
     assert "migfra on v1" in done.stdout
 
@@ -116,7 +116,7 @@ def test_links_of_a_git_revision_are_refused(link, target, words, tmp_path):
 def test_installed_types_can_be_compared(tmp_path):
     for name in ("installed", f"python:{sys.executable}"):
         done = fastlib("compat", name, SCHEMAS, "--level", "backward", cwd=tmp_path)
-        assert f"what {name} writes" in done.stdout
+        assert f"the messages of {name}:" in done.stdout
 
 
 @pytest.mark.parametrize(
