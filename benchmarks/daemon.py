@@ -1,7 +1,7 @@
 """Tasks per second and latency of one daemon, beside a loop that only reads and answers.
 
-All are processes of their own, asked by the same client over a mosquitto on loopback, in one run
-and in turns.
+All are processes of their own, asked by the same client over a mosquitto on loopback, in many short
+rounds of one run. The ratios are those within each round.
 """
 
 import argparse
@@ -13,14 +13,16 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .codec import Target
 from .mosquitto import MissingBrokerError, mosquitto
 from .mosquitto import version as mosquitto_version
+from .resources import usage_of
 
 if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
@@ -52,38 +54,64 @@ class Effort(NamedTuple):
     """One by one, of each sample."""
 
 
-THOROUGH = Effort(rounds=7, tasks=3000, single=500)
-QUICK = Effort(rounds=2, tasks=300, single=30)
+THOROUGH = Effort(rounds=31, tasks=600, single=60)
+QUICK = Effort(rounds=5, tasks=200, single=20)
+
+
+class Spread(NamedTuple):
+    """The median of some figures and the middle half of them."""
+
+    median: float
+    low: float
+    """The first quartile."""
+    high: float
+    """The third quartile."""
+
+
+def spread(figures: Sequence[float]) -> Spread:
+    """Return the median and the quartiles of at least one figure."""
+    if len(figures) == 1:
+        return Spread(figures[0], figures[0], figures[0])
+    low, median, high = statistics.quantiles(figures, n=4, method="inclusive")
+    return Spread(median, low, high)
 
 
 @dataclass
 class Outcome:
-    """The measurements of one run, by contender."""
+    """The measurements of one run, by contender. Each list has one entry a round.
+
+    Other work on the machine changes from second to second. So figures are divided by those of the
+    loop of the same round, and the median of these ratios counts.
+    """
 
     rates: dict[str, list[float]] = field(default_factory=dict)
-    """Tasks per second, one entry a round."""
-    latencies: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds from submit to result, of all rounds."""
+    """Tasks per second."""
+    latencies: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Seconds from submit to result."""
+    cpu: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds of CPU time of the process that answers, for each task of those at once."""
 
-    def rate(self, name: str) -> float:
-        """Return the tasks per second of the best round."""
-        return max(self.rates[name])
+    def ratio(self, name: str) -> Spread:
+        """Return the tasks per second divided by those of the loop."""
+        pairs = zip(self.rates[name], self.rates[BASE], strict=True)
+        return spread([own / base for own, base in pairs])
 
-    def ratio(self, name: str) -> float:
-        """Return the best rate divided by that of the loop."""
-        return self.rate(name) / self.rate(BASE)
-
-    def median(self, name: str) -> float:
-        """Return the median of the latencies in seconds."""
-        return statistics.median(self.latencies[name])
-
-    def delay(self, name: str) -> float:
+    def delay(self, name: str) -> Spread:
         """Return the median of the latencies divided by that of the loop."""
-        return self.median(name) / self.median(BASE)
+        pairs = zip(self.latencies[name], self.latencies[BASE], strict=True)
+        return spread([statistics.median(own) / statistics.median(base) for own, base in pairs])
+
+    def all_latencies(self, name: str) -> list[float]:
+        """Return the latencies of all rounds in seconds."""
+        return list(chain.from_iterable(self.latencies[name]))
+
+    def slow(self, name: str) -> float:
+        """Return the 99th percentile of the latencies in seconds."""
+        return statistics.quantiles(self.all_latencies(name), n=100, method="inclusive")[98]
 
     def targets(self) -> list[Target]:
         """Return the targets with the measured figures."""
-        rate, delay = self.ratio(OWN), self.delay(OWN)
+        rate, delay = self.ratio(OWN).median, self.delay(OWN).median
         return [
             Target(f"at least {LEAST_RATE} of the loop's tasks per second", rate,
                    rate >= LEAST_RATE),
@@ -91,35 +119,47 @@ class Outcome:
                    delay <= LONGEST_MEDIAN),
         ]  # fmt: skip
 
-    def slow(self, name: str) -> float:
-        """Return the 99th percentile of the latencies in seconds."""
-        return statistics.quantiles(self.latencies[name], n=100, method="inclusive")[98]
+
+class Contender(NamedTuple):
+    """A process that answers tasks."""
+
+    client: "MigfraClient"
+    pid: int
 
 
 def run(effort: Effort, progress: Callable[[str], None] = lambda text: None) -> Outcome:
-    """Measure everything, the contenders in turns, each first in some round.
+    """Measure everything in rounds, each with all contenders, in another order each time.
 
     Raises MissingBrokerError, and MissingExtraError if paho-mqtt is not installed.
     """
-    outcome = Outcome({name: [] for name in KINDS}, {name: [] for name in KINDS})
     names = list(KINDS)
+    outcome = Outcome(
+        rates={name: [] for name in names},
+        latencies={name: [] for name in names},
+        cpu={name: [] for name in names},
+    )
     with ExitStack() as stack:
-        clients = {name: stack.enter_context(_client_of(kind)) for name, kind in KINDS.items()}
-        for name, client in clients.items():
-            _at_once(client, min(effort.tasks, WINDOW))  # warms it up
+        contenders = {name: stack.enter_context(_start(kind)) for name, kind in KINDS.items()}
+        for name, contender in contenders.items():
+            _at_once(contender.client, min(effort.tasks, WINDOW))  # warms it up
             progress(f"{name} is ready")
         for number in range(effort.rounds):
+            progress(f"round {number + 1} of {effort.rounds}")
             first = number % len(names)
             for name in names[first:] + names[:first]:
-                progress(f"round {number + 1} of {effort.rounds}: {name}")
-                outcome.rates[name].append(effort.tasks / _at_once(clients[name], effort.tasks))
-                outcome.latencies[name] += _one_by_one(clients[name], effort.single)
+                client, pid = contenders[name]
+                before = usage_of([pid]).cpu
+                outcome.rates[name].append(effort.tasks / _at_once(client, effort.tasks))
+                outcome.cpu[name].append((usage_of([pid]).cpu - before) / effort.tasks)
+            # Apart from the tasks at once, so that the same kinds of work are compared.
+            for name in names[first:] + names[:first]:
+                outcome.latencies[name].append(_one_by_one(contenders[name].client, effort.single))
     return outcome
 
 
 @contextmanager
-def _client_of(kind: str) -> Iterator["MigfraClient"]:
-    """Start a broker and the process that answers tasks; yield a client."""
+def _start(kind: str) -> Iterator[Contender]:
+    """Start a broker and the process that answers tasks."""
     from fastlib.client import MigfraClient
     from fastlib.transport import MqttOptions
 
@@ -138,7 +178,7 @@ def _client_of(kind: str) -> Iterator["MigfraClient"]:
         assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
             raise RuntimeError(f"{kind} does not start")
-        yield client
+        yield Contender(client, process.pid)
 
 
 def _at_once(client: "MigfraClient", count: int) -> float:
@@ -187,18 +227,27 @@ def _check(handle: "Handle[ResultContainer]") -> None:
 
 def render(outcome: Outcome) -> str:
     """Return the outcome as a table for people."""
-    head = f"{'':<20}{'tasks/s':>10}{'ratio':>8}{'median, ms':>14}{'ratio':>8}{'p99, ms':>10}"
+    head = (
+        f"{'':<20}{'tasks/s':>9}{'ratio':>7}{'middle half':>14}{'CPU, ms':>9}"
+        f"{'median, ms':>12}{'ratio':>7}{'middle half':>14}{'p99, ms':>9}"
+    )
     lines = [head, "-" * len(head)]
     for name in KINDS:
+        rate, delay = outcome.ratio(name), outcome.delay(name)
         lines.append(
-            f"{name:<20}{outcome.rate(name):>10,.0f}{outcome.ratio(name):>8.2f}"
-            f"{outcome.median(name) * 1e3:>14.2f}{outcome.delay(name):>8.2f}"
-            f"{outcome.slow(name) * 1e3:>10.2f}"
+            f"{name:<20}{statistics.median(outcome.rates[name]):>9,.0f}"
+            f"{rate.median:>7.2f}{_middle(rate):>14}"
+            f"{statistics.fmean(outcome.cpu[name]) * 1e3:>9.2f}"
+            f"{statistics.median(outcome.all_latencies(name)) * 1e3:>12.2f}"
+            f"{delay.median:>7.2f}{_middle(delay):>14}{outcome.slow(name) * 1e3:>9.2f}"
         )
     lines += [
         "",
-        f"tasks per second with {WINDOW} in flight, the best of all rounds; latency from submit",
-        "to result, one by one, of all rounds; QoS 2 both ways",
+        f"tasks per second with {WINDOW} in flight, and the CPU time of a task in the process that",
+        "answers; latency from submit to result, one by one; QoS 2 both ways",
+        f"a ratio is the median of those of {len(outcome.rates[BASE])} rounds, each to the loop of "
+        "its round, and the middle half",
+        "has the ratios of half of the rounds",
         f"{BASE} reads each task and answers it; migfra has its journal on the disk, and a",
         "hypervisor that does nothing",
         f"Python {platform.python_version()}; mosquitto {mosquitto_version()}",
@@ -210,6 +259,10 @@ def render(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def _middle(figures: Spread) -> str:
+    return f"{figures.low:.2f} to {figures.high:.2f}"
+
+
 def to_json(outcome: Outcome) -> str:
     """Return the outcome for programs."""
     tree: dict[str, Any] = {
@@ -219,22 +272,23 @@ def to_json(outcome: Outcome) -> str:
         "versions": {"mosquitto": mosquitto_version()},
         "tasks-per-second": {
             name: {
-                "best": outcome.rate(name),
+                "best": max(rates),
                 "median": statistics.median(rates),
                 "rounds": len(rates),
             }
             for name, rates in outcome.rates.items()
         },
-        "ratio": {name: outcome.ratio(name) for name in KINDS},
+        "ratio": {name: outcome.ratio(name)._asdict() for name in KINDS},
+        "cpu-ms": {name: statistics.fmean(outcome.cpu[name]) * 1e3 for name in KINDS},
         "latency-ms": {
             name: {
-                "median": outcome.median(name) * 1e3,
+                "median": statistics.median(outcome.all_latencies(name)) * 1e3,
                 "p99": outcome.slow(name) * 1e3,
-                "tasks": len(times),
+                "tasks": len(outcome.all_latencies(name)),
             }
-            for name, times in outcome.latencies.items()
+            for name in outcome.latencies
         },
-        "latency-ratio": {name: outcome.delay(name) for name in KINDS},
+        "latency-ratio": {name: outcome.delay(name)._asdict() for name in KINDS},
         "targets": [target._asdict() for target in outcome.targets()],
     }
     return json.dumps(tree, indent=2)

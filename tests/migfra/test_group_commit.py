@@ -139,13 +139,15 @@ def look_once() -> Callable[[], str | None]:
 
 
 @pytest.mark.parametrize(
-    "hooks", [{"on_commit": raise_error}, {"find_problem": look_once()}], ids=["hook", "check"]
+    "hooks",
+    [lambda: {"on_commit": raise_error}, lambda: {"find_problem": look_once()}],
+    ids=["hook", "check"],
 )
 def test_failure_after_a_commit_is_reported_and_the_operations_have_their_results(
-    hooks: dict[str, Callable[..., object]],
+    hooks: Callable[[], dict[str, Any]],
 ) -> None:
     async def main() -> None:
-        group = Failing(**hooks)
+        group = Failing(**hooks())
         with closing(group.connection):
             await group.submit("1")
             assert group.transactions == [["1"]]

@@ -119,20 +119,30 @@ def test_daemon_is_timed_beside_loop(monkeypatch):
         assert list(row) == ["loop", "journal in memory", "migfra"]
         assert all(figures["median"] > 0 for figures in row.values())
     rate, delay = outcome["targets"]
-    assert rate["value"] == outcome["ratio"]["migfra"]
-    assert delay["value"] == outcome["latency-ratio"]["migfra"]
+    assert rate["value"] == outcome["ratio"]["migfra"]["median"]
+    assert delay["value"] == outcome["latency-ratio"]["migfra"]["median"]
 
 
 @pytest.mark.parametrize(
     ("rate", "seconds", "met"), [(80.0, 0.0017, [True, True]), (79.0, 0.0018, [False, False])]
 )
 def test_daemon_has_targets(rate, seconds, met):
+    """The ratios are those within each round: in the second one everything is slow."""
+    own = ([rate, rate / 10, 1.0], [[seconds], [seconds * 10], [1.0]])
+    base = ([100.0, 10.0, 100.0], [[0.001], [0.01], [0.001]])
     found = daemon.Outcome(
-        {"loop": [90.0, 100.0], "migfra": [10.0, rate], "journal in memory": [1.0]},
-        {"loop": [0.001, 0.001], "migfra": [seconds, seconds], "journal in memory": [1.0, 1.0]},
+        {"loop": base[0], "migfra": own[0], "journal in memory": own[0]},
+        {"loop": base[1], "migfra": own[1], "journal in memory": own[1]},
+        {name: [0.001] * 3 for name in daemon.KINDS},
     )
     assert [target.met for target in found.targets()] == met
     assert daemon.render(found).count("MISSED") == met.count(False)
+    assert found.ratio("loop") == (1, 1, 1)
+
+
+def test_spread_has_the_median_and_the_quartiles():
+    assert daemon.spread([5.0, 1.0, 2.0, 4.0, 3.0]) == (3, 2, 4)
+    assert daemon.spread([7.0]) == (7, 7, 7)
 
 
 @pytest.mark.load
