@@ -25,7 +25,7 @@ class IsolatedRegistry:
         self._outer = (REGISTRY.snapshot(), frozenset(sys.modules))
         if self._inner is not None:
             REGISTRY.restore(self._inner)
-            sys.modules.update(self._inner_modules)
+            _add_modules(self._inner_modules)
         return self
 
     def __exit__(
@@ -56,8 +56,8 @@ def isolated_registry() -> IsolatedRegistry:
                 assert_round_trip(Snapshot(vm_name="vm1"))
 
     A module with declarations that was first imported in the context is imported again by the next
-    import after it. Put declarations for a whole test module in a context that its tests enter
-    again::
+    import after it. So are the other modules of its package that were first imported there. Put
+    declarations for a whole test module in a context that its tests enter again::
 
         declarations = isolated_registry()
         with declarations:
@@ -77,11 +77,32 @@ def isolated_registry() -> IsolatedRegistry:
 
 
 def _remove_modules(snapshot: Snapshot, before: frozenset[str]) -> dict[str, ModuleType]:
-    """Remove modules with new declarations from `sys.modules`."""
-    removed: dict[str, ModuleType] = {}
-    for name in snapshot.declaring_modules() - before:
-        own = name.partition(".")[0] == "fastlib"  # never only for one test
-        module = None if own else sys.modules.pop(name, None)
-        if module is not None:
-            removed[name] = module
+    """Remove new modules with declarations, and the new modules of their packages.
+
+    Another module of the package may hold the declared classes, such as `from .tasks import Task`
+    in its `__init__.py`.
+    """
+    packages = {_package(name) for name in snapshot.declaring_modules() - before}
+    packages.discard("fastlib")  # never only for one test
+    names = [name for name in sys.modules if name not in before and _package(name) in packages]
+    removed = {name: sys.modules.pop(name) for name in names}
+    for name, module in removed.items():
+        place, _, child = name.rpartition(".")
+        parent = sys.modules.get(place)
+        # `from package import module` takes this attribute before it looks into `sys.modules`.
+        if parent is not None and vars(parent).get(child) is module:
+            delattr(parent, child)
     return removed
+
+
+def _add_modules(modules: dict[str, ModuleType]) -> None:
+    """Add removed modules again."""
+    sys.modules.update(modules)
+    for name, module in modules.items():
+        place, _, child = name.rpartition(".")
+        if (parent := sys.modules.get(place)) is not None:
+            setattr(parent, child, module)
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]

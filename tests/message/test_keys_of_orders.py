@@ -162,6 +162,7 @@ def test_containers_of_peers_have_none_of_the_keys() -> None:
 # --- names that members cannot have ---------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("isolated_registry")
 @pytest.mark.parametrize("attribute", ["expires", "idempotency_key"])
 def test_inline_task_cannot_have_a_container_key(attribute: str) -> None:
     with pytest.raises(DeclarationError, match=attribute.replace("_", "[-_]")):
@@ -176,6 +177,7 @@ def test_listed_task_can_have_the_name_of_a_container_key() -> None:
     assert TaskContainer.from_yaml(text) == container
 
 
+@pytest.mark.usefixtures("isolated_registry")
 @pytest.mark.parametrize("attribute", ["executed", "idempotency_key"])
 def test_inline_result_cannot_have_a_container_key(attribute: str) -> None:
     kind = declare({attribute: str | None}, base=Result, members={attribute: None})

@@ -15,6 +15,7 @@ from fastlib.message.task import declarations
 from fastlib.schema import message_kinds
 from fastlib.testing import isolated_registry
 from fastlib.testing.registered import registered
+from tests.support.on_path import on_path
 
 SNAPSHOT = "task: snapshot vm\nlist:\n- vm-name: vm1\n"
 START = "task: start vm\nvm-configurations:\n- vm-name: vm1\n  tpm: true\n"
@@ -156,6 +157,46 @@ def test_modules_with_declarations_are_imported_again(
         assert importlib.import_module("acme_isolated") is module
         assert class_of_title("task", "snapshot vm") is module.Snapshot
     assert "acme_isolated" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from acme_isolated import Snapshot",
+        "from acme_isolated import tasks; Snapshot = tasks.Snapshot",
+        "from acme_isolated.inner import tasks; Snapshot = tasks.Snapshot",
+        "import acme_isolated.tasks; Snapshot = acme_isolated.tasks.Snapshot",
+    ],
+)
+@pytest.mark.parametrize("known", [[], ["acme_isolated"], ["acme_isolated", "acme_isolated.inner"]])
+def test_every_import_of_a_package_finds_the_new_declarations(
+    tmp_path: Path, statement: str, known: list[str]
+) -> None:
+    """Also if a part of the package was imported before the context."""
+    package = tmp_path / "acme_isolated"
+    (package / "inner").mkdir(parents=True)
+    (package / "inner/__init__.py").touch()
+    (package / "tasks.py").write_text(
+        "from fastlib import Task\nclass Snapshot(Task, task='snapshot vm', result='done'): ...\n"
+    )
+    (package / "inner/tasks.py").write_text("from acme_isolated.tasks import Snapshot\n")
+    reexport = "from .tasks import Snapshot\n"
+    (package / "__init__.py").write_text("" if known else reexport)
+    if known and statement == "from acme_isolated import Snapshot":
+        statement = "from acme_isolated.tasks import Snapshot"
+    with on_path(tmp_path):
+        for name in known:
+            importlib.import_module(name)
+        found = []
+        again = isolated_registry()
+        for context in (isolated_registry(), again, again):
+            with context:
+                names: dict[str, type] = {}
+                exec(statement, names)
+                assert class_of_title("task", "snapshot vm") is names["Snapshot"]
+                found.append(names["Snapshot"])
+        assert found[0] is not found[1]
+        assert found[1] is found[2]
 
 
 def test_hypothesis_generates_no_forgotten_message() -> None:
