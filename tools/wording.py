@@ -82,7 +82,7 @@ def documents() -> list[Path]:
     """Return the documents whose prose is checked."""
     pages = [path for path in (ROOT / "docs").rglob("*.md") if path.name not in DERIVED]
     return [
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
         *sorted(pages),
     ]
 
