@@ -391,7 +391,7 @@ async def open_runtime(
     communicator.expect(topics.TASK(config.host))
     parts.push_async_callback(connection.close)
     runtime = Runtime(plan, journal, threads, connection, communicator, on_quit, on_failure)
-    parts.callback(runtime.acks.flush)
+    parts.callback(runtime.acks.end)
     await runtime.claim_host()
     parts.push_async_callback(runtime.publish_offline)
     parts.callback(runtime.publisher.stop)

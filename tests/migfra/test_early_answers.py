@@ -9,6 +9,7 @@ import pytest
 
 from fastlib import ResultContainer, Start, TaskContainer
 from fastlib.migfra import Daemon
+from fastlib.migfra.hypervisors.simulated.clock import run_virtual
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.tasks import late_acks
 from fastlib.migfra.tasks.jobs import JOB_SIZE, Job, JobTable
@@ -168,7 +169,6 @@ def test_acknowledgement_of_a_single_order_waits_for_its_answer() -> None:
         acks.add(1)
         assert acks.sent == []
         in_thread(lambda: acks.late.send(1))
-        acks.late.settle()
         acks.late.send(1)
         acks.late.flush()
         assert acks.sent == [1]
@@ -200,19 +200,28 @@ def test_order_that_is_not_answered_soon_is_acknowledged() -> None:
     asyncio.run(main())
 
 
-def test_timer_of_an_answered_order_does_not_acknowledge_the_next_one_early() -> None:
-    async def main() -> None:
-        acks = Acks()
+def test_timer_of_an_answered_order_does_not_acknowledge_the_next_one_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> list[float]:
+        acks, loop = Acks(), asyncio.get_running_loop()
+        monkeypatch.setattr(late_acks, "LONGEST_SECONDS", 10.0)
         acks.add(1)
         acks.late.send(1)
-        acks.late.settle()
+        await asyncio.sleep(4)
+        acks.late.add(2, lambda: times.append(loop.time()))
+        times: list[float] = []
+        await asyncio.sleep(100)
+        acks.late.add(3, lambda: times.append(loop.time()))
+        await asyncio.sleep(100)
         assert acks.late._timer is None
-        acks.add(2)
-        assert acks.sent == [1]
-        acks.late.flush()
+        acks.add(4)
+        acks.late.end()
+        assert acks.sent == [1, 4]
         assert acks.late._timer is None
+        return times
 
-    asyncio.run(main())
+    assert run_virtual(main()) == [14, 114]
 
 
 def test_daemon_acknowledges_an_order_that_takes_long(play: Play) -> None:
@@ -284,7 +293,7 @@ def test_client_with_a_result_does_not_see_its_task_any_more(play: Play, members
             await bench.send(order(*tasks, expires=60, id="1"))
             assert (await bench.result()).id == "1"
             assert runtime.publisher.unconfirmed == 0  # the loop does not know of the answer yet
-            report = (await bench.ask("task: query node\nid: look")).results[0].node
+            report = (await bench.ask("task: query node\nid: look")).results[0].node  # type: ignore[attr-defined]
             assert report.tasks == ()
             assert at_work.read() == 0
             assert runtime.jobs.find("1") == []
@@ -311,7 +320,7 @@ def test_order_under_way_is_seen_until_its_answer_is_stored(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         daemon, go = await bench.busy(hypervisor)
-        report = (await bench.ask("task: query node\nid: look")).results[0].node
+        report = (await bench.ask("task: query node\nid: look")).results[0].node  # type: ignore[attr-defined]
         assert [(task.id, task.state) for task in report.tasks] == [("1", "running")]
         assert daemon.runtime.dispatcher.running == 1
         go.set()

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from typing import Any
@@ -221,5 +222,13 @@ def test_nothing_is_written_after_it_was_given_up_in_a_pause() -> None:
         await group.commit.close(0)
         with pytest.raises(JournalError, match="the journal was closed: attempt to write"):
             await future
+
+    run(scene)
+
+
+def test_thread_has_a_name_for_lists_of_threads() -> None:
+    async def scene(group: Group) -> None:
+        name = await group.commit.submit(lambda _: threading.current_thread().name)
+        assert name == "fastlib journal"
 
     run(scene)

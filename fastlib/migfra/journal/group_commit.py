@@ -213,7 +213,7 @@ class GroupCommit:
         batch = self._batch
         while self._ahead and len(batch) < LARGEST_BATCH:
             entry = self._ahead.popleft()
-            if self._prepare(entry, False) is not None:
+            if entry[2] is None or self._prepare(entry, False) is not None:
                 batch.append(entry)
         is_first = True
         while self._waiting and len(batch) < LARGEST_BATCH:

@@ -7,7 +7,7 @@ before the next container starts.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
-from fastlib.message import Cancel, Quit, ResultContainer, TaskContainer
+from fastlib.message import Cancel, Quit, Result, ResultContainer, TaskContainer
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import ClaimError, JournalError, TaskExpiredError
 from fastlib.migfra.failures import OnFailure, describe
@@ -412,7 +412,10 @@ class Dispatcher:
                 # The next one need not wait until this answer is written, unless it would overtake
                 # a member that waits for its place.
                 self._container_places[job].give_up()
-            results = chain.from_iterable(member.results for member in job.members)
+            if len(job.members) == 1:
+                results: Iterable[Result] = job.members[0].results
+            else:
+                results = chain.from_iterable(member.results for member in job.members)
             await self.answer(job, answer_to(job.container, results))
         except* (ClaimError, JournalError) as errors:
             reasons = {str(error): None for error in errors.exceptions}
@@ -513,7 +516,6 @@ class Dispatcher:
         await self._journal.answer(number, payload, send)
         self._jobs.remove(job)
         self._acks.send(number)
-        self._acks.settle()
         self._publisher.put(number, job.id, payload, job.came_to, vm_name=job.domain, early=early)
         if job.repeated_here:
             self._publisher.put(None, job.id, payload, vm_name=job.domain)

@@ -199,6 +199,8 @@ class Executor:
             last = error
             member.state = "retrying"
 
+        if not retries:
+            return await attempt(0), 0
         return await retrying.retry(
             attempt,
             retries=retries,

@@ -285,8 +285,9 @@ class JobTable:
             send()
 
     def remove(self, job: Job) -> None:
-        """Remove a job whose answer is in the journal, also one that was removed before."""
-        self._note_answered(job)
+        """Remove a job whose answer is in the journal, unless it was removed before."""
+        if not job.is_answered:
+            self._note_answered(job)
         self._remove_answered()
 
     def _note_answered(self, job: Job) -> None:

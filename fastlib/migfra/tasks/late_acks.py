@@ -20,7 +20,10 @@ class LateAcks:
     def __init__(self) -> None:
         self._waiting: dict[int, Callable[[], None]] = {}
         """By the number of the order. The thread that removes one sends it."""
+        self._due = 0.0
+        """When what waits is sent at the latest, by the clock of the loop."""
         self._timer: asyncio.TimerHandle | None = None
+        """It runs on when nothing waits any more: most orders are answered before it ends."""
 
     def add(self, number: int, ack: Callable[[], None]) -> None:
         """Acknowledge an order with its answer, or soon. Two orders are not kept waiting.
@@ -31,9 +34,22 @@ class LateAcks:
             self.flush()
             ack()
             return
-        self.settle()
         self._waiting[number] = ack
-        self._timer = asyncio.get_running_loop().call_later(LONGEST_SECONDS, self.flush)
+        loop = asyncio.get_running_loop()
+        self._due = loop.time() + LONGEST_SECONDS
+        if self._timer is None:
+            self._timer = loop.call_at(self._due, self._send_due)
+
+    def _send_due(self) -> None:
+        """Acknowledge what has waited long enough. The timer may be that of an earlier order."""
+        self._timer = None
+        if not self._waiting:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._due:
+            self._timer = loop.call_at(self._due, self._send_due)
+        else:
+            self.flush()
 
     def send(self, number: int) -> None:
         """Acknowledge an order if that has not been done. Any thread may call it."""
@@ -45,10 +61,10 @@ class LateAcks:
         """Acknowledge all that waits. Called in the loop."""
         for number in tuple(self._waiting):
             self.send(number)
-        self.settle()
 
-    def settle(self) -> None:
-        """Stop the timer if nothing waits any more. Called in the loop."""
-        if self._timer is not None and not self._waiting:
+    def end(self) -> None:
+        """Acknowledge all that waits, and wait for nothing more."""
+        self.flush()
+        if self._timer is not None:
             self._timer.cancel()
             self._timer = None

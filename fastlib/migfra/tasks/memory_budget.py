@@ -36,7 +36,7 @@ class MemoryBudget:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 self.give_back(size)
-            else:
+            elif (size, future) in self._waiting:  # else `_admit` has passed it over
                 self._waiting.remove((size, future))
                 self._admit()
             raise
@@ -44,7 +44,8 @@ class MemoryBudget:
     def give_back(self, size: int) -> None:
         """Give back what was taken."""
         self.taken -= size
-        self._admit()
+        if self._waiting:
+            self._admit()
 
     def _admit(self) -> None:
         while self._waiting:

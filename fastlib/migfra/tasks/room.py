@@ -1,8 +1,8 @@
 """Decides whether there is room for another order or query. What is refused is answered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from fastlib.message import Cancel, TaskContainer
@@ -25,36 +25,55 @@ class OrderRoom:
         self._publisher = publisher
         self._bound = limits.waiting
         self._reserved = 0
-        self._cancels = 0
 
-    @contextmanager
-    def reserve(self, container: TaskContainer, size: int) -> Iterator[str | None]:
-        """Count an order of `size` bytes while it is accepted. Give why there is no room, or None.
+    def reserve(self, container: TaskContainer, size: int) -> "Reservation":
+        """Return what counts an order of `size` bytes while it is accepted, if there is room.
 
         A `cancel task` makes room, so it has a bound of its own.
         """
         if container.tasks and isinstance(container.tasks[0], Cancel):
-            yield self._why_no_cancel()
-            return
-        answers = self._publisher.size
-        if self._jobs.size + answers + self._reserved + size + JOB_SIZE > self._bound:
-            yield (
-                "there is no room for it among the orders that wait or run and the answers that "
-                f"the broker has not confirmed, which take {self._jobs.size + answers} of "
-                f"{self._bound} bytes; send it again later, or raise 'limits: {{waiting: ...}}' in "
-                "the daemon's configuration"
-            )
-            return
-        self._reserved += size + JOB_SIZE
-        try:
-            yield None
-        finally:
-            self._reserved -= size + JOB_SIZE
+            return Reservation(self, 0, self._why_no_cancel())
+        size += JOB_SIZE
+        taken = self._jobs.size + self._publisher.size
+        if taken + self._reserved + size <= self._bound:
+            return Reservation(self, size, None)
+        refused = (
+            "there is no room for it among the orders that wait or run and the answers that "
+            f"the broker has not confirmed, which take {taken} of "
+            f"{self._bound} bytes; send it again later, or raise 'limits: {{waiting: ...}}' in "
+            "the daemon's configuration"
+        )
+        return Reservation(self, 0, refused)
+
+    def take(self, size: int) -> None:
+        """Count bytes of an order that is being accepted. A negative size gives them back."""
+        self._reserved += size
 
     def _why_no_cancel(self) -> str | None:
         if self._jobs.cancels < MAX_CANCELS:
             return None
         return f"{MAX_CANCELS} cancel tasks are under way; send it again later"
+
+
+class Reservation:
+    """The room of one order while it is accepted: a context manager."""
+
+    __slots__ = ("_refused", "_room", "_size")
+
+    def __init__(self, room: OrderRoom, size: int, refused: str | None) -> None:
+        """`size` is in bytes. `refused` says why there is no room, None if there is."""
+        self._room: Final = room
+        self._size: Final = size
+        self._refused: Final = refused
+
+    def __enter__(self) -> str | None:
+        """Take the room. Return why there is none, or None."""
+        self._room.take(self._size)
+        return self._refused
+
+    def __exit__(self, *_: object) -> None:
+        """Give the room back: the order is under way by now, or not accepted."""
+        self._room.take(-self._size)
 
 
 class QueryQueue:
