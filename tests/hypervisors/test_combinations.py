@@ -1,4 +1,4 @@
-"""The table of options: what is refused, by which versions, and what the errors say."""
+"""The table of options: its refusals, their versions, and the texts of the errors."""
 
 import itertools
 
@@ -301,7 +301,7 @@ def test_laboratory_shows_each_pair_that_works():
 
 
 def test_options_that_cannot_be_shown_are_refused_in_the_laboratory():
-    """So nothing is marked that way which the laboratory could show."""
+    """So no option has this mark that the laboratory could show."""
     for choice in CHOICES:
         if choice.not_shown is not None:
             conditions = (LIVE, choice, NO_MEMORY_LIMIT)

@@ -1,4 +1,4 @@
-"""The allow-list of a task's XML: honest domains pass, and nothing that it does not name."""
+"""The allow-list of a task's XML accepts honest domains, and refuses everything outside it."""
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -329,9 +329,9 @@ def leads_away(value: str) -> bool:
 
 
 def accepted_outside(xml: str) -> Iterator[str]:
-    """What libvirt reads of accepted XML that the list does not name, and paths that lead away.
+    """Return parts of accepted XML that are not in the list, and paths to other places.
 
-    This walks in another way than the check does.
+    The method is different from that of the check.
     """
     free = ("title", "description", "cmdline", "entry", "name")
     stack = [((), ElementTree.fromstring(xml))]
@@ -394,7 +394,7 @@ def test_policy_refuses_everything_outside_its_list(xml):
 
 
 def test_names_of_schema_are_refused_unless_the_list_has_them():
-    """A share of all pairs of an element of the list and an element of the schema."""
+    """The test has a sample of all pairs of an element of the list and an element of the schema."""
     refused = 0
     for path, name in list(product(sorted(ALLOWED), ELEMENTS))[::199]:
         tags = [*path.split("/"), name] if path else [name]

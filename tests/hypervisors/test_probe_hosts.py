@@ -1,4 +1,4 @@
-"""Which host a start may probe on SSH."""
+"""The hosts that a start may probe on SSH."""
 
 import pytest
 

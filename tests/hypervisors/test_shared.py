@@ -1,4 +1,4 @@
-"""What the hypervisors share: cancel scopes, locks, migration specs, results and pauses."""
+"""Shared parts of the hypervisors: cancel scopes, locks, migration specs, results and pauses."""
 
 import asyncio
 import itertools

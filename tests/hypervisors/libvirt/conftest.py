@@ -1,4 +1,4 @@
-"""Fixtures for the tests of libvirt, which are skipped where its Python bindings are missing."""
+"""Fixtures for the tests of libvirt. The tests are skipped if its Python bindings are missing."""
 
 import asyncio
 import importlib.util

@@ -29,7 +29,7 @@ CARD = PciId(vendor=0x15B3, device=0x1004)
 
 
 class Clock:
-    """What `devices` has as `time`."""
+    """A clock in place of `time` in `devices`."""
 
     def __init__(self):
         self.now = 0.0
@@ -105,7 +105,7 @@ def test_attach_fails_when_libvirt_has_no_device_driver():
 
 
 def test_attach_skips_device_that_libvirt_refuses(monkeypatch):
-    """Another domain has got it between the query and the call."""
+    """Another domain takes it between the query and the call."""
     host = host_with_devices(FIRST, SECOND)
     monkeypatch.setattr(devices, "_taken", lambda connection: {})
     attach_to_other_domain(host, "vm2", FIRST)
@@ -225,7 +225,7 @@ def test_detach_fails_when_guest_keeps_the_device(clock, monkeypatch):
 
 
 def detached(host, xml, name="vm1"):
-    """Take a device from a domain, as a migration does."""
+    """Detach a device from a domain, like a migration."""
     host.domains[name].devices.append(xml)
     device = devices.attached(host, name)[-1]
     devices.detach(host, name, device.xml)
@@ -259,7 +259,7 @@ def test_reattach_on_source_skips_device_that_was_never_detached(xml):
 
 
 def test_reattach_on_destination_ignores_equal_addresses():
-    """What has the same address there is another device."""
+    """The device with the same address on the destination is another device."""
     home, there = host_with_devices(FIRST), host_with_devices(FIRST, SECOND, name="node02")
     device = detached(home, HOSTDEV)
     there.domains["vm1"].devices.append(HOSTDEV)
@@ -268,7 +268,7 @@ def test_reattach_on_destination_ignores_equal_addresses():
 
 
 def given(xml, address):
-    """What another host's domain is given for a device."""
+    """Return the device that a domain on another host gets."""
     home, there = host_with_devices(FIRST), host_with_devices(address, name="node02")
     devices.reattach(there, "vm1", detached(home, xml), False)
     element = ElementTree.fromstring(only(there.domains["vm1"].given))
@@ -317,7 +317,7 @@ def test_reattach_fails_for_second_device_when_host_has_one():
 
 
 def test_reattach_spares_addresses_of_other_detached_devices():
-    """Otherwise the second one would seem never to have been detached."""
+    """Otherwise the second one would count as never detached."""
     host = host_with_devices(FIRST, SECOND)
     one, other = detached(host, HOSTDEV), detached(host, HOSTDEV.replace("'0x1'", "'0x2'"))
     attach_to_other_domain(host, "vm2", FIRST)

@@ -45,7 +45,7 @@ def test_domain_starts_pauses_resumes_and_stops(tmp_path):
 
 
 def test_task_whose_order_has_expired_changes_nothing(tmp_path):
-    """Each task notes that it has begun, after its waits and before its first change."""
+    """Each task reports its begin after its waits and before its first change."""
 
     def context(expires):
         return Context("node01", expiry=Expiry(expires, clock=StoppedClock(1000.0)))

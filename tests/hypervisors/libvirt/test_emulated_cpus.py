@@ -1,4 +1,4 @@
-"""Live migrations in which QEMU may lose what an emulated CPU wrote are reported (fake hosts)."""
+"""Live migrations in which QEMU may lose writes of an emulated CPU are reported (fake hosts)."""
 
 import pytest
 

@@ -205,7 +205,7 @@ OWN_UUID, OTHER_UUID = (
 
 
 def with_names(evacuation, *, own=(), other=()):
-    """Let names lead to the host itself and to the other one."""
+    """Make names lead to the host itself and to the other one."""
     evacuation.source.set_host_uuid(OWN_UUID)
     evacuation.destination.set_host_uuid(OTHER_UUID)
     hosts = evacuation.runtime.connections.hosts
@@ -262,7 +262,7 @@ def test_evacuation_refuses_a_host_with_the_same_uuid(run):
 
 
 async def evacuate_beside(evacuation, meanwhile, **options):
-    """Evacuate while another task holds the domain's lock, and does something to it."""
+    """Evacuate while another task holds the domain's lock and changes the domain."""
     scope = CancelScope()
     async with asyncio.TaskGroup() as group:
         with scope:

@@ -1,4 +1,4 @@
-"""What the laboratory reads from a guest's console (`tests/support/lab/guest.py`), without it."""
+"""The reader of a guest's console (`tests/support/lab/guest.py`), without a laboratory."""
 
 import pytest
 

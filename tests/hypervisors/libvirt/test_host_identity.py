@@ -172,7 +172,7 @@ def test_name_that_leads_to_another_host_by_now_is_noticed():
 
 
 def test_reconcile_does_not_query_another_host_with_the_destinations_name():
-    """The domain is paused since the switch-over: it may run on the host that the name led to."""
+    """The domain is paused since the switch-over. It may run on the former host of the name."""
     hosts = FakeHosts()
     hosts.destination.set_host_uuid(ONE)
     hosts.domain.state_now = [PAUSED, PAUSED_FOR_MIGRATION]

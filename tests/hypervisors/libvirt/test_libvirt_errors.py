@@ -40,7 +40,7 @@ OTHERWISE = "cannot be reached; check that libvirtd runs there"
 
 
 def made(text, code="VIR_ERR_SYSTEM_ERROR"):
-    """An error as libvirt-python makes it of one of libvirt's."""
+    """Return the error that libvirt-python makes of an error of libvirt."""
     libvirt = api()
     error = libvirt.libvirtError(text)
     error.args = (text,)
@@ -49,7 +49,7 @@ def made(text, code="VIR_ERR_SYSTEM_ERROR"):
 
 
 def opening(uri):
-    """The error of opening what cannot be opened."""
+    """Return the error of a connection that cannot be opened."""
     libvirt = api()
     with pytest.raises(libvirt.libvirtError) as caught:
         libvirt.open(uri)
@@ -103,7 +103,7 @@ def test_open_by_ssh_explains_unreachable_host(host, meaning):
 
 
 def test_open_by_ssh_ignores_warning_about_missing_key(tmp_path):
-    """Its warning has `No such file or directory`, which is not about libvirt."""
+    """The warning of ssh has `No such file or directory`, which is not an error of libvirt."""
     with closed_port() as port:
         uri = f"qemu+ssh://127.0.0.1:{port}/system?no_tty=1&keyfile={tmp_path}/none"
         error = opening(uri)
@@ -118,7 +118,7 @@ def test_open_by_ssh_names_missing_program(monkeypatch, tmp_path):
 
 
 def test_open_by_ssh_explains_messages_of_ssh(tmp_path):
-    """Something else in the place of ssh, which says what ssh says."""
+    """Another program in the place of ssh prints the messages of ssh."""
     for number, (said, meaning) in enumerate(
         (
             ("root@127.0.0.1: Permission denied (publickey).", KEY),
@@ -205,7 +205,7 @@ def test_open_explains_errors_seen_on_other_hosts(code, said, meaning):
 
 
 def test_error_codes_match_those_of_libvirt():
-    """They are written down, as an error can be told without libvirt-python."""
+    """fastlib has the codes, because it must recognise errors without libvirt-python."""
     libvirt = api()
     for name, code in {
         "NO_SUPPORT": errors._NO_SUPPORT,

@@ -58,7 +58,7 @@ def migration_of(hosts, task):
 
 @pytest.fixture
 def migrate_arguments(monkeypatch):
-    """Gives the order of a migration, as it comes to what carries it out."""
+    """Return the order of a migration with which the call is made."""
     orders = []
 
     async def run(runtime, spec, arguments, scope, context):
@@ -81,7 +81,7 @@ def migrate_arguments(monkeypatch):
 
 
 def named(flags):
-    """The names of flags. All are known, or the number would not come out."""
+    """Return the names of flags. Fail if a flag has no name."""
     libvirt = api()
     found = {name for name in NAMES if flags & getattr(libvirt, f"VIR_MIGRATE_{name}")}
     assert flags == sum(getattr(libvirt, f"VIR_MIGRATE_{name}") for name in found)
@@ -103,7 +103,7 @@ def test_every_option_has_a_test_value():
 @pytest.mark.parametrize("mode", ["peer-to-peer", "managed"])
 @pytest.mark.parametrize("field", sorted(MigrateParameter.__struct_fields__))
 def test_every_option_has_an_effect(migrate_arguments, field, mode):
-    """Each changes the order, or what is decided on the way, or what is done around it."""
+    """Each option changes the call, a decision, or a step before or after the migration."""
 
     def effects(**parameter):
         hosts = FakeHosts(migration=mode)
@@ -177,7 +177,7 @@ def test_option_sets_flags_and_parameters(migrate_arguments, parameter, flags, p
 
 
 def test_all_options_combine(migrate_arguments):
-    """The check refuses this order; the arguments have each option all the same."""
+    """The check refuses this order, but the arguments still have each option."""
     arguments = migrate_arguments(
         task_of(
             migration_type="live",
@@ -207,7 +207,7 @@ def test_all_options_combine(migrate_arguments):
 
 
 def test_offline_migration_ignores_transfer_options(migrate_arguments):
-    """No memory is sent, so the options of sending are left out."""
+    """No memory is sent, so the call has no options of sending."""
     parameter = {**PROBES, "migration_type": "offline", "swap_with": None}
     arguments = migrate_arguments(task_of(**parameter), migration_host="<host>-mig")
     assert named(arguments.flags) == PERSISTENT | PEER | {"OFFLINE"}
@@ -220,7 +220,7 @@ def test_migration_host_sets_uri_for_memory(migrate_arguments):
 
 
 class Performing:
-    """A domain that notes how it is asked to migrate."""
+    """A domain that records the arguments of its migration."""
 
     def lookupByName(self, name):
         self.name = name

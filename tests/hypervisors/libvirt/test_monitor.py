@@ -57,7 +57,7 @@ class Watched(FakeHosts):
             self.domain.on["jobStats"] = self._move
 
     def sends(self, remaining=100, *, total=400, rate=100, dirty=100, iteration=3):
-        """What libvirt says from now on, in MiB and MiB a second."""
+        """Set the further reports of libvirt, in MiB and MiB a second."""
         self.domain.job = {
             "data_remaining": remaining * MIB,
             "data_processed": 300 * MIB,
@@ -84,14 +84,14 @@ class Watched(FakeHosts):
         self.loop.call_at(seconds, self.ends)
 
     async def problem(self):
-        """Why it was aborted, if it was."""
+        """The reason of the abort; None without one."""
         async with asyncio.timeout(LONGEST):
             with self.scope:
                 return await self.monitor.wait(self.end)
 
 
 def run_scenario(scenario, **parameter):
-    """What a scenario returns that has a migration that is watched."""
+    """Run a scenario with a watched migration, and return its result."""
 
     async def main():
         return await scenario(Watched(**parameter))
@@ -187,7 +187,7 @@ def test_monitor_accepts_slow_progress():
 
 
 def test_monitor_gives_up_when_source_does_not_answer():
-    """The source does not answer the abort either. The monitor repeats it for a limited time."""
+    """The source does not answer the abort. The monitor repeats it for a limited time."""
 
     async def scenario(watched):
         watched.source.is_there = False
@@ -202,7 +202,7 @@ def test_monitor_gives_up_when_source_does_not_answer():
 
 
 def test_monitor_repeats_abort_until_it_succeeds():
-    """Before anything is sent, there is nothing to abort."""
+    """An abort fails before the first byte is sent."""
 
     async def scenario(watched):
         refused = refusal("OPERATION_INVALID", "no job is active on the domain")
@@ -421,7 +421,7 @@ def test_saving_is_aborted_when_cancelled():
 
 
 def call_of(watched, error=None):
-    """A call of libvirt's that ends with an abort, with this error."""
+    """Return a call of libvirt that ends with this error after an abort."""
     call = Future()
 
     def end():
@@ -488,7 +488,7 @@ def test_await_call_gives_up_when_call_does_not_return():
 
 @pytest.mark.parametrize("there", [True, False])
 def test_lost_connection_names_the_right_host(there):
-    """libvirt on the source says what has become of its own connection to the destination."""
+    """libvirt on the source reports the end of its own connection to the destination."""
 
     async def scenario(watched):
         def lost():

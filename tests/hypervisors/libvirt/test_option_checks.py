@@ -181,7 +181,7 @@ def test_domain_that_runs_since_before_the_upgrade_is_refused(monkeypatch, runni
 
 
 def answer_of_monitor(monkeypatch, answer):
-    """Let the monitor of vm1 answer, and return what it says of its version."""
+    """Make the monitor of vm1 answer, and return the version that it reports."""
     asked = []
 
     def command(domain, text, flags):

@@ -1,4 +1,4 @@
-"""The rule by which the laboratory judges random orders (`tests/support/orders`), without it."""
+"""The rule that judges random orders (`tests/support/orders`), without a laboratory."""
 
 import msgspec
 import pytest
@@ -220,7 +220,7 @@ def test_seed_repeats_the_orders():
 
 
 def test_failing_scenario_is_shortened_to_the_order_that_fails():
-    """Here each order fails that migrates with two connections."""
+    """In this test, each order fails that migrates with two connections."""
     parameter = MigrateParameter(migration_type="live", parallel_connections=2, timeout=1)
     domains = tuple(
         PriorDomain(name=name, host="hostA", state="running", linux=False)

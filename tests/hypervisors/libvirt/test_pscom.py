@@ -1,4 +1,4 @@
-"""The pscom processes of a domain are asked over a broker, and all of them have to answer."""
+"""The daemon asks the pscom processes of a domain over a broker. All of them must answer."""
 
 import asyncio
 import os
@@ -130,9 +130,9 @@ def test_process_count_accepts_numbers_and_auto():
     ],
 )
 def test_process_count_explains_failures_of_ssh(tmp_path, monkeypatch, caplog, ssh, why):
-    """What the other side writes is in the log, and not in the answer.
+    """The log has the output of the other side, the answer does not.
 
-    The laboratory's tests count them in earnest.
+    The laboratory's tests count real processes.
     """
     if ssh is not None:
         (tmp_path / "ssh").write_text(f"#!/bin/sh\n{ssh}\n")

@@ -118,7 +118,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def as_libvirt_reads(connection: Any, xml: str) -> DomainXml | None:
-    """What libvirt makes of the text, None if it refuses that."""
+    """Return the domain that libvirt reads from the text; None if it refuses the text."""
     import libvirt
 
     try:
@@ -132,7 +132,7 @@ def as_libvirt_reads(connection: Any, xml: str) -> DomainXml | None:
 
 
 def assert_same(connection: Any, xml: str) -> DomainXml | None:
-    """What both read, None if one of them refuses the text."""
+    """Return the domain that both read; None if one of them refuses the text."""
     try:
         ours = read_domain(xml)
     except HypervisorError:
@@ -229,7 +229,7 @@ def test_ambiguous_names_are_refused(name, why):
 @pytest.mark.parametrize("tag", ["name", "uuid", "memory", "currentMemory", "maxMemory", "vcpu"])
 @pytest.mark.parametrize("value", ["<b>1</b>", "1<b/>", "1<b>2</b>", "1<!--c-->2"])
 def test_values_have_nothing_but_text(tag, value):
-    """libvirt adds up what is within, other readers take the first part."""
+    """libvirt joins all parts of a value, other readers use only the first part."""
     with pytest.raises(HypervisorError, match=f"in <{tag}>; it must have only text"):
         read_domain(f"<domain><{tag}>{value}</{tag}></domain>")
 

@@ -177,7 +177,7 @@ def test_reconcile_waits_longer_while_the_source_migrates(run, ends, seconds):
 
 @pytest.mark.parametrize(("reason", "seconds"), [(12, 120), (13, 30)])
 def test_reconcile_does_not_wait_longer_for_a_broken_post_copy(run, reason, seconds):
-    """libvirt keeps its job until somebody mends it."""
+    """libvirt keeps its job until an operator repairs it."""
 
     async def scenario(hosts):
         hosts.domain.job = {}

@@ -1,4 +1,4 @@
-"""Where the domain of a failed migration is, for every pair of answers of both hosts.
+"""The place of the domain after a failed migration, for every pair of answers of both hosts.
 
 Each test compares whole decisions, with each word of their notes.
 """
@@ -76,7 +76,7 @@ ARRIVING = "{destination} has begun to receive it, and does not end"
 
 
 def wait_for(place, note=None):
-    """Wait for a better answer, and without one take this."""
+    """Return a decision that waits for a better answer."""
     return WAIT, Decision(place, note=note)
 
 
@@ -86,12 +86,12 @@ def at_once(place, note=None):
 
 
 def do_at_once(place, action):
-    """The action needs no waiting."""
+    """Return a decision with an action that does not wait."""
     return (Decision(place, final=False, action=action),) * 2
 
 
 def do_at_last(place, action):
-    """The action waits until there is no time left."""
+    """Return a decision with an action that waits until the deadline."""
     return WAIT, Decision(place, final=False, action=action)
 
 

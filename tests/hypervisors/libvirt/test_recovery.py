@@ -33,7 +33,7 @@ MAY_END = "; a requested shutdown may still complete"
 
 
 class Recovery(FakeHosts):
-    """Two hosts after a crash of the daemon, and what its journal has saved."""
+    """Two hosts after a crash of the daemon, and the saved state of its journal."""
 
     def __init__(self):
         super().__init__()
@@ -360,7 +360,7 @@ def test_recovery_of_stop_says_whether_the_domain_may_still_shut_down(run):
 
 
 def test_recovery_of_stop_fails_when_the_domain_was_saved(run):
-    """As libvirt-guests does it before the host, and with it the daemon, ends."""
+    """libvirt-guests saves domains before the host and the daemon end."""
 
     async def scenario(recovery):
         recovery.domain.state_now = [SHUT_OFF, 0]

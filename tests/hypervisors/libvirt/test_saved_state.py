@@ -1,4 +1,4 @@
-"""Saved images, snapshots and checkpoints: what is read of them, and what tasks do with them."""
+"""Saved images, snapshots and checkpoints: how they are read, and their effect on tasks."""
 
 import asyncio
 import errno
@@ -83,7 +83,7 @@ def test_unreadable_image_has_its_problem(code):
 
 @pytest.mark.parametrize(("number", "is_image"), [(errno.EACCES, False), (errno.EIO, True)])
 def test_unreadable_file_does_not_count_as_saved_image(number, is_image):
-    """libvirt of a user's session may not look into the folder of the system's."""
+    """libvirt of a user's session may not read the folder of the system's libvirt."""
     hosts = saved_domain()
 
     def read(path, flags):
@@ -230,7 +230,7 @@ def test_failed_restore_keeps_the_image():
 
 
 def test_image_that_appears_during_the_start_is_saved_again():
-    """So the domain does not run without the changes of the task."""
+    """Otherwise the domain would run without the changes of the task."""
     hosts = saved_domain()
     hosts.domain.saved_image = None
     hosts.domain.on["create"] = lambda: setattr(hosts.domain, "state_now", [1, 3])
@@ -385,7 +385,7 @@ def test_stop_keeps_an_image_that_is_being_made():
 
 @pytest.mark.parametrize("undefine", [False, True])
 def test_stop_fails_when_the_domain_is_saved_instead(undefine):
-    """As libvirt-guests does it when the host shuts down."""
+    """libvirt-guests saves domains when the host shuts down."""
     hosts = saved_domain()
     hosts.domain.saved_image = None
     hosts.domain.state_now = [1, 1]
@@ -426,7 +426,7 @@ def test_undo_keeps_a_definition_that_has_a_saved_image():
 
 @pytest.mark.parametrize("libvirt_knows_it", [False, True])
 def test_undefine_keeps_the_state_of_the_tpm(libvirt_knows_it):
-    """On shared storage it may be that of a domain that runs on another host."""
+    """On shared storage it may belong to a domain that runs on another host."""
     hosts = saved_domain()
     asked = []
 

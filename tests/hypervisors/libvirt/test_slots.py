@@ -1,4 +1,4 @@
-"""The limits of migrations between daemons of several hosts, which share libvirt alone."""
+"""The limits of migrations between daemons of several hosts, which share only libvirt."""
 
 import asyncio
 import itertools
@@ -250,7 +250,7 @@ def test_notices_are_renewed_while_a_migration_takes_long(run_scenario, monkeypa
 
 
 def test_broken_post_copy_keeps_no_slot(run_scenario):
-    """libvirt keeps the job on the destination until somebody resumes or ends the migration."""
+    """libvirt keeps the job on the destination until an operator resumes or ends the migration."""
 
     async def scenario(daemons):
         daemons.add("a", "vm1")
@@ -265,7 +265,7 @@ def test_broken_post_copy_keeps_no_slot(run_scenario):
 
 
 def test_limit_holds_although_a_domain_leaves_while_notices_are_read(run_scenario):
-    """Its name is in a notice, and its job is asked for in the moment in which it goes."""
+    """Its name is in a notice, and it leaves while its job is queried."""
 
     async def scenario(daemons):
         daemons.add("a", "vm1")
@@ -282,7 +282,7 @@ def test_limit_holds_although_a_domain_leaves_while_notices_are_read(run_scenari
 
 
 def test_daemons_start_with_any_limits_at_any_time(run_scenario):
-    """No order of events lets more than the limit arrive, and everything arrives."""
+    """In every order of events, at most the limit arrives at once, and all domains arrive."""
 
     async def scenario(daemons):
         names = {}

@@ -1,4 +1,4 @@
-"""The limits of migrations where a host is away, or where its libvirt refuses secrets."""
+"""The limits of migrations if a host cannot be reached, or its libvirt refuses secrets."""
 
 import asyncio
 

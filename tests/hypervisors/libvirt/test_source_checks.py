@@ -1,4 +1,4 @@
-"""What a task's XML names is looked up on the host: links, backing files, volumes of pools."""
+"""The check of the sources in a task's XML on the host: links, backing files, volumes of pools."""
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_directory_may_be_a_link_itself(images):
 
 @pytest.fixture
 def variables(tmp_path, monkeypatch):
-    """Where libvirt keeps UEFI variables."""
+    """The folder in which libvirt keeps UEFI variables."""
     folder = tmp_path / "nvram"
     folder.mkdir()
     monkeypatch.setattr(source_checks, "VARIABLES_FOLDER", str(folder))
@@ -76,7 +76,7 @@ NAMED = f"{FLASH[:-5]}<nvram>FOLDER/vm1_VARS.fd</nvram></os>"
     [(EFI, "fd"), (EFI, "qcow2"), (FLASH, "fd"), (NAMED, "fd"), (EFI, None), (NAMED, None)],
 )
 def test_link_in_place_of_uefi_variables_is_refused(images, variables, os, ending):
-    """QEMU writes them, and may be made to put a link there."""
+    """QEMU writes these files. An attacker may make it write a link."""
     policy = XmlPolicy(directories=[str(images)])
     xml = f"<domain type='kvm'><name>vm1</name>{os.replace('FOLDER', str(variables))}</domain>"
     (variables / "vm2_VARS.fd").symlink_to("/etc/shadow")
@@ -97,7 +97,7 @@ def test_disk_must_not_be_where_uefi_variables_are(images, variables):
 
 
 def test_links_of_devices_may_lead_to_other_devices():
-    """LVM's devices are such links. Only root makes them."""
+    """LVM's devices are such links, and only root can make them."""
     policy = XmlPolicy(directories=["/dev/fd"])  # a link to /proc/self/fd
     check_files([NamedSource(path="/dev/fd/0", where="x")], policy)
     with pytest.raises(HypervisorError):
@@ -151,7 +151,7 @@ def test_image_that_cannot_be_parsed_is_refused(images):
 
 
 def test_image_that_the_daemon_cannot_read_is_refused(images):
-    """libvirt may see another folder there than the daemon, such as another /tmp."""
+    """libvirt may have another folder at this path than the daemon, such as another /tmp."""
     qcow2(images / "top", "absent", "qcow2")
     for name in ("top", "absent"):
         with pytest.raises(HypervisorError, match="absent: No such file or directory; let the"):

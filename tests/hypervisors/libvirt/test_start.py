@@ -177,7 +177,7 @@ def test_another_domain_with_the_name_or_uuid_is_refused(tmp_path):
 
 @pytest.mark.parametrize("transient", [False, True])
 def test_domain_that_libvirt_made_otherwise_is_taken_back(tmp_path, monkeypatch, transient):
-    """As if libvirt read another memory than fastlib."""
+    """libvirt reads another amount of memory than fastlib."""
     made = creation._made
 
     def made_otherwise(opened, known):

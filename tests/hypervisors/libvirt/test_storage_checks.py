@@ -23,7 +23,7 @@ from tests.support.libvirt.qcow2 import write_qcow2
 
 
 class ProbeDomain:
-    """The domain that is defined to look at files."""
+    """The temporary domain that checks files."""
 
     def __init__(self, host, xml):
         self.host = host
@@ -203,7 +203,7 @@ def test_many_files_are_checked_in_portions(tmp_path):
 
 @pytest.mark.parametrize("kind", ["offline", "live", "warm"])
 def test_copy_of_a_disk_is_refused(tmp_path, kind):
-    """It has the same path, size and content, but what is written later goes to another file."""
+    """It has the same path, size and content, but later writes go to another file."""
     path = image(tmp_path)
     storage = Storage(disk(path))
     storage.destination.hidden = [tmp_path]
@@ -248,7 +248,7 @@ def test_disk_is_compared_by_content_where_no_marker_can_be_made(tmp_path, monke
 
 
 def test_marker_that_libvirt_does_not_see_here_says_nothing(tmp_path):
-    """The daemon may have a folder of its own at this path."""
+    """The daemon may have another folder at this path than libvirt."""
     path = image(tmp_path)
     storage = Storage(disk(path))
     for host in (storage.source, storage.destination):
@@ -368,7 +368,7 @@ def test_description_of_a_host_leaves_out_temporary_domains():
 
 
 def test_old_uefi_variables_at_the_destination_prevent_an_offline_migration_only(tmp_path):
-    """QEMU sends them in the others, and writes them at the destination."""
+    """In other migrations, QEMU sends them and writes them at the destination."""
     storage = Storage()
     variables, template = tmp_path / "vars.fd", image(tmp_path, "template.fd")
     storage.domain.above_devices = (

@@ -1,4 +1,4 @@
-"""Which files a domain needs, what is behind its images, and what the answers of hosts mean."""
+"""The files that a domain needs, the chains of its images, and the meaning of hosts' answers."""
 
 import os
 
@@ -196,7 +196,7 @@ def test_markers_of_a_killed_process_are_removed(tmp_path):
 
 
 def test_markers_of_a_host_with_a_longer_name_stay(tmp_path):
-    """Its check is under way, and without the marker it would take the folder for another one."""
+    """Its check is running. Without the marker, it would find a different folder."""
     others = make_markers("node01-2", [str(tmp_path)])
     remove_markers(make_markers("node01", [str(tmp_path)]).values())
     assert [str(path) for path in tmp_path.iterdir()] == [others[str(tmp_path)].path]

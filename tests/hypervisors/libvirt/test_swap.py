@@ -1,4 +1,4 @@
-"""Swaps of two domains: their order by the room on both hosts, and what a failure leaves.
+"""Swaps of two domains: their order by the room on both hosts, and the state after a failure.
 
 The hosts are fakes (see fake_libvirt.py) and time is virtual.
 """

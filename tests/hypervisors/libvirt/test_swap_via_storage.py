@@ -1,4 +1,4 @@
-"""A domain that changes hosts by way of a file: it is never restored where it may have run since.
+"""A domain that moves by a file. It is not restored if it may have run since.
 
 The hosts are fakes (see fake_libvirt.py) and time is virtual; the file is a real one.
 """
@@ -31,7 +31,7 @@ def broken():
 
 
 class Storing(FakeHosts):
-    """A migration of vm1 by way of a file."""
+    """A migration of vm1 by a file."""
 
     def __init__(self, path, *, persistent=True, was_running=True, **parameter):
         super().__init__()
@@ -193,7 +193,7 @@ def test_save_counts_when_call_failed_but_domain_is_saved(tmp_path, cancelled):
 
 
 async def restoring_fails(storing):
-    """The text of the error, which is final: nothing is as it was before."""
+    """Return the text of the final error."""
     await storing.save()
     storing.forget()
     with pytest.raises(FinalError) as caught:
@@ -218,7 +218,7 @@ def test_failed_restore_restores_on_source(tmp_path):
 
 
 def test_failed_restore_counts_when_domain_is_active_on_destination(tmp_path):
-    """It has come there in spite of the error, so it has arrived, and runs nowhere else."""
+    """It has arrived in spite of the error, and runs on no other host."""
 
     async def scenario(storing):
         def restored_all_the_same():
@@ -238,7 +238,7 @@ def test_failed_restore_counts_when_domain_is_active_on_destination(tmp_path):
 
 
 def test_restore_waits_for_late_call(tmp_path):
-    """Not active at the first look, and active at the second."""
+    """The domain is not active at the first query, and active at the second."""
 
     async def scenario(storing):
         await storing.save()

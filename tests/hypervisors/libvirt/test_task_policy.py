@@ -1,4 +1,4 @@
-"""What tasks may choose: drivers, transports and destinations that the configuration allows."""
+"""The choices of tasks: drivers, transports and destinations that the configuration allows."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_daemon_connects_only_to_allowed_hosts(options, host, allowed):
 
 
 def test_node_that_is_not_a_destination_is_only_queried():
-    """`nodes` are asked where a domain runs, even if no task may move one there."""
+    """The daemon asks `nodes` for a domain, also if no task may move a domain to them."""
     options = LibvirtOptions(nodes=["node02"], destinations=["node03"])
     assert pool(nodes=["node02"], destinations=["node03"]).uri("node02", None, None)
     runtime = LibvirtHypervisor(options, NODE)._runtime
@@ -92,7 +92,7 @@ TASKS = [
 
 
 def test_refused_tasks_open_no_connection(tmp_path, monkeypatch):
-    """Of the attack with `transport: tcp` and an address, nothing may reach the network."""
+    """An attack with `transport: tcp` and an address must not reach the network."""
 
     async def scenario(runner):
         await runner.do(Start(xml=domain(), probe_with_ssh=False))

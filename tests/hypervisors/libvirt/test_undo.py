@@ -1,4 +1,4 @@
-"""The undo after a failure: which steps, in which order, and what the error says."""
+"""The undo after a failure: its steps, their order, and the text of the error."""
 
 import asyncio
 
@@ -57,7 +57,7 @@ def test_undo_runs_steps_in_reverse_order():
 
 
 class Undoing(FakeHosts):
-    """A migration of a domain with all that has to be put aside for it."""
+    """A migration of a domain with devices, shared memory and pscom processes."""
 
     def __init__(self, **parameter):
         super().__init__()
@@ -76,7 +76,7 @@ class Undoing(FakeHosts):
         )  # fmt: skip
 
     async def failed(self, kind=HypervisorError):
-        """The text of the error that a migration ends with."""
+        """Return the text of the error with which a migration ends."""
         with pytest.raises(HypervisorError) as caught, self.scope:
             await self.migration.run()
         assert type(caught.value) is kind
@@ -89,7 +89,7 @@ BACK = ["node01: attach shared", f"node01: attach {FIRST}", f"node01: attach {SE
 
 @pytest.fixture
 def run_scenario(monkeypatch):
-    """Plays a scenario with a migration whose pscom processes and whose move are the scenario's."""
+    """Run a scenario with a migration. The scenario has its pscom processes and its move."""
 
     def run_scenario(scenario, **parameter):
         async def main():
@@ -189,7 +189,7 @@ def test_undo_reports_failures_and_continues(run_scenario):
 
 
 def test_undo_reports_device_that_another_domain_took(run_scenario):
-    """Another domain has got the first one meanwhile; the second one keeps its place."""
+    """Another domain has taken the first device. The second one keeps its place."""
 
     async def scenario(undoing):
         async def taken():

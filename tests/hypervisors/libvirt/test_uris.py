@@ -1,4 +1,4 @@
-"""The URIs of hosts, made of names that must not break them."""
+"""The URIs of hosts. Names must not change their structure."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Answers name a place only after the hosts were asked: a domain may leave while a task waits.
+"""Answers name a host only after it was asked: a domain may leave while a task waits.
 
 The hosts are fakes (see fake_libvirt.py) and time is virtual.
 """
@@ -49,7 +49,7 @@ class Hosts(FakeHosts):
         return stop(self.runtime, Stop(vm_name="vm1", **options), self.context)
 
     async def beside(self, task, meanwhile):
-        """Run a task that waits for the domain's lock while something else happens to it."""
+        """Run a task that waits for the domain's lock while another action changes the domain."""
         scope = CancelScope()
         with scope:
             async with self.runtime.exclusive("vm1", None, scope):
@@ -103,7 +103,7 @@ def test_second_stop_says_that_the_domain_is_shut_off():
 
 @pytest.mark.parametrize("stays_defined", [False, True])
 def test_domain_that_migrates_instead_of_shutting_down_was_not_stopped(stays_defined):
-    """As in a swap, which the daemon of the other host performs."""
+    """The daemon of the other host migrates it, as in a swap."""
     hosts = Hosts()
     hosts.domain.on["shutdown"] = lambda: hosts.leave(stays_defined=stays_defined)
     assert error(hosts.stop(undefine=True)) == f"vm1 was not stopped: {ELSEWHERE}"

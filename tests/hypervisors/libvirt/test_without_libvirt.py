@@ -1,4 +1,4 @@
-"""Without libvirt-python: the configuration is read, and the answer has the line that helps."""
+"""Without libvirt-python, the configuration is read, and the answer has the install command."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Skip the tests that make cgroups, with the reason, where this machine permits none."""
+"""Skip the tests that make cgroups, with the reason, if this machine does not permit cgroups."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What state a domain has, and what is refused, by what the kernel says of its groups."""
+"""The state of a domain and the refusals of tasks, by the kernel's files of its groups."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tasks of ponci begin once they have the lock of their domain, unless their order has expired."""
+"""Tasks of ponci begin when they have the lock of their domain, unless their order has expired."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the kernel's errors for the files of cgroups mean."""
+"""The meaning of the kernel's errors for the files of cgroups."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Which hierarchy a machine has, by its mounts; the kernel's lists of numbers."""
+"""The hierarchy of a machine by its mounts, and the kernel's lists of numbers."""
 
 from pathlib import Path
 

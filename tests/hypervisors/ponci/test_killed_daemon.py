@@ -1,4 +1,4 @@
-"""The daemon as a process, killed while a domain freezes: what the next run makes of it."""
+"""The daemon as a process that is killed while a domain freezes, and its next run."""
 
 import os
 
@@ -43,7 +43,7 @@ class Scheduler:
 
 @pytest.fixture
 def place(tmp_path):
-    """A daemon over a broker, with a parent group of its own, and a scheduler."""
+    """A daemon over a broker, with a separate parent group, and a scheduler."""
     parent = f"fastlib-test-{os.getpid()}-killed"
     trees = CgroupTrees(parent)
     with Mosquitto(tmp_path / "broker") as broker, program(tmp_path, broker.port) as migfra:

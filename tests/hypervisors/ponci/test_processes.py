@@ -1,4 +1,4 @@
-"""What is said of processes that have not ended, by what `/proc` says of them."""
+"""The reasons for processes that have not ended, from `/proc`."""
 
 import subprocess
 import sys

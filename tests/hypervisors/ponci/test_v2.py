@@ -1,4 +1,4 @@
-"""What cgroup v2 does with the kernel's files, in a folder with fake files.
+"""The reads and writes of cgroup v2, in a folder with fake files.
 
 The laboratory's guest runs it on a real kernel that has v2 only.
 """

@@ -1,6 +1,6 @@
-"""How cgroup v2 freezes and kills, on a machine whose v2 has no controller cpuset.
+"""Freezing and killing by cgroup v2, on a machine whose v2 has no controller cpuset.
 
-The real kernel runs the checks here, without a guest. What is about CPUs is left out.
+The real kernel runs the checks here, without a guest. Checks of CPUs are left out.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ pytestmark = [
 
 
 class V2WithoutCpuset(V2):
-    """Domains in cgroup v2, without CPUs and memory nodes of their own."""
+    """Domains in cgroup v2 without their own CPUs and memory nodes."""
 
     def prepare(self) -> None:
         make(self.parent)

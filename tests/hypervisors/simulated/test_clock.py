@@ -1,4 +1,4 @@
-"""Virtual time: leaps, order, and the real work that it waits for."""
+"""Virtual time: jumps, order, and waits for real work."""
 
 import asyncio
 import threading

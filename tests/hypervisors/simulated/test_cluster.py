@@ -1,4 +1,4 @@
-"""The state of a simulated cluster: what it allows, and that a domain is on exactly one host."""
+"""The state of a simulated cluster: its allowed changes, and one host for each domain."""
 
 import msgspec
 import pytest

@@ -29,7 +29,7 @@ BANDWIDTH = 1024
 
 
 def context(seconds: float, **more: Any) -> Context:
-    """Return a context whose order expires so many seconds from now."""
+    """Return a context whose order expires in a number of seconds."""
     clock = LoopClock()
     return Progress().context(expiry=Expiry(clock.now() + seconds, host="a", clock=clock), **more)
 

@@ -23,7 +23,7 @@ from tests.support.migfra.simulation import (
 
 
 def attempts(faults, count=4, task=None, **description):
-    """How that many migrations of vm1 between a and b end, one after the other."""
+    """Return the ends of a number of migrations of vm1 between a and b, one after the other."""
 
     async def scenario(simulation):
         ends = []

@@ -58,7 +58,7 @@ def test_start_without_probe_does_not_wait():
 
 
 def test_tasks_of_a_domain_are_executed_one_after_the_other():
-    """In the order in which they came, however long each of them takes."""
+    """They run in the order of their arrival, independent of their duration."""
 
     async def scenario(simulation):
         host, ended = simulation["a"], []
@@ -324,7 +324,7 @@ def test_tasks_fail_before_open():
 
 
 def test_long_series_is_reproducible():
-    """Forty domains driven round three hosts with faults by chance, twice with the same seed."""
+    """Forty domains move among three hosts with random faults, twice with the same seed."""
     faults = [
         Fault(kind="error", task="migrate", rate=0.2, percent=50),
         Fault(kind="hang", task="migrate", rate=0.1, percent=30, seconds=3),

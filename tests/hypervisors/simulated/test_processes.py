@@ -1,4 +1,4 @@
-"""A cluster in a file that several processes share, some of which are killed at any moment."""
+"""A cluster in a file that several processes share. Some are killed at any moment."""
 
 import random
 import subprocess
@@ -38,7 +38,7 @@ def cluster(tmp_path):
 
 
 def wait_for(cluster, condition):
-    """Return the domains once they are as wanted."""
+    """Return the domains when they have the expected state."""
 
     def look():
         domains = cluster.domains()

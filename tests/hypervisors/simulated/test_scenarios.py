@@ -1,4 +1,4 @@
-"""Every scenario gives its golden log; see scenario.py for how to write one anew."""
+"""Every scenario gives its golden log; see scenario.py for how to write it again."""
 
 import pytest
 
