@@ -1,7 +1,7 @@
-"""Each broker of the matrix does what the table in `docs/how-to/brokers.md` says, and not more.
+"""Each broker of the matrix has exactly the abilities of the table in `docs/how-to/brokers.md`.
 
-A cell is "yes", or "no: " and what happens instead. So a cell that is not true any more fails, in
-both directions.
+A cell is "yes", or "no: " and the behaviour of the broker. A wrong cell is a failure, in both
+directions.
 """
 
 from collections.abc import Iterator

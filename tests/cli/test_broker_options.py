@@ -1,4 +1,4 @@
-"""Tests of the options that say what the broker cannot do."""
+"""Tests of the options for limits of the broker."""
 
 import argparse
 

@@ -32,7 +32,7 @@ def script(tmp_path: Path, request: pytest.FixtureRequest):
 
 
 def in_bash(script: Path, *words: str) -> list[str]:
-    """What bash offers for the last word."""
+    """Return the words that bash offers for the last word."""
     program = words[0]
     code = (
         'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '

@@ -59,7 +59,7 @@ def test_lost_broker_is_reported_and_hosts_stay(tmp_path):
 
 
 def broker_of(state):
-    """Return what a state says of the broker, which is nothing if that has not changed."""
+    """Return the broker's part of a state; it is absent if it has not changed."""
     return state.get("broker", {"connected": "unchanged"})
 
 

@@ -1,4 +1,4 @@
-"""`fastlib files`: what it copies, and what it does not overwrite."""
+"""`fastlib files`: the files that it copies, and those that it does not overwrite."""
 
 import os
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""What the live views show on terminals of three sizes, compared with stored frames.
+"""The frames of the live views on terminals of three sizes, compared with stored ones.
 
-`pytest tests/cli/test_frames.py --write-pictures` stores the frames anew.
+`pytest tests/cli/test_frames.py --write-pictures` stores the frames again.
 """
 
 import re
@@ -58,7 +58,7 @@ def show_presence(daemon, hosts):
 
 
 def show_work(daemon, host):
-    """Publish a migration under way, a queued one, and two results."""
+    """Publish a running migration, a queued one, and two results."""
     names = ", ".join(f"{{vm-name: customer-web-{number:02}}}" for number in range(1, 7))
     publish(daemon, host, "task", f"{{task: stop vm, list: [{names}], id: {OTHER_ID}}}")
     moving = f"id: {ID}, title: migrate vm, vm-name: customer-db-01"

@@ -172,7 +172,7 @@ def test_summaries_have_nothing_that_is_obeyed(capsys):
 
 @pytest.fixture
 def hostile_package(install):
-    """A package with a task whose texts have everything."""
+    """A package with a task whose texts have all kinds of hostile characters."""
     hidden = "".join(HIDDEN)
     install(
         "hostile_package",
@@ -271,7 +271,7 @@ def test_id_cannot_imitate_fields_of_watch(capsys, monkeypatch):
         exit_status = 0
 
         def __init__(self, *_):
-            """Take what the real one takes."""
+            """Accept the same arguments as the real one."""
 
         def messages(self):
             yield observed(message, "node 1")

@@ -1,4 +1,4 @@
-"""`fastlib log`: it asks daemons at a broker, and says what became of an order."""
+"""`fastlib log`: it queries daemons at a broker, and shows the history of an order."""
 
 import json
 from collections.abc import Callable, Iterator

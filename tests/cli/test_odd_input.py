@@ -1,4 +1,4 @@
-"""Input and output that nobody wants: hostile files, closed streams, full disks, signals."""
+"""Unwanted input and output: hostile files, closed streams, full disks, signals."""
 
 import codecs
 import contextlib

@@ -1,4 +1,4 @@
-"""What became of an order, in words and lines of 80 columns."""
+"""The history of an order, in words and lines of 80 columns."""
 
 import time
 from collections.abc import Iterator, Sequence

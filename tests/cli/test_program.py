@@ -1,4 +1,4 @@
-"""`fastlib` itself: version, help, usage, examples, and what each command imports."""
+"""`fastlib` itself: version, help, usage, examples, and the imports of each command."""
 
 import glob
 import io

@@ -1,4 +1,4 @@
-"""A short command starts fast: it imports only what it needs.
+"""A short command starts fast: it imports only the modules that it needs.
 
 `python -m benchmarks start` has the times.
 """

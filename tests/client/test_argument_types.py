@@ -139,7 +139,7 @@ def test_password_is_not_shown_where_another_type_is_expected(password: str):
 
 
 def number_options() -> list[tuple[Any, str]]:
-    """Return all options that are numbers, with what makes the others."""
+    """Return all options that are numbers, each with a function that makes the other options."""
     made: list[tuple[Any, dict[str, Any]]] = [
         (MqttOptions, {}),
         (MemoryOptions, {"broker": BROKER}),

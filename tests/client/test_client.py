@@ -483,7 +483,7 @@ def test_invalid_requests_are_refused(hosts):
 
 
 def test_refused_message_fails_the_request(tmp_path):
-    """Only MQTT 5 has words for it; before, nobody is told."""
+    """Only a broker of MQTT 5 reports the refusal."""
     rights = tmp_path / "rights"
     rights.write_text("topic readwrite fast/migfra/+/result\ntopic read fast/migfra/+/status\n")
     settings = (f"acl_file {rights}",)

@@ -112,7 +112,7 @@ def test_closed_communicator_refuses_requests(clients: ClientFactory):
 
 
 class Refusing(Communicator):
-    """A communicator that refuses each send after it was told to."""
+    """A communicator that refuses each send while `refuses` is set."""
 
     refuses = False
 

@@ -1,4 +1,4 @@
-"""Tests of orders that expire: what is sent, delivered and repeated."""
+"""Tests of orders that expire: their sending, delivery and repetition."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

@@ -1,4 +1,4 @@
-"""Tests of what a client hears: the hosts that it uses, and what it watches."""
+"""Tests of the subscriptions of a client: the hosts that it uses, and its watches."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Tests of what a client asks a daemon's journal about an order without a result."""
+"""Tests of a client's queries of a daemon's journal about an order without a result."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tests of what a daemon's report of its history says about one order."""
+"""Tests of the conclusions about one order from a daemon's report of its history."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is too large of another host is dropped unread, and no host delays another one."""
+"""Messages of a host that are too large are dropped unread, and no host delays another one."""
 
 import threading
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_large_message_is_dropped_with_one_warning_for_each_host(
 
 
 class Reader:
-    """A result reader whose reading of the host `slow` waits until it may go on."""
+    """A result reader that waits before it reads a result of the host `slow`."""
 
     def __init__(self, deliver: Callable[[Callable[[], None]], None] | None = None) -> None:
         self.go = threading.Event()

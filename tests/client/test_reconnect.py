@@ -113,7 +113,7 @@ SECOND: dict[str, Any] = {"status": "online", "started": 2.0}
 
 @pytest.mark.parametrize("presences", [[BARE] * 10, [OFFLINE, BARE] * 5])
 def test_presence_of_a_peer_without_a_run_repeats_nothing(presences: list[dict[str, Any]]):
-    """A C++ peer executes each copy, and anybody may have published its presence."""
+    """A C++ peer executes each copy, and another program may have published its presence."""
     sent, received = received_by(*presences)
     assert received == sent
 

@@ -1,4 +1,4 @@
-"""Tests of what a client says about an order that got no result in time."""
+"""Tests of a client's errors about an order that got no result in time."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

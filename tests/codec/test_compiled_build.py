@@ -1,7 +1,8 @@
-"""What must be the same with the compiled fast reader and with the pure one.
+"""Properties that must be the same with the compiled fast reader and with the pure one.
 
-`./dev test --compiled` runs all tests of codec and messages with the compiled one. Here are those
-of what a compiler may change: the stack, threads, Python's own errors, and what is introspected.
+`./dev test --compiled` runs all tests of codec and messages with the compiled one. These tests
+are about properties that a compiler may change: the stack, threads, Python's own errors, and
+introspection.
 """
 
 import copy

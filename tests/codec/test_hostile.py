@@ -136,7 +136,7 @@ PYTHON_SIZES = {
 
 
 def run(parser, nodes, families):
-    """Read families of texts in a process of its own, whose CPU time and memory are limited."""
+    """Read families of texts in a separate process with limited CPU time and memory."""
     program = Path(__file__).parents[1] / "support" / "hostile.py"
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", program, parser, str(nodes), *families],

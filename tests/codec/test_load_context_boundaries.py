@@ -145,7 +145,7 @@ def test_nodes_are_described() -> None:
 
 
 class Wrong:
-    """An object that cannot say what it is."""
+    """An object whose `repr` raises."""
 
     def __repr__(self) -> str:
         raise RuntimeError

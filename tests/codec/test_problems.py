@@ -1,4 +1,4 @@
-"""Problems of keys, values and titles: where they are, what was expected, what was found."""
+"""Problems of keys, values and titles: the place, the expected and the found value."""
 
 import pytest
 

@@ -237,7 +237,7 @@ def share(texts):
 
 
 def produced(write, texts, count):
-    """What a writer makes of messages, those without any member left out."""
+    """Return the texts that a writer makes of messages, without messages that have no members."""
     found = []
 
     @settings(max_examples=count)
@@ -257,7 +257,7 @@ def produced(write, texts, count):
 
 
 def of_peers(pattern):
-    """What the C++ peers wrote, and what they wrote with a newer parser."""
+    """Return the texts that the C++ peers wrote, also with a newer parser."""
     return [
         (row.cls, text)
         for row in rows()
@@ -268,7 +268,7 @@ def of_peers(pattern):
 
 
 def of_libraries(pattern):
-    """What other libraries wrote, in the texts that the vectors were made with."""
+    """Return the texts of other libraries with which the vectors were made."""
     return [(row.cls, row.text) for row in rows() if row.ok and re.match(pattern, row.why)]
 
 

@@ -1,4 +1,4 @@
-"""What a reader is told: what becomes of unknown keys, and how much it takes."""
+"""Options of a reader: the handling of unknown keys, and limits."""
 
 import warnings
 from pathlib import Path

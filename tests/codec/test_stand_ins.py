@@ -1,7 +1,7 @@
-"""No character of a text is taken for another one, raw or written as an escape.
+"""The reader confuses no two characters of a text, neither raw nor written as escapes.
 
 PyYAML does not read some characters as the C++ peers do, so the exact reader gives it others in
-their places. None of these may be what an escape of the text stands for.
+their places. No escape of the text may mean one of these.
 """
 
 from random import Random
@@ -48,7 +48,7 @@ def quoted(text: str, rng: Random) -> str:
 
 
 def read_by_all(text: str) -> list[Evacuate]:
-    """What each reader reads; the fast one may not support the text."""
+    """Return the result of each reader; the fast one may not support the text."""
     shape = shape_of(Evacuate)
     fast = read_fast(shape, text, DEFAULT_LIMITS)
     read = [] if fast is UNSUPPORTED else [fast]

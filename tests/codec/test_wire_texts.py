@@ -1,4 +1,4 @@
-"""What messages are on the wire: the texts, the titles that tell their types, and the trees."""
+"""Messages on the wire: the texts, the titles that identify their types, and the trees."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

@@ -1,4 +1,4 @@
-"""Who may read the page: tokens, their files, cookies, names of the server."""
+"""Access to the page: tokens, their files, cookies, names of the server."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 """The dashboard in a real browser, with real daemons on a simulated cluster.
 
-`pytest tests/dashboard/test_browser.py --write-pictures` makes the screenshots of the docs anew.
+`pytest tests/dashboard/test_browser.py --write-pictures` makes the screenshots of the docs again.
 """
 
 from pathlib import Path
@@ -45,7 +45,7 @@ def host(name):
 
 
 async def endless_migration(cluster, vm, source, destination):
-    """Start a migration that goes on until it is cancelled."""
+    """Start a migration that continues until it is cancelled."""
     task = live_migration(vm, destination, auto_converge=False, bandwidth_limit=SLOW_BANDWIDTH)
     return await cluster.client.submit(source, task)
 

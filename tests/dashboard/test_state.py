@@ -1,4 +1,4 @@
-"""The state behind the page: what messages change, what readers get, and its bounds."""
+"""The state of the page: its changes by messages, the answers to readers, and its bounds."""
 
 from datetime import datetime
 

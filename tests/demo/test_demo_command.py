@@ -145,7 +145,7 @@ def test_interrupt_removes_journals_and_restores_terminal(terminal, tmp_path):
 
 
 def retained(broker):
-    """What the broker keeps of daemons' presence."""
+    """Return the retained presences of daemons."""
     found = {}
     with connect(MqttOptions(host="127.0.0.1", port=broker.port)) as communicator:
         communicator.subscribe("fast/migfra/+/status", lambda m: found.update({m.topic: m.payload}))

@@ -152,7 +152,7 @@ def test_exit_status_is_1_after_failure(capsys):
 
 
 def test_lost_journal_is_detected_as_double_execution(monkeypatch):
-    """It forgets what it has executed, and executes what it is sent again."""
+    """The daemon forgets executed orders, and executes repeated ones again."""
     start_daemon = DemoCluster.start_daemon
 
     async def forgetful(cluster: DemoCluster, host: str) -> None:

@@ -39,7 +39,7 @@ def _is_managed(item: pytest.Item) -> bool:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Migrate peer-to-peer, and a second time managed in tests whose end may depend on it.
 
-    Some of these do so only with --long, because each takes its time.
+    Some of these do so only with --long, because each is slow.
     """
     if "migration_mode" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("both_modes")

@@ -1,7 +1,7 @@
-"""Go through the table of options on real hosts: what works is shown, what is refused is refused.
+"""Test the table of options on real hosts: each pair works, or is refused.
 
-Each order of `SHOWN` has several options, which are all in effect at once. With --long each pair
-that works migrates alone, too.
+Each order of `SHOWN` has several options, which are all in effect at once. With --long there is
+also a migration for each pair that works.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ def orders(*, managed: bool, is_long: bool) -> list[Sequence[Choice]]:
 
 
 def _name(order: Sequence[Choice]) -> str:
-    """Name an order by what distinguishes it."""
+    """Return a name for an order by its options."""
     texts = [each.value or each.option for each in order]
     return "+".join(texts if len(texts) == 2 else texts[len(ALWAYS) :])
 
@@ -192,7 +192,7 @@ def test_refused_options_change_nothing(fleet):
 
 
 def test_post_copy_with_connections_is_refused_and_the_domain_runs_on(fleet):
-    """QEMU 7.2 aborts at the destination after the switch: the domain would be gone everywhere."""
+    """QEMU 7.2 aborts at the destination after the switch, and the domain would be lost."""
     fleet.run_guest("hostA", "vm1", **GUEST)
     options = {
         "migration_type": "live",
@@ -217,7 +217,7 @@ def test_post_copy_with_connections_is_refused_and_the_domain_runs_on(fleet):
 
 
 def test_offline_migration_ignores_how_memory_would_be_sent(fleet):
-    """Also what no host here supports, as no memory is sent."""
+    """Options that no host supports are also ignored, because no memory is sent."""
     fleet.lab.define_guest("vm1", on="hostA", bios=True)
     ignored = [
         choice

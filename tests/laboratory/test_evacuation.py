@@ -34,7 +34,7 @@ def run_other(fleet, host):
 
 
 def expected(*, on_b=0, **options):
-    """Return the host of each domain by the rules of placement, which have tests of their own."""
+    """Return the host of each domain by the rules of placement, which have separate tests."""
     cpus = os.cpu_count()
     hosts = [
         Destination(name="hostC", cpus=cpus, active=1),
@@ -115,7 +115,7 @@ def test_evacuation_continues_when_one_domain_ends(full):
 
 
 def test_evacuation_knows_hosts_under_each_of_their_names(fleet):
-    """The host itself is no destination, another one counts once; and two evacuations at once."""
+    """The host itself is not a destination, another one counts once; with two evacuations."""
     fleet.run_guest("hostA", "vm1")
     names = ["HOSTA", "localhost", address("hostA"), "hostB", address("hostB")]
     first = fleet.client.evacuate("hostA", names, migration_type="live", bandwidth_limit=10)

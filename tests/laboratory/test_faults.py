@@ -97,7 +97,7 @@ def test_timeout_takes_its_action(fleet, action, host, phase):
 
 
 def test_downtime_is_raised_when_the_migration_does_not_converge(fleet):
-    """This link needs 1.6 s for what the guest writes in a round, five times the usual downtime."""
+    """This link needs 1.6 s for the guest's writes of a round, five times the usual downtime."""
     guest = {"dirty": 16, "rate": 32}
     handle = begin_slow_migration(fleet, guest, max_downtime=8000, bandwidth_limit=10)
     assert_success(handle.result(LONG))
@@ -168,7 +168,7 @@ def test_domain_stays_when_the_link_is_cut(fleet):
 
 
 def test_migration_ends_when_the_broker_is_killed(fleet):
-    """The migration ends while there is no broker; its result comes when the broker is back."""
+    """The migration ends while the broker is down; its result comes when the broker runs again."""
     handle = begin_slow_migration(fleet)
     fleet.kill_broker()
     fleet.lift_bandwidth_limit("hostA", "vm1")
@@ -231,7 +231,7 @@ def test_error_says_that_the_domain_ended_when_source_qemu_is_killed(fleet):
 
 @both_modes
 def test_migration_has_a_result_when_the_daemon_is_killed(fleet, migration_mode):
-    """A managed migration ends with its daemon, one peer-to-peer goes on; each has a result."""
+    """A managed migration ends with its daemon, a peer-to-peer one continues; each has a result."""
     handle = begin_slow_migration(fleet)
     daemon = fleet.daemons["hostA"]
     daemon.kill()

@@ -1,4 +1,4 @@
-"""The laboratory itself: up, down, what survives what, its network, and migrations by virsh."""
+"""The laboratory itself: up, down, faults, its network, and migrations by virsh."""
 
 import contextlib
 import functools
@@ -31,7 +31,7 @@ PROGRAM = LAB / "lab"
 def run_program(capsys, root, name, *arguments, status=0, input=None):
     """Run a command of the program `lab`; return all that it prints.
 
-    Commands that start processes or use standard input run in a process of their own.
+    Commands that start processes or use standard input run in a separate process.
     """
     words = ["--root", str(root), "--name", name, *map(str, arguments)]
     if arguments[0] in ("up", "exec", "shell"):
@@ -81,7 +81,7 @@ def interfaces():
 
 
 def namespaces_of(pid):
-    """What keeps a namespace alive: a process in it, or a mount that bears its name."""
+    """Return the users of a namespace: processes in it, and mounts with its name."""
     return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt", "uts", "pid")}
 
 
@@ -422,7 +422,7 @@ def test_guest_reports_damaged_memory(lab, guest):
 
 
 def page_under_test(pid):
-    """Where, in QEMU, the first page stands that the guest only compares."""
+    """Return the address in QEMU of the first page that the guest only compares."""
     rewritten = 4 * 256  # pages
     seed = (rewritten + 1) * 0x9E3779B97F4A7C15 % 2**64
     pattern = b"".join((seed + word).to_bytes(8, "little") for word in range(512))

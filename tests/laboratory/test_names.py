@@ -1,4 +1,4 @@
-"""Odd names, UUIDs, vCPU holes and pins on real hosts: what libvirt runs is what was ordered."""
+"""Odd names, UUIDs, vCPU holes and pins on real hosts: libvirt runs exactly the order."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.laboratory
 
 
 def pins(host, name, where):
-    """The CPUs of each vCPU that has a pin of its own, as libvirt has them."""
+    """Return the CPUs of each vCPU that has its own pin, as libvirt reports them."""
     flags = ["--inactive"] if where == "definition" else []
     root = ElementTree.fromstring(host.virsh("dumpxml", *flags, name))
     return {pin.get("vcpu"): pin.get("cpuset") for pin in root.findall("cputune/vcpupin")}
@@ -93,7 +93,7 @@ def test_pins_are_those_of_the_vcpus_that_exist(fleet):
 
 
 def test_libvirts_own_definition_starts_with_changes(fleet):
-    """What libvirt wrote is not validated, so it stays startable."""
+    """fastlib does not validate definitions that libvirt wrote. So they can be started."""
     fleet.lab.define_guest("a b", on="hostA", bios=True)
     started = fleet.client.start("hostA", "a b", memory=10000, vcpus=2, probe_with_ssh=False)
     assert_success(started.result(PATIENCE))
@@ -105,7 +105,7 @@ def test_libvirts_own_definition_starts_with_changes(fleet):
 
 
 def test_two_hosts_never_both_start_a_domain(fleet):
-    """Both are told to at the same time. At most one does, and an error says why."""
+    """Both get the order at the same time. At most one starts it, and an error has the reason."""
     guest = fleet.lab.define_guest("vm1", bios=True)
     starts = [
         fleet.client.start(host, xml=guest.xml, probe_with_ssh=False) for host in ("hostA", "hostB")

@@ -84,7 +84,7 @@ def test_saved_domain_is_restored_or_the_order_is_refused(fleet):
 
 
 def test_image_that_cannot_be_restored_is_kept(fleet):
-    """libvirt deletes an image whose header is incomplete, and boots the domain without a word."""
+    """libvirt deletes an image whose header is incomplete, and boots without an error."""
     host = fleet.lab.host("hostA")
     fleet.lab.define_guest("vm1", on="hostA", bios=True)
     assert_success(start(fleet))

@@ -1,6 +1,6 @@
 """Series of migrations with the longest pause of each guest, and faults at random moments.
 
-With `--long` the full series, whose add_figure stand in docs/explanation/reliability.md.
+With `--long` the series is complete. docs/explanation/reliability.md has its figures.
 """
 
 import random
@@ -25,7 +25,7 @@ def often(request):
 
 
 def run_settled_guest(fleet, host, name):
-    """Run a guest whose next measured pause is not that of its restoration."""
+    """Run a guest until it has reported the pause of its restoration."""
     guest = fleet.run_guest(host, name, **LOAD)
     guest.longest_pause(since=guest.wait_for_heartbeat())
     return guest

@@ -46,7 +46,7 @@ ANNOTATIONLIB = SimpleNamespace(
 
 
 def lazy(**hints: Any) -> dict[str, Any]:
-    """A namespace as 3.14 makes it: there are no annotations, but a function that gives them."""
+    """Return a namespace like that of 3.14, with a function that returns the annotations."""
 
     def annotate(format: _Format, reference: Any) -> dict[str, Any]:
         return {

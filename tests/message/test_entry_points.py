@@ -127,7 +127,7 @@ def test_program_loads_entry_points_by_a_call(installed):
 
 
 def test_new_process_knows_messages_of_installed_packages(installed):
-    """The only process of its own: as a user starts it."""
+    """This test starts a process, like a user."""
     path = os.pathsep.join(map(str, (installed, ROOT)))
     done = subprocess.run(
         [sys.executable, "-m", "fastlib", "validate", "--strict", "-"],

@@ -238,7 +238,7 @@ def test_title_may_be_any_text():
 @pytest.mark.parametrize("layout", ["list", "inline", ("list", "inline"), ("inline", "list")])
 def test_task_may_have_a_result_type(layout):
     class Size(Message):
-        """What a disk takes."""
+        """The size of a disk."""
 
         name: str
         bytes: Annotated[int, Meta(ge=0, le=2**64 - 1), Wire("What it takes.", unit="bytes")]

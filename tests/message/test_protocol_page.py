@@ -142,7 +142,7 @@ TYPES = [cls for cls in message_types() if cls.__module__.startswith("fastlib.")
 
 @pytest.mark.parametrize("name", [name_of(cls) for cls in TYPES])
 def test_section_of_type_has_every_key(name: str) -> None:
-    """A new key is specified where its type is: say its type, its meaning, and what peers do."""
+    """The section must have each key with its type, its meaning, and the behaviour of peers."""
     message = describe(next(cls for cls in TYPES if name_of(cls) == name))
     known = words_of(place_of(name))
     if message.container is not None:

@@ -1,4 +1,4 @@
-"""What is written is read back: every message, in every style, as text, bytes and plain tree."""
+"""Written messages are read back equal, in every style, as text, bytes and plain tree."""
 
 import math
 import typing
@@ -38,7 +38,7 @@ def same(one, other):
 
 
 def generic(text):
-    """What a generic YAML reader takes the first document for."""
+    """Return the first document as a generic YAML reader reads it."""
     return next(yaml.safe_load_all(text))
 
 

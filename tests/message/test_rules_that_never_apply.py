@@ -126,7 +126,7 @@ def test_rule_with_a_meaning_is_taken(rule: Rule) -> None:
 
 def test_own_rule_need_not_say_anything() -> None:
     class Own(Rule):
-        """A rule of another package, from before rules were looked at."""
+        """A rule of another package that was written before rules were checked."""
 
         attributes = ("text",)
 
@@ -187,7 +187,7 @@ def test_other_messages_need_no_keyword() -> None:
         """A part of a message."""
 
     class Base(Task):
-        """What several tasks have."""
+        """The base of several tasks."""
 
     assert Plain() == Plain()
     assert Base.__name__ == "Base"

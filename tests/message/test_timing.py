@@ -1,4 +1,4 @@
-"""Time measurements: what they measure, and what of it is on the wire."""
+"""Time measurements: the measured spans, and their wire form."""
 
 import copy
 import math
@@ -16,7 +16,7 @@ from fastlib.message.node import Presence, Progress, TaskReport
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still until it is told; binary fractions, so that sums are exact."""
+    """A clock that a test sets. It has binary fractions, so sums are exact."""
     clock = SimpleNamespace(now=1000.0, calls=0)
 
     def perf_counter():
@@ -50,7 +50,7 @@ def test_timer_measures_from_tick_to_tock(clock):
 
 
 def test_measured_time_is_rounded_to_microseconds(clock):
-    """The wire has no more decimals, so that what is written is what is read."""
+    """The wire has no more decimals, so written and read values are equal."""
     measurement = TimeMeasurement()
     measurement.tick("overall")
     clock.now += 2.9998301159999983

@@ -1,4 +1,4 @@
-"""What the C++ peers read, we read to the same meaning; what they refuse, we refuse.
+"""fastlib reads and refuses the same texts as the C++ peers, with the same meaning.
 
 Each difference is told in one line and must be excused by exactly one entry of the table in
 `docs/reference/wire-compatibility.md`, which is read from there:

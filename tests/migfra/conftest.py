@@ -23,7 +23,7 @@ def pytest_runtest_makereport() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    """A real broker for the tests of a file; a file may have one of its own kind."""
+    """A real broker for the tests of a file; a file may define another kind."""
     with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
         yield broker
 

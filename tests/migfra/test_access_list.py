@@ -142,7 +142,7 @@ HEARD = [
 def test_access_list_limits_subscribing(
     broker: Mosquitto, user: str, topic: str, speaker: str, allowed: bool
 ):
-    """Whoever may not hear a message is not sent it, even if its subscription is granted."""
+    """A user without the right to a message does not get it, even with a subscription."""
     with enter(broker, user) as listener, another(broker, speaker, listener, user) as voice:
         try:
             listener.subscribe(topic, timeout=PATIENCE)
@@ -198,7 +198,7 @@ def test_session_is_found_again_by_the_user_name(broker: Mosquitto):
 
 
 def test_domain_that_fills_the_memory_leaves_room_for_small_orders(tmp_path: Path):
-    """The broker retains its answers, each on a topic of its own; only memory_limit bounds them."""
+    """The broker retains its answers, each on another topic; only memory_limit bounds them."""
     with shipped_broker(tmp_path, memory_limit="20000000") as broker:
         stored = 0
         domain = enter(broker, "vm1", retry_min=60, retry_max=60)

@@ -1,4 +1,4 @@
-"""`migfra --check --online`: how fast the broker answers, and what delays it."""
+"""`migfra --check --online`: the response time of the broker, and the causes of delays."""
 
 from pathlib import Path
 

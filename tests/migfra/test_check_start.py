@@ -1,4 +1,4 @@
-"""`migfra --check` finds what a start would fail at, in the same words, and leaves no trace."""
+"""`migfra --check` finds the errors of a start, in the same words, and leaves no files behind."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ from tests.support.mosquitto import Certificates, free_port
 
 @pytest.fixture
 def migfra(tmp_path: Path) -> Program:
-    """A daemon that never reaches a broker, as nobody listens at the port."""
+    """A daemon that never reaches a broker, because no program listens at the port."""
     folder = tmp_path / "migfra"
     folder.mkdir()
     return Program(folder, free_port())
@@ -48,7 +48,7 @@ def communicator(migfra: Program, settings: str) -> None:
 
 
 def words(text: str) -> list[str]:
-    """The messages of lines such as `file:1:2: error: path: message`, without what is before."""
+    """Return the messages of lines such as `file:1:2: error: path: message`."""
     return [line.partition("error: ")[2] for line in text.splitlines()]
 
 
@@ -471,5 +471,5 @@ def test_problems_of_a_start_are_in_its_log(migfra: Program) -> None:
 
 
 def test_start_and_check_share_one_list() -> None:
-    """What a start does not look for in advance is what it finds itself when it does the step."""
+    """A start finds the problems of steps that it does not check in advance when it does them."""
     assert {step.name for step in STEPS if not step.before_start} == {"lock", "hypervisor"}

@@ -86,7 +86,7 @@ def test_order_to_a_daemon_that_is_away_is_never_begun(
 def test_order_above_the_bound_of_the_daemon_is_refused_at_once_and_with_certainty(
     broker: Mosquitto, size: int
 ) -> None:
-    """The daemon keeps only the beginning of the larger one. The id is behind what it looks at."""
+    """The daemon keeps only the beginning of the larger one, which does not contain the id."""
     host, bound = "large", 1024
     options = MqttOptions(host="127.0.0.1", port=broker.port)
 

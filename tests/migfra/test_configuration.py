@@ -1,4 +1,4 @@
-"""The configuration file: the existing ones, what is new, and every problem at its place."""
+"""The configuration file: existing files, new keys, and every problem at its place."""
 
 import os
 import socket

@@ -76,7 +76,7 @@ def test_each_of_start_stop_start_stop_is_executed(
 def test_order_is_executed_once_although_the_connection_is_cut(
     broker: Mosquitto, migfra: Program, qos: int, request: pytest.FixtureRequest
 ) -> None:
-    """The library sends again what was not confirmed. The broker takes it for another message."""
+    """The library sends unconfirmed messages again. To the broker they are new messages."""
     count = 400 if request.config.getoption("--long") else 12
     dice = random.Random(qos)
     with (
@@ -123,7 +123,7 @@ def test_order_is_executed_once_although_the_daemon_is_killed(
 def test_broker_repeats_packets_and_none_is_executed_twice(
     tmp_path: Path, broker: Mosquitto, request: pytest.FixtureRequest
 ) -> None:
-    """All orders have the same bytes. Only their packets tell them apart."""
+    """All orders have the same bytes. Only their packets distinguish them."""
     count = 5_000 if request.config.getoption("--long") else 150
     dice = random.Random(1)
     hypervisor = Scripted()

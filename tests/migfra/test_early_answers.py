@@ -24,7 +24,7 @@ TOPIC = "answers"
 
 
 class Desk:
-    """A publisher at a broker in memory that can be cut off, and whoever receives the answers."""
+    """A publisher at a broker in memory that can be cut off, and the receiver of the answers."""
 
     def __init__(
         self, broker: MemoryBroker, sender: AsyncCommunicator, receiver: AsyncCommunicator

@@ -1,4 +1,4 @@
-"""What the daemon notes of an order in its journal, for `query history`."""
+"""The events of an order in the journal, for `query history`."""
 
 import asyncio
 from typing import Any

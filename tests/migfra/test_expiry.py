@@ -38,7 +38,7 @@ def start(*names: str, expires: float, id: str | None = None, **more: Any) -> Ta
 
 @pytest.fixture
 def leaping(monkeypatch: pytest.MonkeyPatch) -> SettableClock:
-    """A clock that a test sets forward; whatever waits notices it soon."""
+    """A clock that a test sets forward; all waits notice it soon."""
     monkeypatch.setattr(expiry, "LONGEST_TIMER_SECONDS", 0.01)
     return SettableClock()
 
@@ -81,7 +81,7 @@ def test_order_that_comes_too_late_is_refused(play: Play, task: Task, name: str)
 
 @pytest.mark.parametrize("query", [Query(), QueryHistory(vm_name="vm1")])
 def test_query_is_answered_however_late(play: Play, query: Task) -> None:
-    """Who asks, because the clock of a host is ahead, must get an answer."""
+    """A query must get an answer, because it may be sent when the clock of a host is ahead."""
 
     async def scene(bench: Bench) -> None:
         await bench.daemon(clock=SettableClock(ahead=3600.0))
@@ -166,7 +166,7 @@ def test_order_that_only_the_journal_holds_is_answered_when_it_expires(
 def test_member_that_waits_for_a_place_is_not_begun_after_the_expiry(
     play: Play, leaping: SettableClock
 ) -> None:
-    """Neither in a container of its own, nor beside one that has begun, nor behind it."""
+    """Neither in a separate container, nor beside a member that has begun, nor behind it."""
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
@@ -302,7 +302,7 @@ def test_task_that_waited_does_not_act_if_the_journal_stalls_until_the_expiry(
 
 
 def test_progress_shows_whether_an_order_has_begun(play: Play) -> None:
-    """A hypervisor that begins itself tells of its checks and of its place in the queue."""
+    """A hypervisor with `begins_itself` reports its checks and its place in the queue."""
 
     class Waiting(Scripted):
         begins_itself = True
@@ -336,7 +336,7 @@ def test_progress_shows_whether_an_order_has_begun(play: Play) -> None:
 
 
 def test_wait_in_the_hypervisor_ends_at_the_expiry(play: Play) -> None:
-    """So does that of another attempt, whose answer has the error of the first one."""
+    """The wait of a retry also ends, and its answer has the error of the first attempt."""
 
     class Waiting(Scripted):
         begins_itself = True
@@ -409,7 +409,7 @@ def test_progress_of_another_attempt_shows_that_the_order_has_begun(play: Play) 
 def test_order_that_expired_while_the_daemon_was_away_is_not_begun(
     play: Play, killed: bool
 ) -> None:
-    """Of what was left, only the task that had begun is recovered; the others have expired."""
+    """Only the task that had begun is recovered; the others have expired."""
 
     async def scene(bench: Bench) -> None:
         hypervisor = Recovering()

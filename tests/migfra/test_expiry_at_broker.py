@@ -23,7 +23,7 @@ def scheduler(broker: Mosquitto) -> Iterator[Communicator]:
 
 
 def _send(scheduler: Communicator, task: Start | Stop, seconds: float | None) -> None:
-    """Send an order that expires in so many seconds, None for one that waits."""
+    """Send an order that expires in a number of seconds, or that does not expire for None."""
     instant = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
     ask(scheduler, TaskContainer(tasks=[task], id=task.vm_name, expires=instant))
 

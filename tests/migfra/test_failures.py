@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until_async
 
 
 class Planted(Exception):
-    """An error that nobody expects."""
+    """An unexpected error."""
 
 
 def fails(*_: Any, **__: Any) -> Any:

@@ -1,6 +1,6 @@
-"""A daemon that stands still while another one takes its host over begins nothing any more.
+"""A daemon that is stopped while another one takes over its host begins no further order.
 
-A process that is stopped stands for a suspended host and for a machine that stalls.
+The stopped process represents a suspended host and a machine that stalls.
 """
 
 import asyncio

@@ -14,7 +14,7 @@ from fastlib.migfra.journal.group_commit import GroupCommit
 
 
 class Group:
-    """A group commit whose operations are noted, by transaction."""
+    """A group commit that records its operations, by transaction."""
 
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)

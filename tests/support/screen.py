@@ -1,4 +1,4 @@
-"""Run commands on an emulated terminal, and compare what it shows with stored frames."""
+"""Run commands on an emulated terminal, and compare its screen with stored frames."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ class Screen(Running):
         self._fed = 0
 
     def frame(self) -> str:
-        """Return what the screen shows, without blanks at the ends of lines."""
+        """Return the text of the screen, without blanks at the ends of lines."""
         shown = self.read["terminal"]
         self._stream.feed(shown[self._fed :])
         self._fed = len(shown)
@@ -35,7 +35,7 @@ class Screen(Running):
         return "\n".join(lines).rstrip() + "\n"
 
     def until_frame(self, *patterns: str) -> str:
-        """Read until the screen shows all patterns; return what it shows then."""
+        """Read until the screen shows all patterns; return its text."""
 
         def shown() -> str | None:
             frame = self.frame()

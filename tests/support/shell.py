@@ -89,7 +89,7 @@ def run(
     stdin: str = "",
     during: Callable[[Output], object] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command; `during` runs in a thread meanwhile, and gets its standard output."""
+    """Run a command; `during` runs in a thread at the same time, and gets its standard output."""
     done = run_bytes(*arguments, env=env, stdin=stdin.encode(), during=during)
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
@@ -235,7 +235,7 @@ def run_process(
     stdin: str = "",
     program: Iterable[str] = PROGRAM,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command in a process; whatever its arguments, it prints no traceback."""
+    """Run a command in a process. With any arguments, it must print no traceback."""
     done = subprocess.run(
         [*program, *map(str, arguments)],
         input=stdin,
@@ -281,7 +281,7 @@ class Running:
         self._ended = False
 
     def text(self, name: str) -> str:
-        """What has been read; of a terminal without its line ends and colours."""
+        """The text that was read; for a terminal without its line ends and colours."""
         # The last character may have come in part.
         shown = codecs.getincrementaldecoder("utf-8")().decode(self.read[name])
         shown = shown.replace("\r\n", "\n")
@@ -301,7 +301,7 @@ class Running:
         return found
 
     def _read(self, deadline: float) -> bool:
-        """Reads what comes next; False at the end."""
+        """Read the next part. Return False at the end."""
         ready, _, _ = select.select(list(self._files), [], [], max(0, deadline - time.monotonic()))
         assert ready or not self._files, f"nothing comes any more; so far {self._tail()}"
         for file in ready:

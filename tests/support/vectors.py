@@ -19,7 +19,7 @@ def name(row: Row) -> str:
 
 
 def by_type(of: list[Row]) -> list[Any]:
-    """All rows of a type as one parameter: hundreds of tests cost more than what they test."""
+    """All rows of a type as one parameter, because hundreds of tests would be slow."""
     rows = sorted(of, key=lambda row: (row.cls.__module__, row.cls.__name__))
     groups = groupby(rows, key=lambda row: row.cls)
     return [pytest.param(list(group), id=cls.__qualname__) for cls, group in groups]

@@ -186,7 +186,7 @@ def test_progress_is_shown_on_a_terminal() -> None:
 
 @pytest.mark.load
 def test_plain_yaml_reader_has_known_differences() -> None:
-    """It guesses types, and does not know what a message is."""
+    """It guesses types, and does not know messages."""
     options = ("--types", "Stop", "--examples", 20, "--format", "json")
     done = conformance(*options, peer=(sys.executable, PYYAML))
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Our own side of a conformance run: it agrees with itself, and answers whatever it is sent."""
+"""fastlib's side of a conformance run: it agrees with itself, and answers every request."""
 
 import io
 import json

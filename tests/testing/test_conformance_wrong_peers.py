@@ -22,7 +22,7 @@ PROGRAM = Path(wrong_peer.__file__)
 
 
 class Found(NamedTuple):
-    """What a run has to find of a fault."""
+    """The findings that a run must have for a fault."""
 
     types: str
     names: set[str]
@@ -247,7 +247,7 @@ def test_two_places_of_one_kind_are_two_differences() -> None:
 
 
 def test_answer_is_judged_alike_in_every_layout() -> None:
-    """What the sent text is warned of as well is no fault, and our own bytes are no excuse."""
+    """A warning that the sent text also causes is not a fault. Equal bytes excuse no fault."""
     sent = "result: a\nlist: []"
     cls = find("ResultContainer", by_title=False)
     message = cls.from_yaml(sent)

@@ -22,7 +22,7 @@ START = "task: start vm\nvm-configurations:\n- vm-name: vm1\n  tpm: true\n"
 
 
 def declare() -> type[Task]:
-    """Declare a task with a result of its own, an extension of fastlib's and a titled message."""
+    """Declare a task with its own result, an extension of fastlib's and a titled message."""
 
     class Size(Result):
         size: str | None = None

@@ -78,7 +78,7 @@ def draw_until(
 ) -> bool:
     """Show examples to `look` until it returns True once; whether it did.
 
-    In the long run it sees as many examples as there may be, whatever it returns.
+    In the long run it gets the maximum number of examples, with any result.
     """
     if settings.get_current_profile_name() == "nightly":
 
@@ -423,7 +423,7 @@ def test_spellings_shrink_to_the_plainest() -> None:
 
 
 def assert_expected(cls: type[Any], case: Any) -> None:
-    """That a mistake is told as it is expected: in the text, and in the tree if there is one."""
+    """Assert that a mistake is reported as expected, in the text and in the tree."""
     report = fastlib.validate(case.text, cls)
     wanted = (case.path, case.code, case.severity)
     assert wanted in [(p.path, p.code, p.severity) for p in report.problems], case.text

@@ -118,7 +118,7 @@ async def test_subscribe_times_out_while_cut_off() -> None:
 
 
 def test_both_communicators_have_the_same_methods() -> None:
-    """The async face has what the sync face has, iteration, and a `send` that is no coroutine."""
+    """The async class has the methods of the sync class, iteration, and `send_now`."""
 
     def names(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}

@@ -1,4 +1,4 @@
-"""The client at a broker that breaks MQTT, and at one that passes on what another client sent."""
+"""The client at a broker that breaks MQTT, and at one that forwards bad messages of a client."""
 
 import socket
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""`close` waits only while delivery is possible, and reports what was not delivered."""
+"""`close` waits only while delivery is possible, and reports undelivered messages."""
 
 import asyncio
 from collections.abc import Iterator

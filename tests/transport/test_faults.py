@@ -60,7 +60,7 @@ def root() -> str:
 
 @pytest.fixture
 def joined() -> Iterator[Callable[..., Communicator]]:
-    """Makes communicators with quick retries and a session of their own."""
+    """Makes communicators with quick retries, each with its own session."""
     made: list[Communicator] = []
 
     def join(port: int, **named: Any) -> Communicator:

@@ -78,7 +78,7 @@ def test_join_matches_all_topics_of_overlapping_filters(one: str, other: str) ->
 
 @given(st.lists(st.tuples(st.booleans(), FILTERS, st.integers(0, 2)), max_size=12))
 def test_disjoint_filters_match_each_topic_once(steps: list[tuple[bool, str, int]]) -> None:
-    """Also the broker's view, which is told only of changes."""
+    """The broker's view, which gets only changes, is also checked."""
     cover, wanted, broker = DisjointFilters(), {}, {}
     for add, pattern, qos in steps:
         if add and pattern not in wanted:

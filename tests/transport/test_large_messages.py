@@ -185,7 +185,7 @@ def test_message_slower_than_the_keep_alive_is_not_resent_for_ever(
 def test_network_that_breaks_connections_lets_large_messages_with_qos_0_pass(
     join: Callable[..., Communicator], plain_broker: Mosquitto, root: str
 ) -> None:
-    """The broker has taken them, but says nothing of its own."""
+    """The broker has accepted them, and sends no packets."""
     receiver = join(plain_broker.port)
     receiver.subscribe(root)
     with Proxy(plain_broker.port) as proxy:

@@ -160,7 +160,7 @@ def test_port_in_use_is_refused_with_a_remedy(tmp_path: Path) -> None:
 def test_port_taken_in_the_meantime_is_retried_if_any_free_one_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int, tries: int, words: str
 ) -> None:
-    """A program that ends as mosquitto does at a port in use stands for it."""
+    """Another program ends like mosquitto at a port in use."""
     program = tmp_path / "mosquitto"
     program.write_text("#!/bin/sh\necho x >>tries\necho '1: Error: Address already in use' >&2\n")
     program.chmod(0o755)

@@ -82,7 +82,7 @@ def test_clients_with_same_id_back_off_and_report(
 def test_hanging_broker_blocks_no_method(
     join: Callable[..., Communicator], tmp_path: Path, root: str
 ) -> None:
-    """All methods return in time, and `close` lists what was not confirmed."""
+    """All methods return in time, and `close` lists unconfirmed messages."""
     with Mosquitto(tmp_path / "broker") as broker:
         one = join(broker.port)
         broker.freeze()

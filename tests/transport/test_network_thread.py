@@ -84,7 +84,7 @@ class FakeClient:
     is_pinging = False
 
     def ping(self) -> None:
-        """Nobody answers."""
+        """There is no answer."""
 
     def traffic(self) -> object:
         return None

@@ -1,4 +1,4 @@
-"""Packets of a broker: what MQTT allows reaches paho, anything else ends the connection."""
+"""Packets of a broker: allowed packets reach paho, others end the connection."""
 
 import pytest
 from paho.mqtt.packettypes import PacketTypes

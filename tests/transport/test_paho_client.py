@@ -93,7 +93,7 @@ def test_packet_ids_of_two_runs_of_a_program_differ() -> None:
 
 
 class _Peer:
-    """A broker on a socket of its own, as far as the reading of packets needs one."""
+    """A broker on a socket, with the parts that the reading of packets needs."""
 
     def __init__(self, **options: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -106,7 +106,7 @@ class _Peer:
         self.quick_acks = 0
 
     def send(self, data: bytes, packets: int = 1) -> None:
-        """Send packets, and let the client read them; count what TCP is asked to acknowledge."""
+        """Send packets, and make the client read them; count the acknowledgements by TCP."""
         own = self.client.socket()
         self.client._sock = own_proxy = _Counting(own)
         self.socket.sendall(data)

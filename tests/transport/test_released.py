@@ -1,4 +1,4 @@
-"""A broker that publishes again what it has released: nothing comes twice, and nothing is lost."""
+"""A broker that publishes released messages again: none comes twice, and none is lost."""
 
 import random
 from collections import Counter, deque

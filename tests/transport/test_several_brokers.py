@@ -1,4 +1,4 @@
-"""Tests of options with several brokers: which one is used, and what a change means."""
+"""Tests of options with several brokers: the choice of a broker, and effects of a change."""
 
 import socket
 from collections.abc import Callable, Iterator

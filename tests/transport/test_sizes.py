@@ -1,4 +1,4 @@
-"""Bounds of what is received: the size of a message, and the bytes that wait for the program."""
+"""Bounds of received messages: the size of one, and the bytes that wait for the program."""
 
 import asyncio
 import hashlib

@@ -116,17 +116,17 @@ class Direction:
             self._end.receive(self._connection, packet)
 
     def lose(self, first: int | None = 0) -> None:
-        """Lose all packets under way but the `first` ones."""
+        """Lose all packets in flight but the `first` ones."""
         while len(self._travelling) > (first or 0):
             self._travelling.pop().cancel()
 
     @property
     def travelling(self) -> int:
-        """The number of packets under way."""
+        """The number of packets in flight."""
         return len(self._travelling)
 
     def end(self, seconds: float) -> None:
-        """Tell the receiving end, after some seconds, that the connection is lost."""
+        """Report the lost connection to the receiving end, after some seconds."""
         if self.open:
             self._connection.loop.call_later(seconds, self._tell, context=self._context)
 
@@ -163,7 +163,7 @@ class Connection:
             self._down.send(packet)
 
     def cut(self, *, silent: bool) -> None:
-        """Break the connection. Some of the packets under way may still arrive.
+        """Break the connection. Some of the packets in flight may still arrive.
 
         With `silent`, both ends notice only by the keep-alive.
         """
@@ -413,7 +413,7 @@ class Broker:
         )
 
     def end(self, *, keeps_sessions: bool) -> None:
-        """End without a word to anybody, and forget all that is not on the disk."""
+        """End without a message, and lose everything that is not on the disk."""
         for session in self.sessions.values():
             if session.connection is not None:
                 session.connection.end_by_broker()

@@ -43,7 +43,7 @@ SHORT_DELAY: Final = 0.002
 
 
 class UnsettledError(Exception):
-    """Something is still under way, long after everything was repaired."""
+    """Some work has not ended long after everything was repaired."""
 
 
 class Cluster:
@@ -98,7 +98,7 @@ class Cluster:
 
     @property
     def record(self) -> Record:
-        """What has happened in the schedule of now."""
+        """The record of the present schedule."""
         return self._observer.record
 
     @property
@@ -129,7 +129,7 @@ class Cluster:
         others_wait: bool = False,
         **options: Any,
     ) -> None:
-        """Let a scheduler send an order for a domain of its own.
+        """Send an order of a scheduler for a separate domain.
 
         Its first attempts fail. A migration is tried again as often, others fail for good. With
         `others_wait`, orders that come later wait for its end.
@@ -160,11 +160,11 @@ class Cluster:
             self.schedulers[sent.scheduler].cancel(sent)
 
     def quit(self, scheduler: int, host: Host) -> None:
-        """Let a scheduler end a daemon, which finishes what runs."""
+        """Make a scheduler end a daemon, which finishes running tasks."""
         self._scheduler(scheduler).quit(host.name)
 
     def crash_scheduler(self, number: int, down: float) -> None:
-        """Crash a scheduler. It comes back after some seconds, with the ids of before."""
+        """Crash a scheduler. It starts again after some seconds, with the same ids."""
         self._scheduler(number).crash(down)
 
     def _scheduler(self, number: int) -> Scheduler:
@@ -243,7 +243,7 @@ class Cluster:
             scheduler.restart()
 
     def settle(self) -> None:
-        """Repair everything, and let time pass until nothing is under way.
+        """Repair everything, and advance time until all work is done.
 
         Raises UnsettledError.
         """
@@ -263,7 +263,7 @@ class Cluster:
 
     @property
     def quiet(self) -> bool:
-        """True if nothing is under way any more."""
+        """True if all work is done."""
         return (
             self.sender.quiet
             and not self.network.senders

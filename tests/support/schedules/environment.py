@@ -1,4 +1,4 @@
-"""What all programs of a cluster share."""
+"""The environment that all programs of a cluster share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class Environment:
 
     @property
     def record(self) -> Record:
-        """What has happened in the schedule of now."""
+        """The record of the present schedule."""
         return self.observer.record
 
 

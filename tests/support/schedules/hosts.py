@@ -1,4 +1,4 @@
-"""A host with its daemon and journal, and what can happen to them."""
+"""A host with its daemon and journal, and their faults."""
 
 import asyncio
 import tempfile
@@ -93,7 +93,7 @@ class Host:
 
     @property
     def runs(self) -> bool:
-        """True if there is a process of the daemon, whatever it does."""
+        """True if there is a process of the daemon, in any state."""
         return not self.process.dead and self._main is not None and not self._main.done()
 
     @property
@@ -111,7 +111,7 @@ class Host:
 
     @property
     def idle(self) -> bool:
-        """True if the daemon works, and has nothing to do or to tell."""
+        """True if the daemon works, and has no order and no answer left."""
         daemon = self.daemon
         if daemon is None or self.process.dead or daemon._runtime is None:
             return False
@@ -194,7 +194,7 @@ class JournalFiles:
             self._file(end).unlink(missing_ok=True)
 
     def keep_copy(self) -> None:
-        """Keep what the files are before a write."""
+        """Keep a copy of the files before a write."""
         files = [self._file(end) for end in ("", "-wal")]
         self._copies.append([(file, file.read_bytes()) for file in files if file.exists()])
         if len(self._copies) > self.lost_writes:

@@ -31,7 +31,7 @@ class Begin:
 
 
 class Domains:
-    """What all orders of a schedule have done to domains. It survives crashes of the daemons."""
+    """The effects of all orders of a schedule on domains. They survive crashes of the daemons."""
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
@@ -68,7 +68,7 @@ class Domains:
         return [begin for begin in self.begins(order) if begin.attempt == 0]
 
     async def work(self, order: Order, host: str, context: Context) -> None:
-        """Do an order. If the daemon dies meanwhile, it is done all the same, or not."""
+        """Execute an order. If the daemon dies in this time, the order is done or not."""
         process = PROCESS.get()
         if not process.goes_on("before work"):
             raise asyncio.CancelledError
@@ -88,7 +88,7 @@ class Domains:
 
 
 class ScheduleHypervisor(Hypervisor):
-    """Does `start`, `stop` and `migrate` to simulated domains, and can tell how they ended."""
+    """Executes `start`, `stop` and `migrate` on simulated domains, and reports their ends."""
 
     name: ClassVar[str] = "schedule"
 
@@ -120,5 +120,5 @@ class ScheduleHypervisor(Hypervisor):
 
 
 def order_of(task: Any) -> Order:
-    """Return what tells an order apart from all others."""
+    """Return the identity of an order."""
     return task.declaration.task, str(task.vm_name)

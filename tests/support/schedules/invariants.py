@@ -176,7 +176,7 @@ def _dropped_early(cluster: Cluster) -> list[str]:
 
 
 def _untrue_answers(cluster: Cluster, answers: Answers) -> list[str]:
-    """Each answer says what has happened to the domain."""
+    """Each answer is true for the domain."""
     found = []
     for order, several in answers.items():
         for answer in several:
@@ -219,7 +219,7 @@ def _missing_answers(cluster: Cluster, answers: Answers) -> list[str]:
 
 
 def _untrue_clients(cluster: Cluster, answers: Answers) -> list[str]:
-    """What a client returns or says about a missing result is true."""
+    """A client's result, and its words about a missing result, are true."""
     return [text for sent in cluster.record.sent if (text := _untrue(cluster, sent, answers))]
 
 

@@ -43,7 +43,7 @@ class _Outgoing:
 
 
 class SimulatedPaho:
-    """Stands in for paho's client below `MqttSession`: packet ids, DUP, and the QoS 2 exchange."""
+    """Replaces paho's client below `MqttSession`: packet ids, DUP, and the QoS 2 exchange."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class SimulatedPaho:
                 self.on_subscribe(self, None, packet.mid, reasons, None)
 
     def connection_lost(self) -> None:
-        """Note what must be sent again."""
+        """Record the messages that must be sent again."""
         self.connection = None
         self.ping_answered = self.is_pinging = self.sent_since_read = False
         self._outgoing = OrderedDict([*self.held.items(), *self._outgoing.items()])
@@ -448,7 +448,7 @@ class SimulatedLink:
         self._closed.set_result(undelivered)
 
     def _crash(self) -> None:
-        """End with the process. The broker notices that the connection is gone."""
+        """End with the process. The broker notices that the connection is lost."""
         if not self._state.ended:
             self._context.copy().run(self._finish, told=False)
 

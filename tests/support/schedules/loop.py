@@ -161,7 +161,7 @@ class ScheduleLoop(VirtualLoop):
 def _make_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], **options: Any
 ) -> "asyncio.Task[T]":
-    """Make a task that belongs to the process of its maker, also with a context of its own."""
+    """Make a task that belongs to the process of its maker, also with another context."""
     process = PROCESS.get(None)
     context: Context | None = options.get("context")
     if process is not None and context is not None and PROCESS not in context:
@@ -180,7 +180,7 @@ def _turn(process: Process, callback: Callable[..., object], *args: Any) -> None
 
 
 class _Handle(asyncio.Handle):
-    """A callback, without what asyncio keeps for its debug mode."""
+    """A callback, without asyncio's data for its debug mode."""
 
     __slots__ = ()
 
@@ -219,7 +219,7 @@ class _Timer(_Handle, asyncio.TimerHandle):
 
 
 class _NoFiles(selectors.BaseSelector):
-    """Stands in for the files that the loops of asyncio wait for. A schedule has none."""
+    """Replaces the files for which the loops of asyncio wait. A schedule has none."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         raise NotImplementedError("a schedule has no sockets")
@@ -238,6 +238,6 @@ class _NoFiles(selectors.BaseSelector):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` in a new loop of its own, and cancel what it leaves behind."""
+    """Run `main` in a new loop, and cancel all remaining tasks."""
     with asyncio.Runner(loop_factory=ScheduleLoop) as runner:
         return runner.run(main)

@@ -1,4 +1,4 @@
-"""What has happened in a schedule, for the invariants, and who writes it down."""
+"""The record of a schedule for the invariants, and its writers."""
 
 import math
 from collections import defaultdict
@@ -22,7 +22,7 @@ TITLES: Final = {"vm started": "start vm", "vm stopped": "stop vm", "vm migrated
 
 @dataclass
 class Sent:
-    """An order of a scheduler, and what its client says of it."""
+    """An order of a scheduler, and its client's report."""
 
     order: Order
     host: str
@@ -69,7 +69,7 @@ class Takeover(NamedTuple):
 
 
 class Record:
-    """What has happened in a schedule, for the invariants."""
+    """The record of a schedule, for the invariants."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
@@ -137,7 +137,7 @@ def without_executed(answer: Any) -> Any:
 
 
 class Observer:
-    """Records what the broker does with orders and answers."""
+    """Records the broker's handling of orders and answers."""
 
     def __init__(self, network: Network, client_ids: dict[str, str]) -> None:
         """`client_ids` are those of the daemons, by host."""
@@ -167,7 +167,7 @@ class Observer:
                     self.record.lost_copies[order] += 1
 
     def forget_session(self, client_id: str) -> None:
-        """Let the broker forget the session of a client that never comes back."""
+        """Make the broker forget the session of a client that does not start again."""
         session = self._network.broker.sessions.pop(client_id, None)
         if session is not None:
             self.lose((*session.queue, *session.in_flight.values()))

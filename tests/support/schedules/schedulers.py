@@ -1,4 +1,4 @@
-"""A scheduler: it sends orders with the real client, and waits for what becomes of them."""
+"""A scheduler: it sends orders with the real client, and waits for their results."""
 
 import asyncio
 from contextlib import suppress
@@ -33,7 +33,7 @@ class Scheduler:
     # What a schedule does.
 
     def submit(self, sent: Sent, work: Task | TaskContainer, **options: Any) -> None:
-        """Send an order, or the container of one again, and wait for what becomes of it."""
+        """Send an order, or its container again, and wait for the result."""
         if self.process.dead:
             sent.over = sent.lost = True
             return
@@ -44,12 +44,12 @@ class Scheduler:
         self.process.start(self._cancel(sent), self._environment.loop)
 
     def quit(self, host: str) -> None:
-        """End a daemon, which finishes what runs."""
+        """End a daemon, which finishes running tasks."""
         if self._client is not None:
             self.process.start(self._quit(self._client, host), self._environment.loop)
 
     def crash(self, down: float) -> None:
-        """Crash. It comes back after some seconds."""
+        """Crash. It starts again after some seconds."""
         if not self.process.dead:
             self.process.crash()
             self._client = None

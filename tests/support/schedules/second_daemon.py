@@ -1,7 +1,7 @@
-"""A second daemon of a host's name, with a client id and a journal of its own.
+"""A second daemon of a host's name, with its own client id and journal.
 
-It is refused while the first one works. If that is away, it takes the host over, works for some
-time and vanishes: it crashes, and neither its journal nor its session comes back.
+It is refused while the first one works. If the first one is offline, it takes over the host and
+works for some time. Then it crashes, and its journal and its session are deleted.
 """
 
 import asyncio

@@ -52,7 +52,7 @@ class Sender:
         return len(self._deliveries) == count and all(one.done for one in self._deliveries)
 
     def begin_again(self) -> None:
-        """Begin the next schedule with a domain of its own."""
+        """Begin the next schedule with another domain."""
         self._deliveries.clear()
         self._domain += 1
 

@@ -195,7 +195,7 @@ def crash_the_scheduler(cluster: Cluster) -> None:
 
 
 def crash_scheduler_and_daemon(cluster: Cluster) -> None:
-    """Crash a scheduler and the daemon that executes its order. Only the scheduler comes back."""
+    """Crash a scheduler and the daemon that executes its order. Only the scheduler starts again."""
     cluster.domains.work_seconds = 5.0
     cluster.submit(0, cluster.hosts[0], "start", 10.0)
     cluster.advance(1.0)
@@ -229,7 +229,7 @@ def start_a_second_daemon(cluster: Cluster) -> None:
 
 
 def come_back_after_a_takeover(cluster: Cluster) -> None:
-    """Let a second daemon take over the host of one that is cut off and comes back."""
+    """Make a second daemon take over the host of one that is cut off and connects again."""
     host = cluster.hosts[0]
     cluster.network.blocked.add(host.client_id)
     cluster.network.cut(host.client_id)

@@ -21,7 +21,7 @@ from .process import CLOCK, PROCESS
 
 
 class NoLock:
-    """Stands in for the condition of a future, as all futures are in one thread."""
+    """Replaces the condition of a future, because all futures are in one thread."""
 
     def __enter__(self) -> None:
         """Lock nothing."""
@@ -30,7 +30,7 @@ class NoLock:
         """Unlock nothing."""
 
     def notify_all(self) -> None:
-        """Wake nobody."""
+        """Wake no thread."""
 
     def wait(self, timeout: float | None = None) -> None:
         """Refuse to wait."""

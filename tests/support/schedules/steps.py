@@ -1,4 +1,4 @@
-"""The steps of a schedule: what can happen, with which values, and how bytes become a schedule.
+"""The steps of a schedule, their values, and the reading of a schedule from bytes.
 
 Hypothesis draws bytes, not steps. That costs a tenth of the time of its state machines, and the
 bytes can be made fewer and smaller as well. Each step has one byte for its kind, and one or two for
@@ -63,7 +63,7 @@ class Step(NamedTuple):
 
 
 class StepKind(NamedTuple):
-    """What can happen."""
+    """A kind of step."""
 
     function: Callable[..., None]
     choices: dict[str, Sequence[Any]]
@@ -334,7 +334,7 @@ class Series(NamedTuple):
         return f"cluster = Cluster({begin})\n" + "\nfinish(cluster)\n".join(schedules)
 
     def run(self, count: Callable[[], object]) -> list[str]:
-        """Run the schedules until one violates an invariant. Return what it violates."""
+        """Run the schedules until one violates an invariant. Return its violations."""
         cluster = Cluster(**self.begin)
         try:
             for steps in self.schedules:
@@ -349,7 +349,7 @@ class Series(NamedTuple):
 
 
 def finish(cluster: Cluster) -> list[str]:
-    """End a schedule, and make the cluster ready for the next. Return what it violates."""
+    """End a schedule, and prepare the cluster for the next. Return its violations."""
     try:
         cluster.settle()
     except UnsettledError as error:

@@ -1,4 +1,4 @@
-"""The commands of fastlib in a folder, without what other tests declare."""
+"""The commands of fastlib in a folder, without declarations of other tests."""
 
 import contextlib
 import subprocess
@@ -12,7 +12,7 @@ from tests.support.shell import run
 def fastlib(
     *arguments: object, cwd: Path, status: int = 0, path: Iterable[Path] = ()
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `fastlib …` in a folder; `path` are folders with further modules. Return what it prints.
+    """Run `fastlib …` in a folder; `path` are folders with further modules. Return its output.
 
     Relative entries of the path, such as the current folder, are not searched for modules.
     """

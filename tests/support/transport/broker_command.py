@@ -1,4 +1,4 @@
-"""Run `fastlib broker` in a process of its own."""
+"""Run `fastlib broker` in a separate process."""
 
 import re
 import subprocess

@@ -40,7 +40,7 @@ SESSION_PACKETS: Final = 200
 
 
 class HostileBroker:
-    """Plays one session for each connection, one after the other. Each has a seed of its own."""
+    """Plays one session for each connection, one after the other. Each has its own seed."""
 
     def __init__(self, seed: int, topics: tuple[str, ...]) -> None:
         """`topics` are those to which the client subscribes."""

@@ -15,7 +15,7 @@ MANY: Final = 2000
 
 
 class Packet(NamedTuple):
-    """The type and flags of a packet, and what follows its length."""
+    """The type and flags of a packet, and the bytes after its length."""
 
     kind: int
     flags: int

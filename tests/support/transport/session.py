@@ -10,7 +10,7 @@ from fastlib.transport.mqtt.session import MqttSession
 
 
 class OfflineSession:
-    """A session whose paho client is not connected, and what it has reported."""
+    """A session whose paho client is not connected, with its reports."""
 
     def __init__(
         self, protocol: Literal["3.1.1", "5"] = "3.1.1", max_unacknowledged: int | None = None

@@ -32,7 +32,7 @@ class ChoosyMosquitto(Mosquitto):
         super().__init__(directory, settings=settings)
 
     def refuse(self, *filters: str, others: bool = False) -> None:
-        """Set what is refused from the next start on: these filters, or also all `others`."""
+        """Set the refused filters from the next start on: these, or also all `others`."""
         rules = [
             {"acltype": "subscribeLiteral", "topic": one, "priority": 1, "allow": False}
             for one in filters
