@@ -1,4 +1,4 @@
-"""`query history`: a daemon tells from its journal what became of orders."""
+"""`query history`: a daemon reports the history of orders from its journal."""
 
 import asyncio
 import sqlite3
@@ -316,7 +316,7 @@ def test_capabilities_name_the_task(play: Play):
 def test_journal_reads_only_orders_that_fit(
     tmp_path: Path, asked: dict[str, str], index: str | None
 ):
-    """Each statement finds its rows by an index, in order, whatever their number."""
+    """Each statement finds its rows by an index, in order, independent of their number."""
     statements: list[str] = []
 
     async def ask() -> None:

@@ -1,4 +1,4 @@
-"""What a daemon does with each presence of its host that it hears, in each phase of its claim."""
+"""The reaction of a daemon to each presence of its host, in each phase of its claim."""
 
 from datetime import UTC, datetime, timedelta
 

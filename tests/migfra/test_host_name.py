@@ -1,4 +1,4 @@
-"""A host that gets another name: what came to the old one is answered under the old one."""
+"""A host that gets another name: orders to the old name are answered under the old name."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ OTHER = "node02"
 
 
 class Recovering(Scripted):
-    """Finishes what an earlier run has begun."""
+    """Finishes tasks that an earlier run has begun."""
 
     async def recover(self, task: Task, context: Context) -> Any:
         assert isinstance(task, Start)

@@ -106,7 +106,7 @@ def only_handler(handler: logging.Handler) -> Iterator[None]:
 
 
 class DaemonThread:
-    """A daemon in a thread with a loop of its own."""
+    """A daemon in a thread with its own loop."""
 
     def __init__(self, options: MqttOptions, unhandled: Unhandled) -> None:
         self.loop = asyncio.new_event_loop()
@@ -136,7 +136,7 @@ class DaemonThread:
 
 
 def own_threads() -> int:
-    """The threads of clients and links. Those of the pools have bounds of their own."""
+    """Return the threads of clients and links. The pools have separate bounds."""
     return sum(thread.name.startswith("fastlib") for thread in threading.enumerate())
 
 
@@ -147,7 +147,7 @@ def link_of(communicator: Any) -> MqttLink:
 
 
 def pending(link: MqttLink) -> dict[str, int]:
-    """What a link keeps for packet ids that are not complete.
+    """Return the entries of a link for incomplete packet ids.
 
     A message that its consumer has acknowledged is kept until the broker repeats it, and a hostile
     broker does not. There are at most 65,535 packet ids.

@@ -1,4 +1,4 @@
-"""Whatever is thrown at a daemon, by a real mosquitto, is answered, and harms nobody.
+"""A daemon answers every hostile payload, over a real mosquitto, and continues to work.
 
 1,200 payloads by default, 100,000 with `--long`.
 """
@@ -194,7 +194,7 @@ def payloads(seed: int) -> Iterator[bytes]:
 
 
 def _ends_the_daemon(payload: bytes) -> bool:
-    """Some of what is made to hurt says `task: quit`, and is obeyed."""
+    """Return True if a payload is a valid `task: quit`, which the daemon executes."""
     if b"q\0u" not in payload and b"quit" not in payload and b"u\0i" not in payload:
         return False
     try:

@@ -1,4 +1,4 @@
-"""The journal: what is known again, what is forgotten, and what a bad disk does to it."""
+"""The journal: repeated orders, forgotten orders, and faults of the disk."""
 
 import asyncio
 import math
@@ -101,7 +101,7 @@ def test_conflict_fails_alone(tmp_path: Path) -> None:
 
 
 def test_number_is_not_reused(tmp_path: Path) -> None:
-    """What comes late for one that is forgotten must not meet another."""
+    """A late message for a forgotten order must not belong to another one."""
 
     async def scene() -> None:
         journal = Journal(tmp_path / "journal", max_age=-1)
@@ -315,7 +315,7 @@ def test_file_other_than_a_journal_is_refused(tmp_path: Path) -> None:
 
 
 def open_files(path: Path) -> list[str]:
-    """Return the open files of this process whose path begins so."""
+    """Return the open files of this process whose path has this beginning."""
     files = []
     for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # that of the folder itself
@@ -368,7 +368,7 @@ def test_cancelled_close_leaves_no_file_open(
 
 
 def _trouble(bench: Bench, kind: str) -> Callable[[], None]:
-    """Makes the journal unwritable; what is returned mends it."""
+    """Make the journal unwritable. Return a function that repairs it."""
     if kind == "locked":
         other = sqlite3.connect(bench.journal, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -557,7 +557,7 @@ def test_trim_deletes_the_oldest_hundred_beyond_the_size(tmp_path: Path) -> None
 
 
 def test_trim_of_nothing_takes_no_longer_with_more_orders(tmp_path: Path) -> None:
-    """Its length is counted in instructions of SQLite, as it goes on while nothing is accepted."""
+    """The test counts instructions of SQLite, because no order is accepted during the trim."""
     connection = schema.open_tables(tmp_path / "journal")
     steps = []
     for _ in range(2):

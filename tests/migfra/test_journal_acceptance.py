@@ -1,4 +1,4 @@
-"""Which orders the journal takes for new ones, over restarts, and what it keeps of them."""
+"""New and repeated orders in the journal, also after restarts, and their stored parts."""
 
 import asyncio
 import hashlib

@@ -171,7 +171,7 @@ def _spoil(path: Path, kind: str) -> None:
 def test_lost_file_accepts_no_orders(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What runs ends and is answered. What comes is left to the broker, for the next run."""
+    """Running tasks end and are answered. New orders stay at the broker, for the next run."""
 
     async def main() -> None:
         async with Bench(tmp_path / "folder") as bench:

@@ -61,7 +61,7 @@ def test_version_1_is_upgraded_and_keeps_unanswered_orders(tmp_path: Path) -> No
 
 
 def test_broker_repeats_an_order_of_version_1(tmp_path: Path) -> None:
-    """There are no packet ids of it, so its content and the DUP flag count."""
+    """Version 1 has no packet ids, so the content and the DUP flag are compared."""
 
     async def main() -> None:
         path = tmp_path / "journal"

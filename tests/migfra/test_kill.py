@@ -30,7 +30,7 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 class Stream:
-    """A scheduler that sends containers all the time and collects what is answered."""
+    """A scheduler that sends containers without a pause and collects the answers."""
 
     def __init__(self, communicator: Communicator) -> None:
         self._communicator = communicator
@@ -87,7 +87,7 @@ def test_kills_lose_and_repeat_no_task(
 
 
 def kill(tmp_path: Path, broker: Mosquitto, kills: int) -> str:
-    """Kill the daemon under a stream of tasks, and check its answers; return what was counted."""
+    """Kill the daemon under a stream of tasks, and check its answers. Return the counts."""
     dice = random.Random(SEED)
     options = MqttOptions(
         host="127.0.0.1", port=broker.port, client_id="scheduler", persistent=True

@@ -126,7 +126,7 @@ async def run(broker: Mosquitto, journal: Path, protocol: Any, scene: Any, **mor
 def test_daemon_goes_on_after_an_answer_above_the_limit(
     tmp_path: Path, broker: Mosquitto, protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The next run does not send it again, and gives the short one to who asks again."""
+    """The next run does not send it again, and sends the short one for a repeated order."""
     forget(broker)
     with scheduler_at(broker) as scheduler:
         order = TaskContainer(

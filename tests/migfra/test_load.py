@@ -262,7 +262,7 @@ class Counting(Hypervisor):
 
 
 class Sender:
-    """Sends starts with QoS 1, the repeated ones too, and keeps what is answered."""
+    """Sends starts with QoS 1, some of them twice, and keeps the answers."""
 
     def __init__(self, communicator: AsyncCommunicator, id: str | None) -> None:
         """`id` is that of each container; `{}` in it is replaced by the container's number."""
@@ -286,7 +286,7 @@ class Sender:
             await self._take()
 
     async def finish(self) -> None:
-        """The same, and then what is still on its way."""
+        """Collect answers, also those that are still in flight."""
         await self.collect()
         end = ResultContainer(result="unknown", results=[Result(vm_name="end", status="success")])
         await self._communicator.send(end.to_yaml().encode(), topics.RESULT(HOST), qos=1)
@@ -306,9 +306,9 @@ class Sender:
 def test_duplicates_are_executed_once(
     tmp_path: Path, broker: Mosquitto, id: str | None, is_long: bool, figures: Figures
 ) -> None:
-    """By the scheduler, and by MQTT, as connections of both are cut amid packets.
+    """The scheduler and MQTT cause duplicates. Connections are cut in the middle of packets.
 
-    There is no idempotency key, and the ids say nothing.
+    There is no idempotency key, and the ids identify no order.
     """
     count = 10_000 if is_long else 200
     hypervisor = Counting()
@@ -401,7 +401,7 @@ TEN_MINUTES = 600.0
 def test_long_migration_does_not_block_other_tasks(
     tmp_path: Path, broker: Mosquitto, figures: Figures
 ) -> None:
-    """In scaled time; meanwhile the daemon does what else it is asked to."""
+    """The migration runs in scaled time. The daemon executes other tasks in this time."""
     bandwidth = 100.0
     file = tmp_path / "cluster"
     description = ClusterDescription(

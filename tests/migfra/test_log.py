@@ -1,4 +1,4 @@
-"""The log tells the story of each domain: its host, id and name in every line, as text and JSON."""
+"""The log has the history of each domain: host, id and name in every line, as text and JSON."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Log lines whose output fails: they are counted, and nobody who logs notices."""
+"""Log lines whose output fails are counted, and raise no error in the program."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ from tests.support.migfra.bench import Bench, Play
 
 
 class Log:
-    """A logger with one output, and what the output has warned of."""
+    """A logger with one output, and the warnings of the output."""
 
     def __init__(self, output: FileOutput | StreamOutput) -> None:
         self.warnings: list[str] = []
@@ -234,7 +234,7 @@ def test_subclasses_of_loggers_are_left_alone() -> None:
 
 
 def test_daemon_works_on_while_a_log_handler_raises(play: Play) -> None:
-    """Also a daemon in a program of somebody else, who has set up the log."""
+    """This also holds for a daemon in another program that has set up the log."""
     handler, logger = Raising(), logging.getLogger("fastlib.migfra")
 
     async def scene(bench: Bench) -> None:
@@ -273,7 +273,7 @@ sleep()
 
 
 def test_coroutine_that_a_plugin_does_not_await_is_logged(file: Path) -> None:
-    """In a process of its own, as the log of a process is set up once."""
+    """The test uses a separate process, because the log of a process is set up once."""
     done = subprocess.run(
         [sys.executable, "-c", FORGETS_TO_AWAIT, file], capture_output=True, text=True, check=True
     )

@@ -88,7 +88,7 @@ class Attacker:
             self.answers(1)
 
     def honest(self) -> None:
-        """An order is executed and answered, whatever else is answered before it."""
+        """Execute an order, and wait for its answer among other answers."""
         self._number += 1
         id = f"honest {self._number}"
         self.send(TaskContainer(tasks=[Stop(vm_name="good")], id=id).to_yaml())

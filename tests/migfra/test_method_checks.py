@@ -91,7 +91,7 @@ def test_subclass_of_the_task_is_too_narrow() -> None:
     with isolated_registry():
 
         class Narrow(Suspend, task="narrow", result="narrowed"):
-            """A task of its own."""
+            """A declared task."""
 
         def suspend(self, task, context): ...
 

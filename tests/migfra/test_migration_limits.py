@@ -19,7 +19,7 @@ TO_B = slots_between("a", "b")
 
 
 class Keeper:
-    """Answers for another host, and remembers what it was asked."""
+    """Answers for another host, and records the requests."""
 
     def __init__(self, *answers, seconds=0.0):
         self.answers = list(answers)
@@ -40,7 +40,7 @@ class Keeper:
 
 
 class Migrations:
-    """Migrations from host a with a limit, and what they report."""
+    """Migrations from host a with a limit, and their reports."""
 
     def __init__(self, outgoing=1):
         self.limits = MigrationLimits({Slot("a", "outgoing"): outgoing})

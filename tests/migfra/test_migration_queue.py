@@ -1,4 +1,4 @@
-"""The queue of migrations as a pure data structure: its rules, and what must hold at any moment."""
+"""The queue of migrations as a pure data structure: its rules and invariants."""
 
 from collections import Counter
 
@@ -38,7 +38,7 @@ def queue_of(*memory, outgoing=2, slots=TO_B):
 
 
 def begin_all(queue):
-    """Begin what may begin. Returns the keys in order."""
+    """Begin all migrations that may begin. Return their keys in order."""
     begun = []
     while (key := queue.next_turn()) is not None:
         queue.begin(key)
@@ -286,7 +286,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(target=keys)
     def drain(self):
-        """When all that runs ends and nobody refuses, everything that waits gets its turn."""
+        """If all running migrations end and no host refuses, every waiting one gets its turn."""
         self.unblock()
         for _ in range(len(self.slots) + 1):
             for key in self.trying | self.running:

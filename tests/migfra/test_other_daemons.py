@@ -209,7 +209,7 @@ def test_order_that_comes_while_the_daemon_claims_its_host_waits_for_that(
 def test_daemon_that_was_cut_off_ends_if_another_has_taken_its_host_over(
     play: SitePlay, broker: Mosquitto, client_id: str, in_flight: bool
 ) -> None:
-    """The other one has had the orders meanwhile, which the broker has also kept for this one.
+    """The other one has got the orders, which the broker has also kept for this one.
 
     A presence that was in flight is sent again after the reconnect.
     """
@@ -245,7 +245,7 @@ def test_daemon_that_was_cut_off_ends_if_another_has_taken_its_host_over(
 def test_false_presence_does_not_end_a_daemon(
     play: SitePlay, monkeypatch: pytest.MonkeyPatch, started: int
 ) -> None:
-    """Nobody answers the daemon when it claims its host again."""
+    """There is no answer to the daemon when it claims its host again."""
     monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", SHORT)
 
     async def scene(site: Site) -> None:

@@ -21,7 +21,7 @@ async def client_of(bench: Bench) -> AsyncMigfraClient:
 
 
 async def messages_with_the_id_of(bench: Bench, container: TaskContainer) -> list[ResultContainer]:
-    """Send what another scheduler can send with an id and a key that it has seen."""
+    """Send messages of another scheduler that has seen the id and the key."""
     id, key = container.id, container.idempotency_key
     stop = TaskContainer(tasks=[Stop(vm_name="vm2")], id=id)
     for message in (

@@ -1,4 +1,4 @@
-"""Outputs of `migfra` that fail: the daemon goes on, and ends in order with its presence."""
+"""Outputs of `migfra` that fail: the daemon continues, and ends regularly with its presence."""
 
 import fcntl
 import os
@@ -42,7 +42,7 @@ def start(scheduler: Communicator, name: str) -> None:
 
 
 def test_removed_log_directory(migfra: Program, scheduler: Communicator, tmp_path: Path) -> None:
-    """The log goes on when the directory is there again, and says what is missing."""
+    """The log continues when the directory exists again, with the number of lost lines."""
     file = tmp_path / "lg" / "l"
     file.parent.mkdir()
     migfra.start("-l", str(file), ready=False)

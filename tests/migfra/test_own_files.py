@@ -1,4 +1,4 @@
-"""What another user of the machine can do to the daemon's files."""
+"""Attacks of another user of the machine on the daemon's files."""
 
 import asyncio
 import fcntl

@@ -1,4 +1,4 @@
-"""The small parts of the daemon, each by itself."""
+"""The small parts of the daemon, each separately."""
 
 import asyncio
 import gc

@@ -11,7 +11,7 @@ MODES = ["auto", "compact", "scatter"]
 
 
 def hosts(*free_cpus, memory=None):
-    """Hosts a, b, c … with so many free CPUs each."""
+    """Hosts a, b, c … with these numbers of free CPUs."""
     return [
         Destination(name=name, cpus=max(0, free), active=max(0, -free), free_memory=memory)
         for name, free in zip("abcdefgh", free_cpus, strict=False)

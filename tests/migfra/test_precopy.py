@@ -1,4 +1,4 @@
-"""The model of pre-copy and the decisions: examples, and what holds for any guest and link."""
+"""The model of pre-copy and the decisions: examples, and properties for any guest and link."""
 
 import math
 from itertools import islice

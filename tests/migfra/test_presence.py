@@ -1,4 +1,4 @@
-"""The presence of a daemon at a real broker: it is true however the daemon ends."""
+"""The presence of a daemon at a real broker is true after each kind of end of the daemon."""
 
 import asyncio
 from pathlib import Path
@@ -176,7 +176,7 @@ def test_presence_is_offline_after_a_start_that_was_cancelled(
 
 
 def test_will_is_published_when_the_thread_of_the_network_fails(play: SitePlay) -> None:
-    """The daemon ends then: it would hear and answer nothing any more."""
+    """The daemon ends then, because it could neither receive nor answer messages."""
 
     async def scene(site: Site) -> None:
         daemon = await site.open()

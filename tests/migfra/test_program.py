@@ -296,7 +296,7 @@ def test_unusable_journal_is_reported_with_the_remedy(migfra: Program) -> None:
 
 
 def test_full_disk_delays_but_loses_nothing(migfra: Program, scheduler: Communicator) -> None:
-    """The journal's files cannot grow any more, as if the disk were full."""
+    """The journal's files cannot grow, as on a full disk."""
     migfra.start()
     wal = Path(f"{migfra.journal}-wal")
     full = max(wal.stat().st_size, migfra.journal.stat().st_size)

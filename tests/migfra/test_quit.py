@@ -1,4 +1,4 @@
-"""The orderly end of a daemon, and what does not end in time."""
+"""The regular end of a daemon, and tasks that do not end in time."""
 
 from fastlib import (
     Quit,

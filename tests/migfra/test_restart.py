@@ -285,7 +285,7 @@ def test_unacknowledged_container_without_key_is_executed_once(play: Play, end: 
 
 
 def test_repeated_packet_is_known_whatever_came_between(play: Play) -> None:
-    """Equal orders are told apart by their packets. A DUP flag alone proves nothing."""
+    """Equal orders are distinguished by their packets. A DUP flag alone proves nothing."""
 
     async def scene(bench: Bench) -> None:
         hypervisor = Recovering()
@@ -407,7 +407,7 @@ def test_hypervisor_may_have_plain_methods_only(play: Play) -> None:
 
 
 def test_container_that_became_unreadable_is_answered(play: Play) -> None:
-    """For instance one whose task came with a package that is not installed any more."""
+    """For example, its task was declared by a package that was removed."""
 
     async def scene(bench: Bench) -> None:
         container = TaskContainer(tasks=[Start(vm_name="vm1")], id="1")

@@ -1,4 +1,4 @@
-"""What the daemon takes on has bounds in bytes. What it refuses is answered, the rest goes on."""
+"""The daemon accepts messages up to bounds in bytes. It answers refused ones, and continues."""
 
 import asyncio
 import threading
@@ -98,7 +98,7 @@ def test_orders_that_an_earlier_run_has_accepted_count_as_well(play: Play) -> No
 
 
 class Unconfirmed:
-    """Keeps the answers that a daemon sends, until it is told that the broker has them."""
+    """Keeps the answers of a daemon unconfirmed until a test confirms them."""
 
     def __init__(self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kept: list[Delivery] = []
@@ -255,7 +255,7 @@ def test_many_members_are_started_some_at_a_time(
 
 
 class Slow(Scripted):
-    """Answers `query node` when it is told to."""
+    """Answers `query node` when a test permits it."""
 
     def __init__(self) -> None:
         super().__init__()

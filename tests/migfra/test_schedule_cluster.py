@@ -1,4 +1,4 @@
-"""The programs of the simulated cluster, and what its invariants say about them."""
+"""The programs of the simulated cluster, and the verdicts of its invariants."""
 
 from collections.abc import Iterator
 

@@ -1,6 +1,6 @@
-"""Schedules under a virtual clock: an order acts once, in time, or not at all, and all know it.
+"""Schedules under a virtual clock: an order acts at most once, in time, and answers are true.
 
-Hypothesis draws what schedulers send, what the network and the disks do, and what ends when.
+Hypothesis draws the orders of schedulers, faults of network and disks, and ends of programs.
 """
 
 import gc
@@ -100,7 +100,7 @@ def test_orders_act_once_in_time_or_not_at_all(
 
 
 def run(fault: Fault) -> list[str]:
-    """Run the schedule that shows a fault to its end, and return what it violates."""
+    """Run the schedule that shows a fault to its end. Return its violations."""
     with simulated_time():
         cluster = Cluster(protocol=fault.protocol)
         try:

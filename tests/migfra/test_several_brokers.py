@@ -30,7 +30,7 @@ def test_killed_broker_loses_and_repeats_no_order(
     figures: Callable[[object], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The first one is killed and comes back with its old sessions; then the second is killed."""
+    """The first one is killed and restarted with its old sessions. Then the second is killed."""
     number = 10_000 if request.config.getoption("--long") else 300
 
     async def scene() -> None:

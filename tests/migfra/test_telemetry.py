@@ -102,7 +102,7 @@ def test_progress_rate_is_bounded(play: Play) -> None:
 def test_presence_follows_connection_and_end(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         async def heard() -> Presence:
-            """The next presence that is no claim of the host."""
+            """Return the next presence, without claims of the host."""
             while True:
                 message = await bench.received(topics.PRESENCE(HOST))
                 presence = Presence.from_yaml(message.payload)

@@ -51,7 +51,7 @@ def test_order_begins_with_its_acceptance_if_it_overtakes_nothing(
 
 
 class Owner:
-    """Gives turns, and counts what is taken."""
+    """Gives turns, and counts the taken places."""
 
     def __init__(self, begins: Beginning | None) -> None:
         self.begins = begins
@@ -253,7 +253,7 @@ def test_orders_begin_in_order_whether_they_wait_or_not(play: Play) -> None:
 def test_orders_beyond_the_places_begin_with_their_acceptance_too(
     play: Play, limits: LimitsSection
 ) -> None:
-    """If those before them end soon: each transaction accepts what has places in it."""
+    """They do so if the orders before them end soon."""
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()

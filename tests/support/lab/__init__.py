@@ -1,4 +1,4 @@
-"""A laboratory: several hosts on one machine, each with a libvirtd of its own, and a broker.
+"""A laboratory: several hosts on one machine, each with its own libvirtd, and a broker.
 
 Each host has its own network, mount, UTS and PID namespace. They hang on a bridge that stands in
 namespaces of its own, too, so nothing of the machine is changed, and when the first process of the

@@ -34,7 +34,7 @@ _SOURCES = ("guest.py", "guest.c", "image.py", Path(__file__).name)
 
 @dataclass(frozen=True)
 class BootedGuest:
-    """A state after boot, and what the guest had written to its disk."""
+    """A state after boot, with the disk of the guest."""
 
     folder: Path
 
@@ -87,7 +87,7 @@ def _element(parent: ET.Element, path: str) -> ET.Element:
 
 @contextmanager
 def locked_state(host: Host, shape: object) -> Iterator[Path]:
-    """Give the folder of a shape's state, which is there or to be made; others wait meanwhile."""
+    """Return the folder of a shape's state, also if it is not made yet. Other users wait."""
     folder = cache() / f"booted-{_digest(host, shape)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the program understands."""
+    """Return the parser of the program."""
     whole = argparse.ArgumentParser(
         prog="lab",
         description="Several hosts with libvirt on one machine, and a broker.",

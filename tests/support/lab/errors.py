@@ -1,5 +1,5 @@
-"""What the laboratory says when it cannot."""
+"""The error of the laboratory."""
 
 
 class LabError(Exception):
-    """The laboratory could not do it; the text says why, and what helps."""
+    """An operation of the laboratory failed. The text has the reason and the remedy."""

@@ -158,7 +158,7 @@ class Fleet:
     def _wait_for_answers(self, host: str) -> None:
         """Wait for the answer to a query: it follows all earlier answers of the daemon.
 
-        An observer that connects again after the broker was killed does not see what came before.
+        An observer that connects again after the broker was killed does not see earlier messages.
         """
 
         def sees_an_answer() -> bool:
@@ -174,7 +174,7 @@ class Fleet:
         self.lab.broker.mosquitto.kill()
 
     def reset(self) -> None:
-        """Repair what a test has broken, end all domains, and check that none is left."""
+        """Repair the faults of a test, end all domains, and check that none is left."""
         if not self.lab.broker.mosquitto.is_running:
             self.lab.broker.mosquitto.start()
         for host in self.lab.hosts:
@@ -253,12 +253,12 @@ class Fleet:
         assert not handle.done(), handle.result(1)
 
     def lift_bandwidth_limit(self, host: str, name: str) -> None:
-        """Let a slowed migration go on as fast as it can; it may have ended meanwhile."""
+        """Remove the limit of a slowed migration, which may have ended."""
         self.lab.host(host).run(["virsh", "migrate-setspeed", name, "10000"], check=False)
 
 
 def _common_options(hosts: Sequence[str]) -> dict[str, object]:
-    """Return the options of all daemons: tasks may choose what the tests of the daemon need."""
+    """Return the options of all daemons. They allow the choices that the tests need."""
     names = [*hosts, *map(address, hosts), NOWHERE]
     return {
         "nodes": f"[{', '.join(hosts)}]",

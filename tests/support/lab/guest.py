@@ -1,4 +1,4 @@
-"""Guests: their XML, and what they tell of themselves on their console."""
+"""Guests: their XML, and the reports on their console."""
 
 import hashlib
 import re

@@ -117,7 +117,7 @@ class Container:
 
 
 class Host(Container):
-    """A host with a libvirtd of its own."""
+    """A host with its own libvirtd."""
 
     def __init__(
         self, layout: Layout, name: str, register_child: Callable[[subprocess.Popen[Any]], None]
@@ -131,7 +131,7 @@ class Host(Container):
         return f"qemu:///system?socket={self._layout.socket(self.name)}"
 
     def virsh(self, *arguments: object) -> str:
-        """What `virsh`, run on this host, prints. Raises LabError with what it says."""
+        """Run `virsh` on this host, and return its output. Raises LabError with its error."""
         return self.run(["virsh", "--connect", "qemu:///system", *arguments]).stdout
 
     def domains(self, patience: float = WAIT_LIMIT) -> dict[str, str]:
@@ -168,7 +168,7 @@ class Host(Container):
         raise LabError(f"no QEMU of domain {domain} on {self.name}")
 
     def disconnect(self) -> None:
-        """Cut the link: from now on, nothing comes through, and nobody is told."""
+        """Cut the link: all further packets are lost, without a report."""
         self._link("down")
 
     def reconnect(self) -> None:
@@ -184,7 +184,7 @@ class Host(Container):
 
 
 def _listens(path: Path) -> bool:
-    """Tell whether a program listens at a socket. One that was killed leaves the socket's file."""
+    """Return True if a program listens at a socket. A killed one leaves the socket's file."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
@@ -194,7 +194,7 @@ def _listens(path: Path) -> bool:
 
 
 class Broker(Container):
-    """The mosquitto of a laboratory; programs that are run here stand beside it, at the bridge."""
+    """The mosquitto of a laboratory. Programs that are run here are also at the bridge."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What guests boot: a kernel out of Debian's package, and an archive with one program.
+"""The images of guests: a kernel from Debian's package, and an archive with one program.
 
 Both are kept in the user's cache, named after what they were made of.
 """
@@ -62,7 +62,7 @@ def kernel_problem() -> str | None:
 
 
 def make_folder(folder: Path, make: Callable[[Path], None]) -> None:
-    """Make a folder whole or not at all, whoever else does so at the same time."""
+    """Make a folder completely or not at all, also if another process does so at the same time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         new = Path(temporary, "new")

@@ -1,4 +1,4 @@
-"""Tell whether KVM can run any guest on this machine."""
+"""Find out whether KVM can run a guest on this machine."""
 
 import os
 from pathlib import Path

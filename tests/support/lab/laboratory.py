@@ -240,7 +240,7 @@ class Lab:
                 raise LabError(f"{said or 'the first process ended'}\n{self._log_excerpt()}")
 
     def _log_excerpt(self) -> str:
-        """The end of what was logged."""
+        """Return the end of the log."""
         logs = sorted(self.layout.logs.glob("*.log"))
         texts = {path.name: path.read_text(errors="replace")[-1000:].strip() for path in logs}
         return "\n".join(f"--- {name}\n{text}" for name, text in texts.items() if text)
@@ -277,7 +277,7 @@ class Lab:
             self._children = [*(child for child in self._children if child.poll() is None), process]
 
     def _read(self) -> bool:
-        """Take over what is known of the one that was brought up; False if there is none."""
+        """Read the state of the running laboratory. Return False if there is none."""
         try:
             settings = json.loads(self.layout.settings.read_text())
         except (FileNotFoundError, ValueError):
@@ -288,7 +288,7 @@ class Lab:
 
     @contextmanager
     def _locked(self, *, wait: bool = True) -> Iterator[None]:
-        """Raises BlockingIOError if another has the lock, unless told to wait for it."""
+        """Raises BlockingIOError if another process has the lock, unless `wait` is true."""
         root = self.layout.root
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if root.stat().st_uid != os.geteuid():

@@ -36,7 +36,7 @@ def unique_name() -> str:
 
 
 def is_unique(name: str) -> bool:
-    """Whether a name was made by `unique_name`, so that nobody will ask for it again."""
+    """Whether `unique_name` made a name, so no process uses it again."""
     return _UNIQUE.fullmatch(name) is not None
 
 
@@ -48,7 +48,7 @@ def unique_names(root: Path) -> list[str]:
 
 
 def host_names(count: int) -> list[str]:
-    """`hostA`, `hostB`, and so on. Raises LabError if there cannot be so many."""
+    """`hostA`, `hostB`, and so on. Raises LabError for too many."""
     if not 1 <= count <= MOST_HOSTS:
         raise LabError(f"a laboratory has 1 to {MOST_HOSTS} hosts, not {count}")
     return [f"host{letter}" for letter in string.ascii_uppercase[:count]]
@@ -87,7 +87,7 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """Held by whoever brings the laboratory up or down."""
+        """The process that brings the laboratory up or down holds it."""
         return self.root / f".{self.name}.lock"
 
     @property
@@ -113,7 +113,7 @@ class Layout:
         return self.directory / "keys"
 
     def runtime(self, host: str) -> Path:
-        """What is `/run/libvirt` on that host."""
+        """The folder that is `/run/libvirt` on that host."""
         return self.directory / "run" / host
 
     def socket(self, host: str) -> Path:

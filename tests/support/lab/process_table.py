@@ -1,4 +1,4 @@
-"""Processes of this machine: found by what they are, ended by a handle that cannot mean another."""
+"""Processes of this machine: found by their properties, ended by a handle that stays unique."""
 
 import os
 import select
@@ -34,7 +34,7 @@ class Process:
                     signal.pidfd_send_signal(handle, number)
 
     def kill(self, patience: float = WAIT_LIMIT) -> None:
-        """End it with SIGKILL and wait until it is gone. Raises LabError if it does not go."""
+        """End it with SIGKILL and wait for its end. Raises LabError if it does not end."""
         with self._handle() as handle:
             if handle is None:
                 return
@@ -65,7 +65,7 @@ class Process:
 
 
 def find(pid: int) -> Process | None:
-    """What runs under this id now; None for nothing, and for a process that has ended."""
+    """Return the process with this id; None if there is none, or if it has ended."""
     try:
         argv = Path(f"/proc/{pid}/cmdline").read_bytes()
         # The name before the last parenthesis may have any character.

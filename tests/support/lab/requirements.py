@@ -1,4 +1,4 @@
-"""Whether the laboratory can run on this machine, and if not, why, and what helps."""
+"""Whether the laboratory can run on this machine; if not, the reason and the remedy."""
 
 import os
 import shutil

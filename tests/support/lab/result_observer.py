@@ -1,4 +1,4 @@
-"""Record all results that daemons send, whoever asked for them."""
+"""Record all results of daemons, for all schedulers."""
 
 import threading
 from typing import Self

@@ -37,7 +37,7 @@ def configuration(**parts: Any) -> Configuration:
 
 
 def order(*tasks: Task, expires: float, id: str | None = None, **more: Any) -> TaskContainer:
-    """Return a container that expires so many seconds from now."""
+    """Return a container that expires in a number of seconds."""
     instant = datetime.now(UTC) + timedelta(seconds=expires)
     return TaskContainer(tasks=tasks, expires=instant, id=id, **more)
 

@@ -69,7 +69,7 @@ class CppSender:
         wait_until(lambda: info.mid in self._confirmed, "the broker has the order", PATIENCE)
 
     def wait_for_answers(self, count: int) -> list[ResultContainer]:
-        """Wait until so many answers have come."""
+        """Wait until a number of answers have come."""
         wait_until(
             lambda: len(self.answers) >= count, lambda: f"{count} of {self.answers}", PATIENCE
         )

@@ -218,7 +218,7 @@ class Program:
         return self.wait()
 
     def done(self) -> list[str]:
-        """What the hypervisor has written down."""
+        """Return the records of the hypervisor."""
         return self.ledger.read_text().splitlines() if self.ledger.exists() else []
 
 

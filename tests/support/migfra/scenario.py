@@ -62,7 +62,7 @@ class Limits(ConfigSection):
 
 
 class Scenario(ConfigSection):
-    """What `input.yaml` has."""
+    """The contents of `input.yaml`."""
 
     about: str
     cluster: ClusterDescription
@@ -199,7 +199,7 @@ class ScenarioRun:
 
 
 class Decisions(logging.Handler):
-    """What is decided about migrations goes into the log, too."""
+    """Decisions about migrations are also in the log."""
 
     def __init__(self, run: ScenarioRun) -> None:
         super().__init__(logging.INFO)

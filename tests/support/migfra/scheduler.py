@@ -38,7 +38,7 @@ def result(scheduler: Communicator) -> ResultContainer:
 
 
 def presence(scheduler: Communicator) -> Presence | None:
-    """The next presence that is no claim of its host; None if there is none any more."""
+    """Return the next presence, without claims of its host; None if there is none."""
     message = scheduler.receive(topics.PRESENCE("node01"), timeout=PATIENCE)
     if not message.payload:
         return None

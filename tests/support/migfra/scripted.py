@@ -1,4 +1,4 @@
-"""A hypervisor that does what a test tells it to, and remembers what it was asked."""
+"""A hypervisor with a plan of a test. It records its calls."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ class ScriptedOptions(ConfigSection):
 
 
 class Scripted(Hypervisor):
-    """`start` is async, `stop` blocks in a thread; each does what `plan` has for the domain."""
+    """`start` is async, `stop` blocks in a thread. Both execute the domain's entry in `plan`."""
 
     name = "scripted"
     Options = ScriptedOptions
@@ -85,7 +85,7 @@ def _do_nothing(_: Context) -> None:
 
 
 class Recovering(Scripted):
-    """One that can tell how a task ended."""
+    """A hypervisor that reports the end of a task in `recover`."""
 
     async def recover(self, task: Task, context: Context) -> Any:
         return await self._do("recover", str(getattr(task, "vm_name", "")), context)
@@ -96,7 +96,7 @@ def choice(kind: type[Hypervisor] = Scripted) -> HypervisorSection:
 
 
 def fail(times: int) -> Callable[[Context], None]:
-    """Fails so many times, and then succeeds."""
+    """Return a plan that fails a number of times, and then succeeds."""
 
     def plan(context: Context) -> None:
         if context.attempt < times:
@@ -106,7 +106,7 @@ def fail(times: int) -> Callable[[Context], None]:
 
 
 def gate() -> tuple[Callable[[Context], Any], asyncio.Event, asyncio.Event]:
-    """A plan that waits: its plan, what is set when it has begun, and what lets it go on."""
+    """Return a plan that waits, the event of its begin, and the event that continues it."""
     begun, go = asyncio.Event(), asyncio.Event()
 
     async def plan(context: Context) -> None:
@@ -117,7 +117,7 @@ def gate() -> tuple[Callable[[Context], Any], asyncio.Event, asyncio.Event]:
 
 
 def until_cancelled() -> tuple[Callable[[Context], Any], asyncio.Event]:
-    """A plan that ends in order when it is cancelled, and what is set when it has begun."""
+    """Return a plan that ends regularly when it is cancelled, and the event of its begin."""
     begun = asyncio.Event()
 
     async def plan(context: Context) -> None:

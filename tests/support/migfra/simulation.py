@@ -94,7 +94,7 @@ def simulated(
     play: Callable[[Simulation], Awaitable[T]],
     **options: Any,
 ) -> T:
-    """Run `play(simulation)` in virtual time; gives what it returns."""
+    """Run `play(simulation)` in virtual time. Return its result."""
 
     async def run() -> T:
         async with Simulation(description, **options) as simulation:
@@ -108,7 +108,7 @@ def now() -> float:
 
 
 class Progress(list[ProgressFacts]):
-    """Keeps what a task tells of its progress."""
+    """Keeps the progress of a task."""
 
     def context(self, host: str = "a", **more: Any) -> Context:
         return Context(host, services=DaemonServices(report=self.append), **more)

@@ -62,12 +62,12 @@ class Site:
         return await patiently(self.make(hypervisor, **parts).open())
 
     async def publish(self, presence: Presence | None, *, retain: bool = False) -> None:
-        """Publish a presence of this host as another program; None removes what is kept."""
+        """Publish a presence of this host like another program; None removes the retained one."""
         payload = b"" if presence is None else presence.to_yaml().encode()
         await self.watcher.send(payload, topics.PRESENCE(HOST), retain=retain)
 
     async def presence(self) -> Presence:
-        """The next presence that is no claim of the host."""
+        """Return the next presence, without claims of the host."""
         while True:
             message = await patiently(self.watcher.receive())
             if not message.payload:
@@ -82,7 +82,7 @@ class Site:
         return presence
 
     async def kept(self) -> Presence:
-        """What the broker keeps: what somebody sees who comes now."""
+        """Return the retained messages, like for a new subscriber."""
         async with await connect_async(self.watcher_options()) as late:
             await late.subscribe(topics.PRESENCE(HOST))
             message = await patiently(late.receive())
@@ -112,7 +112,7 @@ SitePlay = Callable[[Callable[[Site], Coroutine[Any, Any, None]]], None]
 
 
 def player(broker: Mosquitto) -> SitePlay:
-    """Plays a scene at a site of a broker, which has forgotten what was before."""
+    """Run a scene at a site of a broker without earlier messages."""
 
     def play(scene: Callable[[Site], Coroutine[Any, Any, None]]) -> None:
         async def main() -> None:

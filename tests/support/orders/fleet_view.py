@@ -1,4 +1,4 @@
-"""What the libvirt of all hosts says of their domains, asked directly."""
+"""The reports of the libvirt of all hosts about their domains, queried directly."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -68,7 +68,7 @@ class FleetView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def observe(fleet: Fleet) -> FleetView:
-    """Ask all hosts. Raises libvirtError if one does not answer, or a domain goes meanwhile."""
+    """Query all hosts. Raises libvirtError if one does not answer, or a domain disappears."""
     hosts = {host.name: _domains(host) for host in fleet.lab.hosts}
     images = {host.name: tuple(sorted(saved_images(host))) for host in fleet.lab.hosts}
     return FleetView(hosts=hosts, images=images)

@@ -188,7 +188,7 @@ def _cpu_maps(vcpus: int, exact: bool = False) -> st.SearchStrategy[tuple[tuple[
 
 
 class _Model:
-    """Where the domains are and whether they are active, if each order does what it says."""
+    """The places of domains and whether they are active, if each order is executed."""
 
     def __init__(self, domains: tuple[PriorDomain, ...]) -> None:
         self.domains = {domain.name: domain for domain in domains}

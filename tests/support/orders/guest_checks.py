@@ -1,4 +1,4 @@
-"""What guests with Linux say of their own memory and disks.
+"""The reports of guests with Linux about their own memory and disks.
 
 A guest compares its memory, and the counter in its memory with the one on its disk, four times a
 second. The counter on the disk goes on after each boot. So the console shows memory or a disk that
@@ -91,7 +91,7 @@ def _checked(
 
 
 def _has_size(guest: Guest, view: DomainView) -> Iterator[Violation]:
-    """What its kernel has is what libvirt says; the kernel itself needs the rest of the memory."""
+    """The guest has the memory that libvirt reports. Its kernel needs the rest."""
     beats = guest.heartbeats
     if not beats:
         return

@@ -250,7 +250,7 @@ _MAY_END_LATE: Final = (
 
 
 def may_end_late(outcome: Outcome, name: str) -> bool:
-    """Whether a domain may shut down by itself after the order, as its answer says."""
+    """Whether a domain may shut down after the order, as its answer says."""
     return any(_may_end_late(task, result) for task, result in _targets(outcome).get(name, ()))
 
 
@@ -268,7 +268,7 @@ def _may_end_late(task: Task, result: Result | None) -> bool:
 
 
 def _needs_no_comparison(task: Task, result: Result) -> bool:
-    """An order that did what it should, but whose domain does not answer on SSH, is no refusal."""
+    """An order that was executed, but whose domain does not answer on SSH, is not a refusal."""
     return isinstance(task, Start) and "has not answered on SSH" in str(result.details)
 
 

@@ -172,7 +172,7 @@ def _after_late_ends(fleet: Fleet, outcome: Outcome, linux: Iterable[str]) -> Ou
 
 
 def _observed(fleet: Fleet) -> FleetView:
-    """What all hosts say. Asks again if a domain went while it was described."""
+    """Return the reports of all hosts. Query again if a domain disappears in this time."""
     import libvirt
 
     def attempt() -> FleetView | None:

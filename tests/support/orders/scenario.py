@@ -78,19 +78,19 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """What is prepared, and what is ordered then."""
+    """The prepared domains, and the orders."""
 
     domains: tuple[PriorDomain, ...]
     orders: tuple[Order, ...]
 
 
 def xml_of(name: str) -> str:
-    """Stands for the XML of a domain of the scenario; it is known only when that is defined."""
+    """A placeholder for the XML of a domain of the scenario, which is known when it is defined."""
     return _XML_OF + name
 
 
 def new_xml(name: str) -> str:
-    """Stands for the XML of a domain that nobody has defined."""
+    """A placeholder for the XML of a domain that is not defined."""
     return _NEW_XML + name
 
 

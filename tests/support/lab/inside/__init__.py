@@ -1,1 +1,1 @@
-"""What runs inside: the first process of the laboratory and of each host."""
+"""The first process of the laboratory and of each host."""

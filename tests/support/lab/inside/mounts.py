@@ -1,4 +1,4 @@
-"""A file system of a host's own: what it writes to is private, and gone when the host is."""
+"""The file system of a host. Its writable folders are private, and are removed with the host."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ _LAYERS = Path("/run/layers")
 
 
 def begin_empty(state: Path) -> None:
-    """Make /run and /dev/shm empty, and one's own. `state` stays, wherever it stands."""
+    """Make /run and /dev/shm empty and private. `state` stays at any place."""
     with _kept(state):
         _mount("-t", "tmpfs", "-o", "mode=755,size=256m", "run", "/run")
         _mount("-t", "tmpfs", "-o", "mode=1777,size=256m", "shm", "/dev/shm")
 
 
 def make_private(state: Path) -> None:
-    """Let nobody else see what is written to the private folders; but to `state`, everybody."""
+    """Make the private folders invisible for others. `state` stays visible for all."""
     with _kept(state):
         for folder in PRIVATE:
             upper, work = (_LAYERS / folder[1:] / layer for layer in ("upper", "work"))

@@ -1,4 +1,4 @@
-"""The first process of a PID namespace: it keeps services and reaps what others leave behind."""
+"""The first process of a PID namespace: it keeps services and reaps orphaned processes."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ class Service:
 def spawn(
     argv: list[str], log: Path, env: dict[str, str] | None = None, stdout: int | None = None
 ) -> int:
-    """Start a program in a session of its own with default signal handling; return its id."""
+    """Start a program in a separate session with default signal handling. Return its id."""
     to_log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     null = os.open("/dev/null", os.O_RDONLY)
     try:

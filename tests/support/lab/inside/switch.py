@@ -51,7 +51,7 @@ def main(directory: str) -> None:
 
 
 def _end_with_owner() -> None:
-    """The owner holds the other end of standard input; the kernel closes it however it ends."""
+    """The owner holds the other end of standard input. The kernel closes it at each end."""
     os.read(0, 1)
     os._exit(0)
 
