@@ -34,8 +34,8 @@ examples:
   migfra -c /etc/migfra.yaml -d -l /var/log/migfra.log
 
 signals:
-  TERM, INT  finish what runs, for at most 'shutdown-timeout' seconds, and end; a second one ends
-             at once
+  TERM, INT  finish what runs, for at most 'shutdown-timeout' seconds, and end;
+             a second one ends at once
   HUP        read the level of the log again
 
 The exit status is 0 after an orderly end, 1 if the daemon cannot work, or if --check finds a
@@ -95,7 +95,6 @@ def make_parser() -> ArgumentParser:
         prog="migfra",
         description="Executes the tasks that a scheduler sends to this host.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration")
@@ -212,10 +211,16 @@ def _check_online(
 
     It uses the daemon's client id, so the daemon must not run.
     """
-    from fastlib.migfra.service.lock import InstanceLock, lock_path
+    from fastlib.migfra.errors import RunningError
+    from fastlib.migfra.journal.lock import lock_of
+    from fastlib.migfra.service.lock import InstanceLock
 
+    start = _start_up(configuration, options)
     try:
-        with InstanceLock(lock_path(Path(options.config).resolve(), configuration.host)):
+        with InstanceLock(start.lock):
+            journal_lock = lock_of(configuration.journal_path())
+            if (running := start.process_with_journal()) is not None:
+                raise RunningError(str(journal_lock), running or None)
             brokers = configuration.mqtt_options().one_by_one()
             status = max([_check_broker(broker, len(brokers) > 1) for broker in brokers])
             return max(status, _check_hypervisor(source, configuration, options))

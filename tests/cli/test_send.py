@@ -415,7 +415,12 @@ def test_password_from_file_environment_and_url(file, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "env", "words"),
     [
-        (["--broker", "mqtt://me:s3cret@host"], {}, "a password does not belong on a command line"),
+        (
+            ["--broker", "mqtt://me:s3cret@host"],
+            {},
+            "a password does not belong on a command line, where others can see it; use "
+            "--password-file or the environment's FASTLIB_PASSWORD",
+        ),
         ([], {"FASTLIB_PASSWORD": "x"}, "no user name: also give --username"),
         (["--password-file", "x"], {}, "a password belongs to a `username`"),
         (["--broker", "http://x"], {}, "must begin with mqtt://"),

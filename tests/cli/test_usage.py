@@ -1,12 +1,14 @@
 """Help of all commands, and the nearest word in errors about commands, options and choices."""
 
 import re
+from itertools import takewhile
 
 import pytest
 
-from fastlib.cli import COMMAND_GROUPS, COMMANDS
+from fastlib.cli import COMMAND_GROUPS, COMMANDS, complete_parser
 from fastlib.cli.migfra import main as migfra
 from fastlib.cli.migfra import make_parser
+from fastlib.cli.output.manual_page import commands_of
 from tests.support.shell import run
 
 
@@ -25,6 +27,39 @@ def test_help_lists_each_command_once_in_its_group():
     assert [name for names in listed.values() for name in names if name in COMMANDS] == [*COMMANDS]
     assert {"migrate", "start", "send"} <= {*listed["tasks"]}
     assert "migrate" not in COMMANDS
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+def test_help_fits_into_the_terminal(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    parser = complete_parser()
+    for command in (parser, make_parser(), *commands_of(parser).values()):
+        longest = columns if columns >= 80 else 80  # lists keep their lines
+        for line in command.format_help().splitlines():
+            assert len(line) < longest or " " not in line.strip(), (command.prog, line)
+        prose = (command.epilog or "").rpartition("\n\n")[2]
+        assert " ".join(command.format_help().split()).endswith(" ".join(prose.split()))
+        shown = command.format_help().split("\n\n")[-1].splitlines()
+        assert all(len(line) < columns for line in shown), command.prog
+
+
+def test_long_example_continues_with_a_backslash(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = commands_of(complete_parser())["migrate"].format_help()
+    examples = shown.partition("\nexamples:\n")[2].splitlines()
+    assert examples[1:4] == [
+        "  fastlib migrate vm1 --from node01 --to node02 \\",
+        "      --migration-type live --max-downtime 300",
+        "  fastlib migrate vm1 --from node01 --to node02 \\",
+    ]
+
+
+def test_usage_breaks_between_options_only(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = commands_of(complete_parser())["watch"].format_usage()
+    lines = [*takewhile(bool, shown.splitlines())]
+    assert len(lines) == 2
+    assert all(line.count("[") == line.count("]") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from fastlib.cli.migfra import main
+from fastlib.migfra import read_configuration
+from fastlib.migfra.journal.lock import lock_of
 from fastlib.migfra.service.lock import InstanceLock, lock_path
 from fastlib.transport import MqttOptions, connect
 from fastlib.transport.mqtt.round_trip import HELD_BACK, RoundTrip, measure_round_trip
@@ -56,6 +58,18 @@ def test_waiting_messages_stay_at_the_broker(broker: Mosquitto):
         assert daemon.receive("waits", timeout=60).payload == b"order"
 
 
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_measurement_leaves_no_session_behind(broker: Mosquitto, protocol: str):
+    """A session would make the daemon warn at its first start that its journal is lost."""
+    options = MqttOptions(
+        host="127.0.0.1", port=broker.port, client_id=f"first-{protocol}", persistent=True,
+        protocol=protocol,  # type: ignore[arg-type]
+    )  # fmt: skip
+    measure_round_trip(options)
+    with connect(options) as daemon:
+        assert daemon.session_start == 1
+
+
 def test_check_online_prints_the_answer_and_the_remedy(
     broker: Mosquitto, configuration: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -96,6 +110,19 @@ def test_check_online_leaves_the_session_of_a_running_daemon_alone(
         before = len(broker.log)
         assert main(["-c", path, "--check", "--online"]) == 1
     assert "runs" in capsys.readouterr().err
+    assert not any("online" in line for line in broker.log[before:])
+
+
+def test_check_online_of_another_file_leaves_a_running_daemon_alone(
+    broker: Mosquitto, configuration: Path, capsys: pytest.CaptureFixture[str]
+):
+    """It would end the daemon's connection, which has the same client id."""
+    path = write(configuration, broker.port)
+    journal = read_configuration(configuration.read_text()).journal_path()
+    with InstanceLock(lock_of(journal)):
+        before = len(broker.log)
+        assert main(["-c", path, "--check", "--online"]) == 1
+    assert "runs with this configuration and holds" in capsys.readouterr().err
     assert not any("online" in line for line in broker.log[before:])
 
 

@@ -121,7 +121,7 @@ def mqtt_options(options: argparse.Namespace) -> MqttOptions:
     if options.broker and found.password is not None:
         raise OptionsError(
             "a password does not belong on a command line, where others can see it; use "
-            "--password-file or the environment's {PASSWORD_VARIABLE}"
+            f"--password-file or the environment's {PASSWORD_VARIABLE}"
         )
     if options.password_file is not None:
         given.update(password_file=options.password_file, password=None)

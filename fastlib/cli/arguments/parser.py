@@ -2,9 +2,10 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from fastlib.codec.printable import printable, printable_lines
 from fastlib.redaction import hide_user_information
@@ -125,15 +126,77 @@ class ArgumentParser(argparse.ArgumentParser):
         super().error(printable(hide_user_information(message)))
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Prints descriptions as they are.
+class HelpFormatter(argparse.HelpFormatter):
+    """Fits descriptions and usage into the width of the terminal.
 
-    It reads the width of the terminal itself. argparse makes a formatter for each argument, and
+    Paragraphs with an indented line are examples and lists. Their lines stay as they are, and a
+    longer command continues on the next line. It reads the width of the terminal itself. argparse makes a formatter for each argument, and
     would import `shutil` for the width, with the libraries for three kinds of compressed files.
     """
 
     def __init__(self, prog: str, **options: Any) -> None:
         super().__init__(prog, **{"width": _columns() - 2, **options})
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip("\n").split("\n\n")
+        return "\n\n".join(_fitted(paragraph, width, indent) for paragraph in paragraphs) + "\n"
+
+    def _format_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None,
+    ) -> str:
+        shown = super()._format_usage(usage, actions, groups, prefix)
+        if usage is None:  # argparse has fitted it
+            return shown
+        lines = shown.strip("\n").split("\n")
+        return "\n".join(_broken(line, self._width, _USAGE_PART, "  ") for line in lines) + "\n\n"
+
+
+_USAGE_PART: Final = re.compile(r" (?=[\[A-Z-])(?![^\[]*\])")
+"""A space of a usage at which a line may end: not inside of brackets."""
+
+_COMMAND_PART: Final = re.compile(r" (?=--|[|>])")
+"""A space of an example at which a line may end: before an option, another command or a file."""
+
+
+def _fitted(paragraph: str, width: int, indent: str) -> str:
+    """Return a paragraph with lines of at most `width` columns, as far as it has spaces."""
+    import textwrap  # only for help
+
+    lines = paragraph.split("\n")
+    if any(line.startswith(" ") for line in lines):
+        return "\n".join(
+            _broken(f"{indent}{line}", width, _COMMAND_PART, "    ", " \\")
+            if line.startswith(" ")
+            else f"{indent}{line}"
+            for line in lines
+        )
+    return textwrap.fill(
+        " ".join(lines),
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _broken(line: str, width: int, part: re.Pattern[str], indent: str, end: str = "") -> str:
+    """Break a line that is longer than `width` where `part` allows it. Indent the rest further."""
+    indent = " " * (len(line) - len(line.lstrip())) + indent
+    done: list[str] = []
+    while len(line) > width:
+        places = [found.start() for found in part.finditer(line, len(indent) + 1)]
+        fitting = [place for place in places if place + len(end) <= width]
+        if not places:
+            break
+        place = fitting[-1] if fitting else places[0]
+        done.append(line[:place] + end)
+        line = indent + line[place + 1 :]
+    return "\n".join([*done, line])
 
 
 def _columns() -> int:

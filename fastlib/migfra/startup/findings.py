@@ -35,11 +35,15 @@ class StartUp:
 
         It is 0 if the process cannot be seen from here, as from a container.
         """
-        for lock in (self.lock, lock_of(self.configuration.journal_path())):
-            found = holders(lock)
-            if found:
-                return max(*found, 0)
-        return None
+        found = _holder(self.lock)
+        return self.process_with_journal() if found is None else found
+
+    def process_with_journal(self) -> int | None:
+        """Return the process that works with this journal, like `running`.
+
+        Its configuration may be another file.
+        """
+        return _holder(lock_of(self.configuration.journal_path()))
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,11 @@ class Finding:
             line=line,
             column=column,
         )
+
+
+def _holder(lock: Path) -> int | None:
+    found = holders(lock)
+    return max(*found, 0) if found else None
 
 
 def _reason(error: Exception) -> str:

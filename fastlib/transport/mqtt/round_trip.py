@@ -52,14 +52,16 @@ class RoundTrip(msgspec.Struct, frozen=True, kw_only=True):
 def measure_round_trip(options: MqttOptions) -> RoundTrip:
     """Connect with the options, and measure. It subscribes to nothing and sends no message.
 
-    A persistent session stays as it is: messages that arrive are not acknowledged. Raises
-    ConnectError, RefusedError and OptionsError.
+    A persistent session stays as it is: messages that arrive are not acknowledged. If the broker
+    had no session of this client, it has none afterwards. Raises ConnectError, RefusedError and
+    OptionsError.
     """
     client = make_client(options, _ignore, _ignore)
     host, port = options.brokers[0]
     client.quick_ack = False
+    had_session = True
     try:
-        _connect(client)
+        had_session = _connect(client)
         own: Any = client.socket()
         own.settimeout(ANSWER_SECONDS)
         answers = _Answers(own)
@@ -69,17 +71,20 @@ def measure_round_trip(options: MqttOptions) -> RoundTrip:
         raise ConnectError(f"{host}:{port}: the broker did not answer: {error}", error) from error
     finally:
         _disconnect(client)
+        if options.persistent and not had_session:
+            _remove_session(options)
     gaps = [second - first for first, second in pairs]
     return RoundTrip(answer=statistics.median(single), gap=statistics.median(gaps))
 
 
-def _connect(client: PahoClient) -> None:
+def _connect(client: PahoClient) -> bool:
+    """Connect. Return whether the broker had a session of this client."""
     accepted: list[bool] = []
 
-    def on_connect(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def on_connect(_client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             raise RefusedError(f"the broker refuses the connection: {reason}", reason.value)
-        accepted.append(True)
+        accepted.append(bool(flags.session_present))
 
     client.on_connect = on_connect
     try:
@@ -99,6 +104,26 @@ def _connect(client: PahoClient) -> None:
             if client.has_read() or selector.select(rest):
                 client.loop_read()
             selector.unregister(own)
+    return accepted[0]
+
+
+def _remove_session(options: MqttOptions) -> None:
+    """Remove the session that the measurement has made.
+
+    Else the daemon's first start would warn about an earlier run, whose journal is lost.
+    """
+    client = make_client(msgspec.structs.replace(options, persistent=False), _ignore, _ignore)
+    try:
+        _connect(client)
+    except (OSError, EOFError) as error:
+        host, port = options.brokers[0]
+        raise ConnectError(
+            f"{host}:{port}: the broker did not answer, and keeps the session that the check has "
+            f"made: {error}",
+            error,
+        ) from error
+    finally:
+        _disconnect(client)
 
 
 def _seconds(own: Any, answers: "_Answers", count: int) -> list[float]:
