@@ -17,6 +17,7 @@ from fastlib.transport.errors import (
     WaitTimeoutError,
 )
 from fastlib.transport.options import MqttOptions
+from fastlib.transport.tls_files import CA_FILE_HINT
 
 from .errors import TIMED_OUT, UNUSABLE, print_error
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fastlib.client import MigfraClient
 
 
+_CA_FILE_OPTION: Final = "--ca-file names the authorities that sign it"
 _ANSWERED: Final = ("; its port may ", "; it may require a certificate")
 """Parts of the errors of a port whose broker expects another protocol."""
 _IN_COMMANDS: Final = {
@@ -97,7 +99,7 @@ def with_remedy(
     """Return the same error with the broker's address and a remedy, such as `broker_option`."""
     if isinstance(error, RefusedError):
         if error.code is None:  # the client refused the broker's certificate
-            return ConnectError(f"{error}; --ca-file names the authorities that sign it")
+            return ConnectError(str(error).replace(CA_FILE_HINT, _CA_FILE_OPTION))
         return ConnectError(f"{error}; give --username and --password-file")
     root: BaseException = error
     while (last := getattr(root, "last", None)) is not None:

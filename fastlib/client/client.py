@@ -124,8 +124,13 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     ) -> Self:
         """Return a client with its own communicator, which `close` also closes.
 
-        `broker` is a host, a URL such as `mqtts://user@broker:8883`, or options. Raises the errors
-        of `fastlib.transport.connect`.
+        `broker` is a host, `host:port`, a URL such as `mqtts://user@broker:8883`, or options: the
+        port, the user and TLS belong there, such as `MqttOptions(host=…, port=…)`.
+
+        `connect_timeout` is the time in seconds after which a ConnectError is raised if no broker
+        accepts. Until then the client tries again, and logs each kind of failure. `timeout` and
+        `clock_tolerance` are those of the constructor. Raises the errors of
+        `fastlib.transport.connect`.
         """
         options = options_of(broker, connect_timeout)
         communicator = connect(options, timeout=connect_timeout)

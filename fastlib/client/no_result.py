@@ -13,17 +13,27 @@ _MEANING = {
 }
 
 
+_NO_CONNECTION = "this client is not connected to the broker now, so it may miss a result"
+
+
 def no_result(
-    request: PendingRequest, outcome: Outcome, host_state: str | None, *, has_journal: bool
+    request: PendingRequest,
+    outcome: Outcome,
+    host_state: str | None,
+    *,
+    has_journal: bool,
+    is_connected: bool,
 ) -> NoResultError:
     """Return the error of a request without a result.
 
     `host_state` is the last known state of the daemon, None if it has never reported its presence.
-    `has_journal` is True for a fastlib daemon.
+    `has_journal` is True for a fastlib daemon. `is_connected` is True if the client is connected to
+    the broker.
     """
     facts = [
         outcome.reason if request.only_asks else f"{_MEANING[outcome.kind]}: {outcome.reason}",
         _sending(request),
+        *([] if is_connected or outcome.kind == "never begun" else [_NO_CONNECTION]),
         *([] if host_state is None else [host_state]),
         *request.possible_answers,
     ]

@@ -130,6 +130,7 @@ class UnansweredRequests:
                 outcome,
                 self._presences.state(request.host),
                 has_journal=self._presences.knows_expires(request.host),
+                is_connected=self._is_connected(),
             )
         )
 

@@ -167,13 +167,7 @@ def _normalize(
         if field.is_empty(new):
             new = None
     except InvalidValue as error:
-        problem = Problem(
-            code="value",
-            message=error.message,
-            path=render_path((field.key, *error.path)),
-            expected=error.expected,
-            got=error.got,
-        )
+        problem = error.problem(render_path((field.key, *error.path)), field.wire.unit)
         return [*(problems or ()), problem]
     if new is not item or (isinstance(new, float) and math.isnan(new)):
         msgspec.structs.force_setattr(value, field.attribute, new)

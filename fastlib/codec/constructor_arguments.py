@@ -120,5 +120,5 @@ def _wrong_value(field: Field, value: Any) -> list[Problem]:
         field.shape.check(value)
     except InvalidValue as error:
         path = field.attribute + "".join(f"[{step!r}]" for step in error.path)
-        return [Problem(code="value", message=error.message, path=path)]
+        return [error.problem(path, field.wire.unit)]
     return []

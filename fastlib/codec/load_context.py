@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
+import msgspec
+
 from .errors import LimitError, Path, Problem, Severity, render_path
 from .limits import Limits
 from .nodes import Mapping, Node, Scalar, Sequence
@@ -110,6 +112,12 @@ class LoadContext:
             suggestion=suggestion,
         )
 
+    def name_unit(self, path: Path, unit: str) -> None:
+        """Add the unit of a number to the problem of its value, if that is the last problem."""
+        last = self.problems[-1] if self.problems else None
+        if last is not None and last.code in ("value", "type") and last.path == render_path(path):
+            self.problems[-1] = with_unit(last, unit)
+
     def add_unknown_key(
         self, key: Node, path: Path, known: Iterable[str], remedy: str | None
     ) -> None:
@@ -132,6 +140,15 @@ class LoadContext:
         got = describe(key)
         message = f"unknown key ({got}), ignored by every peer"
         self.add_problem(key, path, "unknown-key", message, severity=self._unknown, got=got)
+
+
+def with_unit(problem: Problem, unit: str) -> Problem:
+    """Return the problem of a value with the unit of its field, if it has one."""
+    if not unit or problem.expected is None:
+        return problem
+    expected = f"{problem.expected}, in {unit}"
+    message = problem.message.replace(problem.expected, expected, 1)
+    return msgspec.structs.replace(problem, message=message, expected=expected)
 
 
 def nearest_word(word: str, known: Iterable[str]) -> str | None:

@@ -372,6 +372,8 @@ def _load_field(field: Field, node: Node, context: LoadContext, path: Path) -> A
         mapping.pairs = [(key, node)]
         node = mapping
     value = field.shape.load(node, context, path)
+    if value is INVALID and wire.unit:
+        context.name_unit(path, wire.unit)
     # The rules must see None for an empty value, as they do in the constructor.
     return None if value is not INVALID and field.is_empty(value) else value
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from .errors import Path
+from .errors import Path, Problem
 from .instants import EXAMPLE, in_utc, parse_instant, write_instant
 from .lazy_pattern import lazy_pattern
 from .load_context import (
@@ -31,6 +31,7 @@ from .load_context import (
     key_text,
     nearest_word,
     shorten,
+    with_unit,
 )
 from .nodes import Mapping, Node, Scalar, Sequence
 from .scalars import BOOLEANS, parse_float, parse_integer, write_float
@@ -102,16 +103,37 @@ def is_sequence(value: object) -> bool:
 class InvalidValue(Exception):
     """A value passed to a constructor that its field does not allow."""
 
-    def __init__(self, path: Path, expected: str, got: str, message: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        expected: str,
+        got: str,
+        message: str = "",
+        suggestion: str | None = None,
+    ) -> None:
         super().__init__(path, expected, got)
         self.path = path
         self.expected = expected
         self.got = got
         self.message = message or f"expected {expected}; got {got}"
+        self.suggestion = suggestion
 
     def below(self, step: str | int) -> "InvalidValue":
         """Return the same error with one more step at the beginning of its path."""
-        return InvalidValue((step, *self.path), self.expected, self.got, self.message)
+        path = (step, *self.path)
+        return InvalidValue(path, self.expected, self.got, self.message, self.suggestion)
+
+    def problem(self, path: str, unit: str = "") -> Problem:
+        """Return the problem of a value of a field with this unit."""
+        problem = Problem(
+            code="value",
+            message=self.message,
+            path=path,
+            expected=self.expected,
+            got=self.got,
+            suggestion=self.suggestion,
+        )
+        return problem if self.path else with_unit(problem, unit)
 
 
 _NO_TEXT = lazy_pattern("[\ud800-\udfff]")
@@ -284,7 +306,8 @@ class Choice(ScalarShape):
         try:
             return self.values[self.texts[value]]
         except (KeyError, TypeError):
-            raise InvalidValue((), self.expected, shorten(value)) from None
+            near = self.suggest(value) if isinstance(value, str) else None
+            raise InvalidValue((), self.expected, shorten(value), suggestion=near) from None
 
 
 def _tuple_of(item: Any) -> Any:

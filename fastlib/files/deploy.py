@@ -221,6 +221,9 @@ def install(host: Host, options: argparse.Namespace) -> None:
     _remove_old_releases(host, {name, host.target(PREVIOUS), old})
     if not host.changes:
         print(f"{name} is installed already: nothing to do")
+    elif host.dry_run:
+        does = "installs" if old is None else "upgrades to"
+        print(f"nothing is changed; without --dry-run this {does} {name}")
     elif old is None:
         print(
             f"installed {name}. Next: edit {CONFIGURATION}; migfra --check --online -c "

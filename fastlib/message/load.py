@@ -88,7 +88,8 @@ def choose(node: Node, context: LoadContext) -> Shape | None:
         (),
         "no-title",
         "the message type is unknown: there is neither 'task' nor 'result'"
-        + (f", but {near!r}" if near else ""),
+        + (f", but {near!r}" if near else "")
+        + (_CONFIGURATION_HINT if not near and "hypervisor" in names else ""),
     )
     return None
 
@@ -117,6 +118,10 @@ def load(
     value = dispatch.read_exact(_ANY, decoded, what="message", unknown=unknown, limits=limits)
     return cast(Message, value)
 
+
+_CONFIGURATION_HINT = (
+    "; 'hypervisor' is a key of the daemon's configuration, which 'migfra --check -c FILE' checks"
+)
 
 _TITLE = lazy_pattern(r"^(task|result): *['\"]?([^'\"\n]*)", re.MULTILINE)
 

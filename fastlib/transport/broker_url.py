@@ -215,8 +215,7 @@ def _ipv6(host: str) -> str:
     if parsed is None or (percent and not _ZONE.fullmatch(zone)):
         raise OptionsError(
             "`host` has a ':' or a '%', and is not an IPv6 address such as ::1 or "
-            "fe80::1%eth0; the "
-            "port is an option of its own, or in the URL: [::1]:1883"
+            "fe80::1%eth0; if that is a port, give it by `port`"
         )
     if percent and not parsed.is_link_local:
         raise OptionsError(

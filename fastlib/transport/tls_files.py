@@ -3,9 +3,24 @@
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from .errors import OptionsError
 from .options import TlsOptions
+
+HOSTNAME_MISMATCH: Final = {62, 64}
+"""OpenSSL's codes of a certificate for another host name or address."""
+
+NAME_HINT: Final = "connect to a name that its certificate has"
+CA_FILE_HINT: Final = "the option `ca_file` of `tls` names the authorities that sign it"
+
+
+def refused_certificate(error: ssl.SSLCertVerificationError) -> str:
+    """Return the text of a broker's certificate that is refused, with a remedy."""
+    code = getattr(error, "verify_code", 0)
+    why = getattr(error, "verify_message", "") or str(error)
+    hint = NAME_HINT if code in HOSTNAME_MISMATCH else CA_FILE_HINT
+    return f"the certificate of the broker is refused: {why}; {hint}"
 
 
 def tls_context(options: TlsOptions) -> ssl.SSLContext:

@@ -69,6 +69,17 @@ def test_validate_warns_about_misspelt_result_title(file):
     assert run_bytes("validate", "--type", "ResultContainer", path).stdout == done.stdout
 
 
+def test_validate_names_the_program_that_checks_a_configuration(file):
+    path = file(b"hostname: node01\nhypervisor: {type: dummy}\n")
+    done = run_bytes("validate", path)
+    assert (done.returncode, done.stdout.decode()) == (
+        1,
+        f"{path}:1:1: error: the message type is unknown: there is neither 'task' nor 'result'; "
+        "'hypervisor' is a key of the daemon's configuration, which 'migfra --check -c FILE' "
+        "checks\n",
+    )
+
+
 def test_validate_reads_messages_without_title_by_type_option(file):
     path = file(b"title: migrate vm\nphase: memory\npercent: 50\n")
     assert run_bytes("validate", path).returncode == 1

@@ -227,6 +227,7 @@ def test_progress_shows_that_an_order_has_begun_also_without_a_listener(clients:
     error = failure_of(sent_in_time(attempt))
     assert (error.outcome, error.reason) == ("begun", "its daemon reported the phase 'memory'")
     assert "fastlib log" in str(error)
+    assert "not connected" not in str(error)
 
 
 def test_progress_in_the_queue_does_not_show_that_an_order_has_begun(clients: ClientFactory):
@@ -336,9 +337,28 @@ def test_order_that_never_left_is_never_begun(protocol: Any, tmp_path: Path):
         )
         assert ": no result; the order was never begun and will not begin: " in str(error)
         assert "; it was submitted to the client 20" in str(error)
+        assert "not connected" not in str(error)  # it would change nothing
         broker.start()  # and it does not come late
         daemon = clients.daemon()
         assert client.suspend("hostA", "vm2").id == daemon.wait()[0].id
+        clients.close()
+
+
+def test_error_says_that_the_client_has_lost_the_broker(tmp_path: Path):
+    """The daemon may have answered meanwhile, and is not the one to look at."""
+    with Mosquitto(tmp_path / "broker") as broker:
+        clients = ClientFactory(
+            lambda **o: MqttOptions(host="127.0.0.1", port=broker.port, retry_min=0.05, **o), None
+        )
+        daemon, client = clients.daemon(), clients.client(timeout=PATIENCE)
+        handle = client.migrate("vm1", "hostA", "hostB", timeout=1, expires=None)
+        wait_for_arrival(daemon, handle)
+        broker.stop()
+        wait_until(lambda: not client.communicator.is_connected, "the loss of the connection")
+        assert "; this client is not connected to the broker now, so it may miss a result; " in str(
+            failure_of(handle)
+        )
+        broker.start()
         clients.close()
 
 

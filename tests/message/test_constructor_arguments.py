@@ -17,6 +17,7 @@ from fastlib import (
     FastlibError,
     Message,
     Migrate,
+    MigrateParameter,
     Start,
     Suspend,
     Task,
@@ -50,6 +51,30 @@ def test_all_missing_arguments_are_named() -> None:
 def test_unknown_argument_names_the_nearest() -> None:
     text = refusal(lambda: Start(vm_name="vm1", vcpu=2))
     assert text == "Start: vcpu: unknown argument (did you mean 'vcpus'?)"
+
+
+def test_wrong_word_names_the_nearest() -> None:
+    with pytest.raises(ValidationError) as caught:
+        MigrateParameter(migration_type="lve")
+    assert str(caught.value) == (
+        "MigrateParameter: migration-type: expected one of live, warm, offline; got 'lve' "
+        "(did you mean 'live'?)"
+    )
+    assert "(did you mean 'live'?)" in refusal(
+        lambda: MigrateParameter(migration_type="lve", onething=1)
+    )
+
+
+def test_wrong_number_is_reported_with_its_unit() -> None:
+    words = "memory: expected an integer from 0 to 18446744073709551615, in KiB; got '4 GiB'"
+    with pytest.raises(ValidationError) as caught:
+        Start(vm_name="vm1", memory="4 GiB")
+    assert str(caught.value) == f"Start: {words}"
+    assert words in refusal(lambda: Start(vm_name="vm1", memory="4 GiB", onething=1))
+    (problem,) = fastlib.validate(
+        "{task: start vm, vm-configurations: [{vm-name: vm1, memory: 4 GiB}]}"
+    ).problems
+    assert f"memory: {problem.message}" == words
 
 
 def test_unknown_and_missing_and_wrong_values_are_reported_together() -> None:

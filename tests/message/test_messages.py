@@ -4,6 +4,7 @@ import copy
 import enum
 import math
 import pickle
+import re
 from pathlib import Path
 
 import msgspec
@@ -306,7 +307,7 @@ def test_number_field_takes_only_numbers(build, path):
     for value in ("1.5", True, [1.5], 10**400):
         [(where, message)] = refusal(lambda value=value: build(value))
         assert where == path
-        assert message.startswith("expected a number; got ")
+        assert re.match("expected a number(, in [a-z%]+)?; got ", message)
 
 
 def test_message_with_nan_equals_itself():

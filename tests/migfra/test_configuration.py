@@ -220,6 +220,32 @@ def test_text_other_than_a_configuration_is_an_error(text: str | bytes) -> None:
     assert not check_configuration(text).ok
 
 
+def test_second_document_is_an_error() -> None:
+    """Nothing reads it, so an operator would take it for the configuration of the daemon."""
+    report = check_configuration("hypervisor: {type: dummy}\n---\n# other\nhostname: b\n")
+    assert [str(problem) for problem in report.problems] == [
+        "line 4, column 1: the configuration must be one document, and this is another one; "
+        "remove it, or the line '---' before it"
+    ]
+    assert not report.ok
+    assert not check_configuration("hypervisor: {type: dummy}\n---\n{a: [").ok
+
+
+@pytest.mark.parametrize("end", ["---\n", "...\n", "---\n---\n# nothing\n"])
+def test_empty_documents_after_the_configuration_are_allowed(end: str) -> None:
+    assert check_configuration(f"---\nhypervisor: {{type: dummy}}\n{end}").ok
+
+
+def test_wrong_number_is_reported_with_its_unit() -> None:
+    report = check_configuration(
+        "{hypervisor: {type: dummy}, shutdown-timeout: 60s, limits: {payload: 4 MiB}}"
+    )
+    assert [problem.message for problem in report.problems] == [
+        "expected a number, in s; got '60s'",
+        "expected an integer from 1024 to 16777216, in bytes; got '4 MiB'",
+    ]
+
+
 def test_host_name_must_fit_into_a_topic() -> None:
     with pytest.raises(ConfigurationError, match="line 1, column 12: hostname: expected a name"):
         read_configuration("{hostname: a/b, hypervisor: {type: dummy}}")

@@ -155,7 +155,8 @@ def test_raised_error_becomes_the_details(play: Play) -> None:
             "ZeroDivisionError: by nothing\\ud800",
             "attempt 0 failed",
             "SystemExit: 3",
-            "the hypervisor answered start vm with a dict, which is no outcome",
+            "the hypervisor answered start vm with a dict, which is no outcome; "
+            "return None, a text, a Result or a sequence of Results",
             "CancelledError",
             "OddError",
         ]

@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from fastlib import Query, Resume, Start, Suspend, Task
-from fastlib.migfra import Context, Daemon, Hypervisor, Outcome, PluginError, read_configuration
+from fastlib.migfra import (
+    ConfigSection,
+    Context,
+    Daemon,
+    Hypervisor,
+    Outcome,
+    PluginError,
+    read_configuration,
+)
 from fastlib.migfra.plugin_api import discovery
 from fastlib.migfra.plugin_api.method_checks import is_misspelt, method_problems
 from fastlib.testing import isolated_registry
@@ -211,6 +219,17 @@ def test_near_name_is_found(name: str, meant: str | None) -> None:
             f"Mine.{name} ({HERE}:{line}) is the method of no task (did you mean {meant!r}?); "
             "begin the name of a helper with an underscore"
         ]
+
+
+def test_options_by_another_name_are_found() -> None:
+    class MineOptions(ConfigSection):
+        """The keys of the hypervisor."""
+
+    assert only(options=MineOptions) == (
+        "Mine.options: the class of the options must have the name Options: write "
+        "`Options = MineOptions`"
+    )
+    assert problems(Options=MineOptions, part=MineOptions) == []
 
 
 def test_near_name_with_a_missing_context_is_found() -> None:

@@ -200,6 +200,12 @@ def test_wrong_log_is_refused_at_the_start(migfra: Program, tmp_path: Path) -> N
         f"migfra: error: the log {tmp_path / 'nothing' / 'log'} cannot be opened: No such file or "
         "directory; its directory must exist, and migfra's user must be allowed to write there\n"
     )
+    run = migfra.run_here("-l", str(tmp_path))
+    assert run.returncode == 1
+    assert run.stderr == (
+        f"migfra: error: the log {tmp_path} cannot be opened: Is a directory; give the name of a "
+        "file in it\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,8 @@ def test_image_is_installed_upgraded_and_restored(
     assert (status, tree(root)) == (0, [])
     for text in ("would install", "would write", "would link", "migfra.service", "migfra.yaml"):
         assert text in shown
+    assert "\nnothing is changed; without --dry-run this installs " in shown
+    assert "\ninstalled " not in shown
 
     status, shown = run("install", str(wheel))
     assert status == 0, shown

@@ -125,14 +125,16 @@ def test_close_ends_and_reports_when_the_broker_has_died(broker: Mosquitto):
         wait_until(lambda c=communicator: away(c), "the loss of the connection")
 
     delivery = one.send(b"12345", "a")
-    with pytest.raises(UndeliveredError, match=r"closed: cannot reach .*Connection refused") as end:
+    with pytest.raises(
+        UndeliveredError, match=r"closed: .*cannot reach .*Connection refused"
+    ) as end:
         one.close()
     assert [(m.topic, m.size, m.sent) for m in end.value.messages] == [("a", 5, False)]
     with pytest.raises(UndeliveredError):
         delivery.wait(0)
 
     handle = client.suspend("hostA", "vm1", timeout=None)
-    with pytest.raises(UndeliveredError, match=r"closed: cannot reach .*fast/migfra/hostA/task"):
+    with pytest.raises(UndeliveredError, match=r"closed: .*cannot reach .*fast/migfra/hostA/task"):
         client.close()
     with pytest.raises(UndeliveredError) as failed:
         handle.result(0)
@@ -140,10 +142,10 @@ def test_close_ends_and_reports_when_the_broker_has_died(broker: Mosquitto):
 
     async def close() -> None:
         await other.send(b"12345", "a")
-        with pytest.raises(UndeliveredError, match=r"closed: cannot reach"):
+        with pytest.raises(UndeliveredError, match=r"closed: .*cannot reach"):
             await other.close()
         handle = await coroutines.suspend("hostA", "vm1", timeout=None)
-        with pytest.raises(UndeliveredError, match=r"closed: cannot reach"):
+        with pytest.raises(UndeliveredError, match=r"closed: .*cannot reach"):
             await coroutines.close()
         with pytest.raises(UndeliveredError):
             await handle
@@ -159,7 +161,7 @@ def test_end_of_a_block_raises_undelivered_messages(broker: Mosquitto):
             wait_until(lambda: away(one), "the loss of the connection")
             one.send(b"", "a")
 
-    with pytest.raises(UndeliveredError, match="closed: cannot reach"):
+    with pytest.raises(UndeliveredError, match=r"closed: .*cannot reach"):
         work()
 
 

@@ -67,7 +67,7 @@ def test_right_password_is_accepted(join: Join, password_broker: Mosquitto) -> N
 
 
 def test_connect_fails_without_broker() -> None:
-    error = connect_error(r"within [\d.]+ s: cannot reach .*refused", port=free_port())
+    error = connect_error(r"within [\d.]+ s: cannot reach the broker: .*refused", port=free_port())
     assert isinstance(error.last, ConnectError)
 
 

@@ -78,7 +78,7 @@ def test_opening_fails_at_its_deadline(state: ConnectionState, clock: Clock) -> 
     error = state.opened.exception()
     assert isinstance(error, ConnectError)
     assert str(error) == (
-        "me at broker: no connection within 10 s: cannot reach me at broker: no route"
+        "me at broker: no connection within 10 s: cannot reach the broker: no route"
     )
     assert error.last is state.last_error
 
@@ -245,7 +245,7 @@ def test_lasting_failure_is_logged_again_each_minute(
     for _ in range(100):
         state.unreachable(OSError("no route"))
         clock.now += 3
-    assert 4 <= caplog.text.count("cannot reach me at broker: no route") <= 6
+    assert 4 <= caplog.text.count("me at broker: cannot reach the broker: no route") <= 6
 
 
 def test_reported_takeover_is_certain(

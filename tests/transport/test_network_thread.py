@@ -343,7 +343,7 @@ def test_broker_without_connack_is_an_error(bench: Bench, monkeypatch: pytest.Mo
     monkeypatch.setattr(network_thread, "CONNACK_SECONDS", -1)
     error = bench.error_after_failed_try()
     assert isinstance(error, ConnectError)
-    assert str(error).endswith(": me does not answer")
+    assert str(error).endswith(": the broker does not answer")
 
 
 def test_close_disconnects_and_completes_futures(bench: Bench) -> None:

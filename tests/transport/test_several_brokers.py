@@ -97,7 +97,7 @@ def test_next_broker_is_used_if_one_is_away(
     one.subscribe("several/a")
     one.send(b"x", "several/a", qos=2).wait(PATIENCE)
     assert one.receive(timeout=PATIENCE).payload == b"x"
-    assert f"cannot reach several at 127.0.0.1:{away}" in caplog.text
+    assert f"several at 127.0.0.1:{away}: cannot reach the broker: " in caplog.text
     assert f"several at 127.0.0.1:{port} is used instead of 127.0.0.1:{away}" in caplog.text
 
 
@@ -114,9 +114,9 @@ def test_error_of_connecting_names_each_broker_with_its_reason(
     away, plain = f"127.0.0.1:{free_port()}", f"127.0.0.1:{tls_broker.port}"
     connect_error(
         r"^several: no connection within [\d.]+ s: "
-        rf"cannot reach several at {away}: \[Errno 111\] Connection refused; "
-        rf"several at {plain} ended the connection at once.*; "
-        r"cannot reach several at no\.invalid:1883: ",
+        rf"{away}: cannot reach the broker: \[Errno 111\] Connection refused; "
+        rf"{plain}: the broker ended the connection at once.*; "
+        r"no\.invalid:1883: cannot reach the broker: ",
         host=[away, plain, "no.invalid"],
         client_id="several",
     )

@@ -130,7 +130,9 @@ class HelpFormatter(argparse.HelpFormatter):
     """Fits descriptions and usage into the width of the terminal.
 
     Paragraphs with an indented line are examples and lists. Their lines stay as they are, and a
-    longer command continues on the next line. It reads the width of the terminal itself. argparse makes a formatter for each argument, and
+    longer command continues on the next line.
+
+    It reads the width of the terminal itself. argparse makes a formatter for each argument, and
     would import `shutil` for the width, with the libraries for three kinds of compressed files.
     """
 

@@ -20,7 +20,7 @@ The shell then completes commands, options, their fixed values, and names of fil
 has the tasks of installed packages, so print it again after such a package was installed.
 
 zsh looks for scripts in the folders of its variable fpath: in .zshrc, 'fpath=(~/.zfunc $fpath)'
-must come before 'compinit'. It needs the package shtab: pip install 'fastlib-migfra[completion]'.
+must come before 'compinit'. It needs the package shtab, which the extra 'completion' installs.
 """
 SHELLS: Final = ("bash", "zsh", "fish")
 FILE_METAVARS: Final = ("FILE", "FOLDER", "DIR")

@@ -2,6 +2,7 @@
 
 import argparse
 import heapq
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -189,7 +190,11 @@ def _answer(
     presence = client.presence(host)
     degraded = None if presence is None else presence.degraded
     if handle is None:
-        return _Answer(host, error=f"{OFFLINE}, as the journal is on that host")
+        forget = f"fastlib forget {shlex.quote(host)}"
+        return _Answer(
+            host,
+            error=f"{OFFLINE}, as the journal is on that host; if it never comes back: {forget}",
+        )
     try:
         result = handle.result()
     except NoResultError:

@@ -4,6 +4,7 @@ import glob
 import os
 import re
 import socket
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -11,9 +12,12 @@ import msgspec
 
 from fastlib.codec import dispatch
 from fastlib.codec.annotations import Wire
+from fastlib.codec.composer import compose_all
 from fastlib.codec.derivation import shape_of
-from fastlib.codec.errors import Problem, Report
+from fastlib.codec.errors import MessageError, Problem, Report
+from fastlib.codec.limits import DEFAULT_LIMITS
 from fastlib.codec.rules import Positive, Rule
+from fastlib.codec.text import decode
 from fastlib.message import topics
 from fastlib.message.entry_points import load_entry_points
 from fastlib.migfra.errors import ConfigurationError
@@ -218,8 +222,26 @@ def check(text: str | bytes) -> Report:
     shape = shape_of(Configuration)
     report = dispatch.inspect(lambda node, context: shape, text, what="configuration")[0]
     problems = broken + [_strict(with_advice(problem, shape)) for problem in report.problems]
+    if report.ok:  # else the text may not be readable
+        problems += _more_documents(text)
     failed = any(problem.severity == "error" for problem in problems)
     return Report(None if failed else report.message, problems)
+
+
+def _more_documents(text: str | bytes) -> list[Problem]:
+    """Return the problem of a second document, which nothing reads."""
+    try:
+        documents = compose_all(decode(text, DEFAULT_LIMITS, ""), DEFAULT_LIMITS, "configuration")
+        another = next((root for root in islice(documents, 1, None) if root is not None), None)
+    except MessageError as error:
+        return [*error.problems]
+    if another is None:
+        return []
+    message = (
+        "the configuration must be one document, and this is another one; remove it, or the line "
+        "'---' before it"
+    )
+    return [Problem(code="document", message=message, line=another.line, column=another.column)]
 
 
 def _strict(problem: Problem) -> Problem:

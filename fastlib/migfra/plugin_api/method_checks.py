@@ -16,6 +16,7 @@ from fastlib.message.task import declarations
 from fastlib.migfra.errors import PluginError
 from fastlib.plugin_place import place_in
 
+from .config_section import ConfigSection
 from .context import Context
 from .hypervisor import RESERVED, Hypervisor, method_name
 
@@ -154,6 +155,13 @@ class _Methods:
                 if name in seen or name.startswith("_") or name in self._known:
                     continue
                 seen.add(name)
+                if isinstance(declared, type) and issubclass(declared, ConfigSection):
+                    if name != "Options" and name.lower().rstrip("s") == "option":
+                        yield (
+                            f"{self._class.__name__}.{name}: the class of the options must have "
+                            f"the name Options: write `Options = {declared.__name__}`"
+                        )
+                    continue
                 parameters = _parameters(declared)
                 near = None if parameters is None else self._near(name, parameters[1])
                 if near is not None and parameters is not None:

@@ -81,7 +81,7 @@ def _checked(outcome: Any, task: Task) -> Sequence[Result]:
         return results
     raise HypervisorError(
         f"the hypervisor answered {task.declaration.task} with a {type(outcome).__name__}, "
-        "which is no outcome"
+        "which is no outcome; return None, a text, a Result or a sequence of Results"
     )
 
 

@@ -173,10 +173,12 @@ def check_log(file: Path | str) -> None:
 
 
 def _cannot_be_opened(file: Path | str, error: OSError) -> OSError:
-    return OSError(
-        f"the log {file} cannot be opened: {error.strerror or error}; its directory must exist, "
-        "and migfra's user must be allowed to write there"
+    remedy = (
+        "give the name of a file in it"
+        if isinstance(error, IsADirectoryError)
+        else "its directory must exist, and migfra's user must be allowed to write there"
     )
+    return OSError(f"the log {file} cannot be opened: {error.strerror or error}; {remedy}")
 
 
 def set_level(level: str) -> None:

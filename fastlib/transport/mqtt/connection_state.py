@@ -150,7 +150,10 @@ class ConnectionState:
         """Return True if the network thread must end: the link is closed or could not be opened."""
         now = self.clock()
         if self.accepted and self.is_silent and not outbox_empty:
-            text = f"{self.name} does not answer: nothing came or went for {SILENT_SECONDS:g} s"
+            text = (
+                f"{self.name}: the broker does not answer: nothing came or went for "
+                f"{SILENT_SECONDS:g} s"
+            )
             self.last_error = ConnectError(text)
             self._hopeless = True
         if self._close_deadline is not None and (
@@ -160,8 +163,16 @@ class ConnectionState:
         if self.opened.done():
             return self.opened.exception() is not None
         if self._open_deadline is not None and now >= self._open_deadline:
-            failures = [str(error) for error in self._failures.values()]
-            name = self.name if len(failures) < 2 else self.name.rpartition(" at ")[0]
+            failures = [
+                str(error).removeprefix(f"{name}: ") for name, error in self._failures.items()
+            ]
+            name = self.name
+            if len(failures) > 1:
+                name = self.name.rpartition(" at ")[0]
+                failures = [
+                    f"{_place(name)}: {text}"
+                    for name, text in zip(self._failures, failures, strict=True)
+                ]
             text = f"{name}: no connection within {self._open_seconds:g} s"
             if failures or self._has_tried:
                 text += f": {'; '.join(failures) or 'the broker does not answer'}"
@@ -223,7 +234,7 @@ class ConnectionState:
     def unreachable(self, error: BaseException) -> None:
         """Note that a try did not reach the broker."""
         self.was_unreachable = True
-        self.failed(ConnectError(f"cannot reach {self.name}: {error}", error))
+        self.failed(ConnectError(f"{self.name}: cannot reach the broker: {error}", error))
 
     def ended_at_once(self, violation: str | None = None, hint: str = "") -> None:
         """Note that the connection ended before the broker accepted or refused it.
@@ -234,7 +245,7 @@ class ConnectionState:
         if violation is not None:
             self.failed(ConnectError(_violated(self.name, violation) + hint))
         elif self.last_error is None or hint:
-            self.failed(ConnectError(f"{self.name} ended the connection at once{hint}"))
+            self.failed(ConnectError(f"{self.name}: the broker ended the connection at once{hint}"))
 
     def failed(self, error: TransportError) -> None:
         """Note that a try failed. Another try follows."""
@@ -346,6 +357,11 @@ class ConnectionState:
 
     def _lifetime(self) -> float:
         return self.clock() - self._accepted_at
+
+
+def _place(name: str) -> str:
+    """Return the address of the broker in the name of a connection to it."""
+    return name.rpartition(" at ")[2]
 
 
 def _violated(name: str, violation: str) -> str:

@@ -24,6 +24,7 @@ from fastlib.transport.errors import (
     TransportError,
     Undelivered,
 )
+from fastlib.transport.tls_files import refused_certificate
 
 from .broker_order import BrokerOrder, try_seconds
 from .connection_state import ConnectionState
@@ -182,14 +183,14 @@ class NetworkThread:
         try:
             self._client.reconnect()
         except ssl.SSLCertVerificationError as error:
-            state.refused(RefusedError(f"{state.name}: {error}", last=error))
+            state.refused(RefusedError(f"{state.name}: {refused_certificate(error)}", last=error))
         except (OSError, ValueError) as error:
             self._session.unreachable()
             state.unreachable(error)
         else:
             while self._client.socket() is not None and not state.accepted and not self._is_done():
                 if time.monotonic() > latest or state.is_silent:
-                    state.failed(ConnectError(f"{state.name} does not answer"))
+                    state.failed(ConnectError(f"{state.name}: the broker does not answer"))
                     return
                 self._session.drop_expired()
                 self._turn()

@@ -11,6 +11,7 @@ import msgspec
 
 from fastlib.transport.errors import ConnectError, RefusedError
 from fastlib.transport.options import MqttOptions
+from fastlib.transport.tls_files import refused_certificate
 
 from .client_factory import make_client
 from .paho_client import PahoClient
@@ -90,7 +91,7 @@ def _connect(client: PahoClient) -> bool:
     try:
         client.reconnect()
     except ssl.SSLCertVerificationError as error:
-        raise RefusedError(str(error), last=error) from error
+        raise RefusedError(refused_certificate(error), last=error) from error
     until = time.monotonic() + ANSWER_SECONDS
     with selectors.DefaultSelector() as selector:
         while not accepted:
