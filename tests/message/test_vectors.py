@@ -1,6 +1,6 @@
 """fastlib reads and refuses the same texts as the C++ peers, with the same meaning.
 
-Each difference is told in one line and must be excused by exactly one entry of the table in
+Each difference has one line and must be excused by exactly one entry of the table in
 `docs/reference/wire-compatibility.md`, which is read from there:
 
 - `rejects: …`     a peer reads the text; our problem with it, one line for each
@@ -101,7 +101,7 @@ ENTRIES = [
 
 @functools.cache
 def differences(row: Row) -> tuple[str, ...]:
-    """In what we differ from the peer, each in the words that the table excuses."""
+    """Return the differences from the peer, each in the words of the table."""
     ours = read(row.cls, row.text)
     if not row.ok:
         return () if isinstance(ours, FastlibError) else tuple(_accepted(row))

@@ -63,7 +63,7 @@ class CancelAll(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Begin to close; the next steps happen meanwhile."""
+    """Begin to close; the next steps happen in this time."""
 
     timeout: float
 
@@ -297,7 +297,7 @@ class Model:
     # What must be true
 
     def check(self) -> None:
-        """Compare what is written with what was submitted, and in which order."""
+        """Compare the written entries and their order with the submitted ones."""
         written = self.disk.written()
         assert len(written) == len({*written}), "written twice"
         assert not any(self.entries[number].ends_alone for number in written)

@@ -230,7 +230,7 @@ def migfra(tmp_path: Path, broker: Mosquitto) -> Iterator[Program]:
 def throw(
     scheduler: Communicator, thrown: Iterable[bytes], window: int
 ) -> Iterator[ResultContainer]:
-    """The answers, at most so many behind what is thrown."""
+    """Send payloads, and return the answers, with a bounded number in flight."""
     unanswered = 0
     for payload in thrown:
         scheduler.send(payload, topics.TASK(HOST), qos=2)

@@ -144,7 +144,7 @@ def test_full_standard_streams(migfra: Program, scheduler: Communicator) -> None
 def test_standard_streams_that_nobody_reads(
     migfra: Program, scheduler: Communicator, is_open: bool
 ) -> None:
-    """A pipe whose reader has ended, and a full one whose reader hangs."""
+    """The streams are a pipe whose reader has ended, and a full one whose reader hangs."""
     reading, writing = os.pipe()
     if is_open:
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)

@@ -1,4 +1,4 @@
-"""Decide what a start does with a saved image, for each part of a start that can contradict it."""
+"""The decision about a saved image at a start, for each part of a start that can contradict it."""
 
 import msgspec
 import pytest

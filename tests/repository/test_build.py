@@ -1,4 +1,4 @@
-"""The build backend: when it compiles the fast reader, and what it says where it cannot."""
+"""The build backend: when it compiles the fast reader, and its errors if it cannot."""
 
 import json
 import os

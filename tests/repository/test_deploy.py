@@ -48,7 +48,7 @@ def offline(offline_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def wheel_of_files(tmp_path: Path) -> Path:
-    """A wheel with what is read before anything is installed."""
+    """A wheel with the files that are read before the installation."""
     wheel = tmp_path / "fastlib_migfra-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for name in ("migfra.service", "migfra.yaml"):

@@ -1,4 +1,4 @@
-"""The distribution is fastlib-migfra: the package index has somebody else's fastlib."""
+"""The distribution is fastlib-migfra: the package index has a fastlib of other authors."""
 
 import re
 from pathlib import Path

@@ -82,7 +82,7 @@ def test_every_block_has_a_language_that_is_run() -> None:
 @pytest.mark.parametrize("block", named("python"))
 @pytest.mark.usefixtures("isolated_registry")
 def test_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a block as a module of its own, without the declarations of other tests and blocks."""
+    """Run a block as a separate module, without the declarations of other tests and blocks."""
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType(f"block_{block.path.stem.replace('-', '_')}_{block.line}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -101,7 +101,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 def test_console_block_prints_its_output(
     block: Block, tmp_path: Path, cluster: dict[str, str]
 ) -> None:
-    """`$ command` and below it what it prints; `$ cat FILE` makes the file."""
+    """A block has `$ command` and its output below it; `$ cat FILE` makes the file."""
     environment = cluster | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "NO_COLOR": "1",
@@ -120,9 +120,9 @@ def test_console_block_prints_its_output(
 
 
 def run_command(command: str, folder: Path, environment: dict[str, str]) -> tuple[str, int]:
-    """Run a command in a folder; return what it prints, and its exit status.
+    """Run a command in a folder. Return its output and its exit status.
 
-    A `fastlib` command that needs no shell runs in this process, without what other tests declare.
+    A `fastlib` command that needs no shell runs in this process, without other tests' declarations.
     """
     words = shlex.split(command)
     if words[0] == "fastlib" and not SHELL_SYNTAX.search(command):
@@ -206,5 +206,5 @@ def test_ci_runs_the_second_command_of_readme() -> None:
 
 
 def test_readme_is_short() -> None:
-    """It says what fastlib is, for whom, and where to go on. The rest is in docs/."""
+    """The README introduces fastlib and its users, and links to docs/."""
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150

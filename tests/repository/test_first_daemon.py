@@ -71,7 +71,7 @@ def test_commands_of_page_print_their_output(environment: dict[str, str], tmp_pa
 def run(
     command: str, folder: Path, environment: dict[str, str]
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command by a shell; a file for its output, as a daemon keeps what it inherits."""
+    """Run a command by a shell. Its output is a file, because a daemon keeps its pipes."""
     with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
         done = subprocess.run(
             ["bash", "-c", command],

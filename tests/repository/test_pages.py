@@ -1,4 +1,4 @@
-"""The reference says what the declarations say."""
+"""The reference has the texts of the declarations."""
 
 import importlib
 import re
@@ -17,7 +17,7 @@ API = ROOT / "docs/reference/api"
 def test_derived_parts_are_up_to_date() -> None:
     """Renew them with: ./dev docs --write
 
-    In a process of its own, because other tests of this one have declared messages.
+    A separate process checks this, because other tests of this process have declared messages.
     """
     done = run([sys.executable, "-m", "tools.pages"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""`./dev release`: what it changes and builds in a scratch clone, and what it refuses."""
+"""`./dev release`: its changes and builds in a scratch clone, and its refusals."""
 
 import datetime
 import os

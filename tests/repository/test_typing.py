@@ -53,7 +53,7 @@ def test_typical_code_passes(errors: Errors, name: str) -> None:
 
 
 def test_typical_code_runs() -> None:
-    """In a process of its own, as it declares tasks."""
+    """The code runs in a separate process, because it declares tasks."""
     done = subprocess.run(
         [sys.executable, "typing_user.py"], cwd=HERE, capture_output=True, text=True, timeout=60
     )

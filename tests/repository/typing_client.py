@@ -1,4 +1,4 @@
-"""What a scheduler writes with the client, as mypy should see it; `test_typing.py` runs mypy."""
+"""Typical code of a scheduler with the client; `test_typing.py` runs mypy over it."""
 
 from collections.abc import Mapping
 from typing import assert_type

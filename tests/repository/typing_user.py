@@ -1,4 +1,4 @@
-"""What a user of fastlib writes, as mypy should see it; `test_typing.py` runs mypy over it."""
+"""Typical code of a user of fastlib; `test_typing.py` runs mypy over it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, assert_type

@@ -1,4 +1,4 @@
-"""What mypy should not let pass: each line is marked with the code of its error.
+"""Code that mypy must refuse: each line is marked with the code of its error.
 
 `test_typing.py` runs mypy over it and compares; nothing here is ever executed.
 """

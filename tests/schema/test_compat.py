@@ -1,4 +1,4 @@
-"""Two versions of a message: what breaks, in which direction, for whom, and by which message.
+"""Two versions of a message: incompatibilities, their directions, sides and examples.
 
 Each version is a module of another package, which declares `acme vm` in its way; its schemas are
 those that `fastlib schema` writes of it. Every counterexample is tried on the version that is said
@@ -117,14 +117,14 @@ def versions(tmp_path_factory):
 
 
 def reports(report, direction):
-    """What is said of the messages that both versions do not simply share."""
+    """Return the reports about messages that differ between the versions."""
     found = {one.message: one for one in getattr(report, direction)}
     assert all(one.status == "compatible" for name, one in found.items() if "acme" not in name)
     return found["acme-vm.task"]
 
 
 def is_refused(folder, text):
-    """Whether the version whose schemas these are refuses a message."""
+    """Return True if the version with these schemas refuses a message."""
     package = folder.path.parent
     (package / "message.yaml").write_text(text)
     done = fastlib("validate", "message.yaml", cwd=package, path=[package], status=1)

@@ -34,7 +34,7 @@ def judge():
 
 
 def problems(judge, text):
-    """What the schema refuses."""
+    """Return the problems that the schema finds."""
     return [str(error) for error in judge.iter_errors(yaml.safe_load(text))]
 
 

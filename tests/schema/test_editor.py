@@ -1,4 +1,4 @@
-"""What an editor shows: the real yaml-language-server with the schemas for editors."""
+"""The real yaml-language-server of editors with the schemas for editors."""
 
 import pytest
 

@@ -27,7 +27,7 @@ for name in names():
 
 
 def judges(cls, directions):
-    """Of today's schemas of a type, with whatever other tests have declared."""
+    """Return the validators of a type, also with declarations of other tests."""
     name = TYPES[cls]
     make = family_document if name in ("task", "result") else lambda n, d: document(find_kind(n), d)
     return [validator(make(name, direction)) for direction in directions]
@@ -117,7 +117,7 @@ def changed(draw, cls):
 
 
 def beyond_schemas(problem):
-    """What a schema cannot say of an instance in which a reader has guessed types."""
+    """Return the rules that a schema cannot express if a reader has guessed types."""
     # A number may stand for a PCI address, as to YAML 1.1 `08:00.0` is one.
     return problem.path.endswith(("pci-addr", "addr")) and "PCI address" in problem.message
 
@@ -152,7 +152,7 @@ def test_changed_messages_validate_only_if_they_are_read(cls):
 
 @pytest.mark.parametrize("cls", TYPES, ids=TYPES.values())
 def test_mutated_messages_do_not_validate(cls):
-    """Of the mistakes that are known to be told; what is only warned of validates."""
+    """This holds for mistakes that are errors; those with only a warning validate."""
     (load,) = judges(cls, ("load",))
 
     @examples(everyday=6, nightly=2000)

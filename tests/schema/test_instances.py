@@ -1,4 +1,4 @@
-"""Instances of schemas: what is made of `emit` is read, and is written again as it was."""
+"""Instances of `emit` schemas are read, and written again unchanged."""
 
 import re
 

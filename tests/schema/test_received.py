@@ -1,4 +1,4 @@
-"""Folders of schemas that somebody else has made, perhaps to harm who compares them."""
+"""Folders of schemas of other authors, possibly made to attack `fastlib compat`."""
 
 import contextlib
 import json

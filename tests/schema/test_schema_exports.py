@@ -1,4 +1,4 @@
-"""What `fastlib.schema` exports."""
+"""The exports of `fastlib.schema`."""
 
 import subprocess
 import sys

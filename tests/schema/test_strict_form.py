@@ -171,7 +171,7 @@ def test_comment_has_information_without_a_keyword():
 
 @pytest.mark.parametrize("family", ["task", "result"])
 def test_schema_for_editors_admits_accepted_messages_without_unknown_keys(family):
-    """All but the old keys, which nobody reads."""
+    """Exceptions are the old keys, which no program reads."""
     edit = validator(family_document(family, "edit"))
     builder = Builder("load", closed=True)
     members = [kind for kind in message_kinds() if kind.family == family]

@@ -67,7 +67,7 @@ def test_written_vectors_validate():
 
 @pytest.mark.load
 def test_nearly_all_that_we_refuse_is_refused():
-    """But for what no schema can say: doubles out of range, keys that stand twice, and layout."""
+    """Exceptions are rules that a schema cannot express, such as duplicate keys."""
     passed = [
         row.number
         for row in rows()

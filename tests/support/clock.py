@@ -6,7 +6,7 @@ from fastlib.clock import SYSTEM_CLOCK, Clock
 
 
 class SettableClock(Clock):
-    """The clock of the machine, ahead of it by so many seconds as the test says."""
+    """A clock that is ahead of the clock of the machine by a number of seconds."""
 
     def __init__(self, ahead: float = 0.0) -> None:
         self.ahead = ahead
@@ -21,7 +21,7 @@ class SettableClock(Clock):
 
 
 class StoppedClock(Clock):
-    """A clock that stands until a test sets it."""
+    """A clock that stops until a test sets it."""
 
     def __init__(self, time: float = 1000.0) -> None:
         self.time = time
@@ -44,7 +44,7 @@ class LoopClock(Clock):
 
 
 class SetClock(Clock):
-    """Two clocks that stand until a test moves them: the wall clock can jump alone."""
+    """Two clocks that stop until a test moves them. The wall clock can jump alone."""
 
     def __init__(self) -> None:
         self._now = 1_800_000_000.0

@@ -171,7 +171,7 @@ def depths(size: int) -> Iterator[Text]:
 
 
 def aliases(size: int) -> Iterator[Text]:
-    """Little text that stands for much."""
+    """Short texts that expand to large trees."""
     laughs = "  a: &a0 [l, l, l, l, l, l, l, l, l]\n" + "".join(
         f"  b{i}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(20)
     )
@@ -225,7 +225,7 @@ def aliases(size: int) -> Iterator[Text]:
 
 
 def counts(size: int) -> Iterator[Text]:
-    """Many of what is read, and many of what is wrong."""
+    """Large numbers of items and of problems."""
 
     def many(text: str) -> str:
         return _repeat(text, size)
@@ -280,7 +280,7 @@ def counts(size: int) -> Iterator[Text]:
 
 
 def encodings(size: int) -> Iterator[Text]:
-    """Bytes that are no text, or not the expected one."""
+    """Bytes in wrong or unexpected encodings."""
     for unit in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
         yield f"{unit} without a mark", TaskContainer, ("[" * (size // 4)).encode(unit)
         text = ("\ufeffvm-name: " + "a" * (size // 4)).encode(unit)
@@ -370,7 +370,7 @@ TREE_PLACES: list[tuple[type[Any], str]] = [
 
 
 def once_slow(size: int) -> Iterator[Text]:
-    """What took minutes or gigabytes once, by no fault of the text's size."""
+    """Small texts that once took minutes or gigabytes."""
     long = "a" * size
     many = "*a, " * (size // 8)
     yield "a number with an x", Reply, f"cores: []\nresult: {'1' * size}x"

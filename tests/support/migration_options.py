@@ -38,7 +38,7 @@ LABORATORY: Final = tuple(
 
 
 def works_in_the_laboratory(first: Choice, second: Choice) -> bool:
-    """Tell whether a pair has to work on the hosts of the laboratory."""
+    """Return True if a pair must work on the hosts of the laboratory."""
     rule = combinations.rule_for(first, second)
     return (
         (rule is None or rule.verdict == "versions")

@@ -50,7 +50,7 @@ def installed(config: pytest.Config, name: str) -> Path:
 
 
 def node(folder: Path, program: str, *arguments: object, stdin: str | None = None) -> str:
-    """Run a program of an installed folder, and return what it prints."""
+    """Run a program of an installed folder, and return its output."""
     done = subprocess.run(
         ["node", program, *map(str, arguments)],
         cwd=folder,

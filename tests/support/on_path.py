@@ -13,7 +13,7 @@ from fastlib.testing import isolated_registry
 
 @contextmanager
 def on_path(*path: Path) -> Iterator[None]:
-    """Have folders and archives first on the path; what is imported from them is forgotten."""
+    """Put folders and archives first on the path. Forget modules that are imported from them."""
     before = set(sys.modules)
     with pytest.MonkeyPatch.context() as patch, isolated_registry():
         for folder in reversed(path):

@@ -1,4 +1,4 @@
-"""Start child processes with default signal handling, however the tests themselves were started.
+"""Start child processes with default signal handling, independent of the start of the tests.
 
 A shell starts a background job with SIGINT ignored, `nohup` ignores SIGHUP, and some supervisors
 block signals. A child inherits an ignored or blocked signal, but a signal with a handler has its
@@ -49,7 +49,7 @@ def niceness() -> int:
 
 
 def name_processes_left_behind() -> None:
-    """Let the warning of a process that nobody has waited for name its command and its test.
+    """Add the command and the test to the warning of a process without a wait.
 
     Python warns when the object is deleted, which may be in any later test.
     """

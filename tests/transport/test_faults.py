@@ -274,9 +274,9 @@ def test_killed_broker_loses_only_confirmed_messages(
     qos: int,
     persistence: bool,
 ) -> None:
-    """What the broker had not confirmed when it was killed is never lost.
+    """Messages that the broker had not confirmed when it was killed are not lost.
 
-    What it had confirmed only it can keep. Without persistence that is nothing, and with
+    Only the broker can keep confirmed messages. Without persistence it keeps none, and with
     persistence mosquitto confirms before it writes.
     """
     broker = Mosquitto(tmp_path / "broker", persistence=persistence, settings=QUEUE).start()

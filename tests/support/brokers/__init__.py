@@ -1,1 +1,1 @@
-"""The brokers of the matrix: how each is started, and what is checked of it."""
+"""The brokers of the matrix: the start of each, and its checks."""

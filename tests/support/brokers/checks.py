@@ -1,4 +1,4 @@
-"""What is checked of each broker: the transport, the client and the daemon.
+"""The checks of each broker: the transport, the client and the daemon.
 
 A check passes, or raises `Cannot` in one of the ways that are known. Every other failure is an
 error. A check does not wait for a message that must not come. It waits for a later one instead,
@@ -36,7 +36,7 @@ from tests.support.waiting import wait_until
 
 
 class Cannot(Exception):
-    """The broker cannot do it. The text says what happens instead."""
+    """The broker cannot do it. The text has its behaviour."""
 
 
 class Lab:
@@ -271,7 +271,7 @@ def will(lab: Lab) -> None:
 
 
 def takeover(lab: Lab) -> None:
-    """The older connection ends, whatever it does."""
+    """The older connection ends in any state."""
     older = lab.join(-1, client_id=lab.name, retry_min=1000, retry_max=1000)
     lab.join(-1, client_id=lab.name)
     for _ in range(100):

@@ -158,7 +158,7 @@ def _aedes(_directory: Path, config: pytest.Config) -> Iterator[Place]:
 
 @contextmanager
 def _rabbitmq(directory: Path, _config: pytest.Config) -> Iterator[Place]:
-    """A node of its own, which leaves the service of the machine alone."""
+    """A separate node, which does not disturb the service of the machine."""
     port, own_port, epmd_port = free_port(), free_port(), free_port()
     (directory / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
     (directory / "rabbitmq.conf").write_text(

@@ -96,7 +96,7 @@ class ClientFactory:
 
 
 class Daemon:
-    """Stands in for the daemon of a host: keeps the received tasks, and answers on request."""
+    """Replaces the daemon of a host: keeps the received tasks, and answers on request."""
 
     def __init__(self, host: str, communicator: Communicator) -> None:
         self.host = host

@@ -1,4 +1,4 @@
-"""Orders that get no result in time, and what a test waits for before it sends them."""
+"""Orders that get no result in time, and the conditions before their sending."""
 
 from collections.abc import Callable
 from contextlib import suppress

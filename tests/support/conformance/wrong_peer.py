@@ -75,7 +75,7 @@ def with_null(tree: Any) -> Any:
 
 
 def accepting(pattern: str) -> Callable[[PeerRequest], PeerAnswer]:
-    """Reads what is to be refused for some reason, without what our side would check."""
+    """Reads texts that must be refused for a reason, without this check."""
 
     def answer(request: PeerRequest) -> PeerAnswer:
         found = right(request)
@@ -134,7 +134,7 @@ def of_type(
 
 
 def of_key(key: str, change: Callable[[Any], Any]) -> Callable[[PeerRequest], PeerAnswer]:
-    """Writes another value for a key, wherever it stands."""
+    """Writes another value for a key in all places."""
     return writing(
         lambda tree: (
             {k: change(item) if k == key else item for k, item in tree.items()}
@@ -179,7 +179,7 @@ def with_place(request: PeerRequest) -> PeerAnswer:
 
 
 def unsupported(pattern: str, name: str) -> Callable[[PeerRequest], PeerAnswer]:
-    """Says of some texts that it does not have what they need."""
+    """Reports some texts as unsupported."""
     return lambda request: (
         PeerAnswer(ok=False, unsupported=name)
         if re.search(pattern, f"{request.type} {request.yaml}")

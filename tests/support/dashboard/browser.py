@@ -30,7 +30,7 @@ def missing() -> str | None:
 
 
 class Browser(webdriver.Chrome):
-    """A browser with a window of its own."""
+    """A browser with a separate window."""
 
     def __init__(self, profile: Path, *, width: int = 1440, height: int = 1240) -> None:
         chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")

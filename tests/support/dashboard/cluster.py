@@ -1,4 +1,4 @@
-"""A simulated cluster with real daemons and a dashboard, in a thread with a loop of its own."""
+"""A simulated cluster with real daemons and a dashboard, in a thread with its own loop."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""What the tests with libvirt's driver `test` share, which is within the process."""
+"""Shared parts of the tests with libvirt's driver `test`, which runs in the process."""
 
 import asyncio
 import uuid
@@ -30,7 +30,7 @@ def domain(name: str = "vm1", memory: int = 65536, vcpus: int = 2) -> str:
 
 
 class HypervisorRunner:
-    """A hypervisor with the driver `test`, and what it is asked."""
+    """A hypervisor with the driver `test`, and its calls."""
 
     def __init__(self, hypervisor: LibvirtHypervisor, notes: dict[str, Any] | None = None) -> None:
         self.hypervisor = hypervisor

@@ -1,4 +1,4 @@
-"""A fake libvirt: hosts and domains within the test, for what no test machine has.
+"""A fake libvirt: hosts and domains in the test, for cases that no test machine can show.
 
 No test machine has PCI devices to pass through, and no test can stall a real migration at a given
 moment. So these classes stand in for `virConnect` and `virDomain`, as faithfully as the tests need
@@ -162,7 +162,7 @@ class FakeDomain:
         self.undefineFlags(0)
 
     def blockInfo(self, disk: str) -> list[int]:
-        """No host has any file; the tests of storage have hosts of their own."""
+        """The host has no files; the tests of storage use other hosts."""
         raise refusal("SYSTEM_ERROR", f"Failed to open the file of {disk}", errno.ENOENT)
 
     def saveFlags(self, path: str, xml: None, flags: int) -> None:
@@ -257,7 +257,7 @@ class FakeDomain:
         self.devices.append(self._placed(xml))
 
     def _placed(self, xml: str) -> str:
-        """A device's XML with what libvirt gives it: an alias, and a place in the guest."""
+        """Return a device's XML with libvirt's additions: an alias, and a place in the guest."""
         element = ElementTree.fromstring(xml)
         if element.find("alias") is not None or element.find("address") is not None:
             raise refusal("XML_ERROR", "XML error: Attempted double use of PCI Address")
@@ -268,7 +268,7 @@ class FakeDomain:
 
 
 def _what(xml: str) -> str:
-    """By what a device is known: its place on the host, or its name."""
+    """Return the identity of a device: its place on the host, or its name."""
     element = ElementTree.fromstring(xml)
     address = element.find("source/address")
     if address is None:

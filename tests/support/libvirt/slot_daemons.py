@@ -40,7 +40,7 @@ class ArrivingDomain(FakeDomain):
 
 
 class LeavingDomain(FakeDomain):
-    """A domain that is gone when its job is asked for."""
+    """A domain that disappears when its job is queried."""
 
     def jobInfo(self) -> list[int]:
         raise refusal("NO_DOMAIN", "Domain not found: no domain with matching name")
@@ -70,7 +70,7 @@ class Order:
 
 
 class Daemons:
-    """Four hosts with a daemon each, and what migrates between them."""
+    """Four hosts with a daemon each, and the migrations between them."""
 
     def __init__(self, **options: Any) -> None:
         self.calls: list[str] = []

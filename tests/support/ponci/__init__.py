@@ -1,1 +1,1 @@
-"""Helpers of ponci's tests: cgroups, work in them, and a guest with a kernel of its own."""
+"""Helpers of ponci's tests: cgroups, work in them, and a guest with its own kernel."""

@@ -1,4 +1,4 @@
-"""The cgroups of this machine as a test sees them, by a way of its own."""
+"""The cgroups of this machine, read independently of ponci."""
 
 import os
 import signal
@@ -96,7 +96,7 @@ class CgroupTrees:
 
 
 def _end(group: Path) -> bool:
-    """Thaw a group and kill what is in it; whether there was something."""
+    """Thaw a group and kill its processes. Return True if it had any."""
     for file, thawed in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
         if (group / file).exists():
             (group / file).write_text(thawed)

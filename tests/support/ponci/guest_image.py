@@ -47,7 +47,7 @@ def image(folder: Path, checks: Iterable[str]) -> tuple[Path, Path]:
 
 
 def _python() -> Path:
-    """The part of the archive that has Python and what it needs."""
+    """The part of the archive that has Python and its libraries."""
     with tempfile.TemporaryDirectory() as temporary:
         tree = Path(temporary)
         _put_python(tree)
@@ -107,7 +107,7 @@ def _put_project(tree: Path) -> None:
 
 
 def _libraries(programs: Iterable[Path]) -> set[Path]:
-    """What programs and extensions are linked with, the loader included."""
+    """Return the libraries of programs and extensions, and the loader."""
     found = set()
     for program in programs:
         libraries = subprocess.run(
@@ -121,7 +121,7 @@ def _libraries(programs: Iterable[Path]) -> set[Path]:
 
 
 def _compile(tree: Path) -> None:
-    """Compile once what the guest, which is slow, would compile in each run."""
+    """Compile the modules once, because the slow guest would compile them in each run."""
     compileall.compile_dir(
         tree,
         maxlevels=20,
@@ -143,7 +143,7 @@ def _archive(tree: Path) -> Iterator[bytes]:
 
 
 def _copy(path: Path, tree: Path) -> None:
-    """Put a file, whatever links lead to it, where it is here."""
+    """Put a file at its path on this machine, and follow links to it."""
     target = _in(tree, path)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, target)

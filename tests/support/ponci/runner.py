@@ -1,4 +1,4 @@
-"""A daemon with the hypervisor ponci, a scheduler, and real cgroups: what a check works with."""
+"""A daemon with the hypervisor ponci, a scheduler, and real cgroups, for the checks."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ Check = Callable[["PonciRunner"], Awaitable[None]]
 
 
 class PonciRunner:
-    """One daemon, one parent group of its own."""
+    """One daemon with a separate parent group."""
 
     def __init__(self, bench: Bench, directory: Path, parent: str) -> None:
         self.bench = bench
@@ -34,7 +34,7 @@ class PonciRunner:
         self._count = 0
 
     async def open(self, **options: Any) -> None:
-        """Start the daemon, anew if there is one."""
+        """Start the daemon, or restart it."""
         for daemon in self.bench.daemons:
             await patiently(daemon.close())
         self.hypervisor = self.another(**options)
@@ -81,7 +81,7 @@ class PonciRunner:
         return result.node
 
     async def recover(self, task: Task, cancelled: bool = False, **notes: Any) -> Any:
-        """What the hypervisor says of a task that was under way when the daemon was killed.
+        """Return the hypervisor's answer for a task that ran when the daemon was killed.
 
         With `cancelled` the cancellation comes before the hypervisor has looked.
         """
@@ -101,7 +101,7 @@ class PonciRunner:
 
 
 def run_check(check: Check, **options: Any) -> None:
-    """Run a check with a parent group of its own, and remove that group."""
+    """Run a check with a separate parent group, and remove that group."""
     parent = f"fastlib-test-{os.getpid()}-{os.urandom(3).hex()}"
 
     async def main(directory: Path) -> None:

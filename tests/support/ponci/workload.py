@@ -1,4 +1,4 @@
-"""Real processes to put into domains, and what can be seen of them from outside."""
+"""Real processes for domains, and their state as seen from outside."""
 
 import fcntl
 import mmap
@@ -106,7 +106,7 @@ class Workload:
         return self.process.poll() is None
 
     def allowed(self, what: str) -> str:
-        """`Cpus` or `Mems`: what the kernel lets the process have."""
+        """`Cpus` or `Mems`: the numbers that the kernel allows the process."""
         return status(self.pid, f"{what}_allowed_list")
 
 
@@ -126,7 +126,7 @@ class Counter(Workload):
 
 
 class ForkingProcess(Workload):
-    """A process that is never the same for long: it forks, and the child goes on so."""
+    """A process that forks again and again. Only its newest child runs."""
 
     def __init__(self) -> None:
         super().__init__(_FORKER)
@@ -139,7 +139,7 @@ class ForkingProcess(Workload):
 
 
 class LeaderlessProcess(Workload):
-    """A process whose first thread has ended; another thread goes on."""
+    """A process whose first thread has ended; another thread continues."""
 
     def __init__(self) -> None:
         super().__init__(_LEADERLESS)
@@ -155,7 +155,7 @@ class Remover(Workload):
 
 
 class Stuck(Workload):
-    """A process that waits in the kernel for a page that nobody brings, so it cannot freeze.
+    """A process that waits in the kernel for a page that does not come, so it cannot freeze.
 
     It is in the state D, as one that waits for a file server that is away, until `release`.
     """

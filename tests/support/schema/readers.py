@@ -1,4 +1,4 @@
-"""What YAML readers that know no types make of a text, as the instances that schemas judge.
+"""Readings of a text by YAML readers without types, as instances for schemas.
 
 - `text`: every scalar is its text, and what is plainly null is null; nothing is guessed.
 - `yaml12`: the core schema of YAML 1.2, which editors use.

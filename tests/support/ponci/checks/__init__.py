@@ -1,4 +1,4 @@
-"""What ponci must do, whichever version of cgroups it has, each with real processes.
+"""Requirements on ponci with each version of cgroups, with real processes.
 
 The same checks run on this machine and in a guest, whose kernel has another version. Those whose
 names begin with a version are only for that one.

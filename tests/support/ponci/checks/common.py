@@ -1,4 +1,4 @@
-"""What several checks use."""
+"""Shared parts of the checks."""
 
 import asyncio
 from pathlib import Path

@@ -116,7 +116,7 @@ async def query_works_without_the_parent(runner: PonciRunner) -> None:
 
 
 async def start_outlasts_the_removal_of_the_parent(runner: PonciRunner) -> None:
-    """Somebody else clears empty groups away all the time."""
+    """Another program removes empty groups all the time."""
     with Remover(runner.trees.parents):
         for _ in range(5):
             assert await runner.do(Start(vm_name="vm1", vcpu_map=[[0]])) is None

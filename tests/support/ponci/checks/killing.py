@@ -1,4 +1,4 @@
-"""Stop by force: which processes end, and what is said of those that do not."""
+"""Stop by force: the processes that end, and the report about the others."""
 
 import os
 from collections.abc import Iterator
@@ -112,7 +112,7 @@ def _unkillable(runner: PonciRunner) -> Iterator[None]:
 
 
 async def force_kills_frozen_groups_in_a_domain(runner: PonciRunner) -> None:
-    """As a manager of containers has frozen some of its groups, and somebody the domain as well."""
+    """A manager of containers has frozen some of its groups, and another program the domain."""
     groups = ("vm1", "vm1/below", "vm1/below/deeper", "vm1/beside")
     for frozen in (("vm1/below",), ("vm1/below/deeper", "vm1"), groups):
         with ForkingProcess() as forker, ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What the machine does not permit."""
+"""Operations that the machine does not permit."""
 
 import os
 import subprocess
@@ -74,7 +74,7 @@ async def unreadable_domain_is_unknown(runner: PonciRunner) -> None:
 
 
 def _opened(runner: PonciRunner, first: str, *more: object, code: str = _OPEN) -> str:
-    """What a hypervisor says that opens in a process of its own."""
+    """Return the error of a hypervisor that opens in a separate process."""
     parent = runner.parent if code == _QUERY else f"{runner.parent}/new"
     command = [sys.executable, "-c", code.format(first=first), parent]
     done = subprocess.run([*command, *map(str, more)], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What the next run of the daemon makes of a task that a crash interrupted."""
+"""The recovery of a task that a crash interrupted, by the next run of the daemon."""
 
 import asyncio
 

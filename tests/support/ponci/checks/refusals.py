@@ -1,4 +1,4 @@
-"""Tasks that are refused because a cgroup cannot do what they say."""
+"""Tasks that are refused because a cgroup cannot execute them."""
 
 import re
 

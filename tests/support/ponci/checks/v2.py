@@ -1,4 +1,4 @@
-"""What only cgroup v2 has."""
+"""Properties that only cgroup v2 has."""
 
 import asyncio
 
