@@ -108,7 +108,7 @@ def test_convert_prints_no_terminal_controls(form, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["text", "json", "github"])
-def test_validate_prints_nothing_that_is_obeyed(form, tmp_path):
+def test_validate_prints_no_control_characters(form, tmp_path):
     file = tmp_path / f"{HOSTILE[4:]}.yaml"
     file.write_text(f"task: stop vm\nlist:\n- vm-nam: a\n  {HOSTILE[4:]}: b\n", "utf-8")
     done = run("validate", file, "--format", form)
@@ -161,7 +161,7 @@ def messages():
     yield Progress(task="stop vm", phase=HOSTILE, id=HOSTILE, vm_name=HOSTILE)
 
 
-def test_summaries_have_nothing_that_is_obeyed(capsys):
+def test_summaries_have_no_control_characters(capsys):
     for message in messages():
         texts = [summarize(message), summarize_briefly(message), line_of(observed(message))]
         assert unsafe("".join(texts)) == []

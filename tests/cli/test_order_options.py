@@ -229,7 +229,7 @@ def test_answer_from_the_journal_is_marked_in_json(file, env, daemon):
     assert json.loads(done.stdout)["message"]["executed"] == "2100-01-01T12:00:00Z"
 
 
-def test_watch_tells_an_answer_from_the_journal():
+def test_watch_marks_an_answer_from_the_journal():
     results = ResultContainer(
         result="vm stopped", results=[Result(vm_name="vm1", status="success")], executed=NOON
     )

@@ -145,7 +145,7 @@ def test_named_host_that_cannot_answer_is_an_error(cluster, env):
     assert "'fastlib query' lists the hosts" in done.stderr
 
 
-def test_error_of_a_daemon_and_a_degraded_daemon_are_said(cluster, env):
+def test_errors_and_degraded_daemons_are_reported(cluster, env):
     def fail(container):
         return ResultContainer.answer(
             container, [NodeResult(status="error", details="no\033libvirt")]

@@ -64,7 +64,7 @@ def test_migration_moves_and_vm_arrives(browser, small):
     assert browser.errors() == []
 
 
-def test_dead_daemon_turns_grey_and_comes_back(browser, small):
+def test_dead_daemon_turns_grey_until_its_restart(browser, small):
     name = small.cluster.hosts[-1]
     browser.get(small.url)
     browser.until(

@@ -82,7 +82,7 @@ def test_cancelled_evacuation_leaves_all_domains(full):
         full.assert_runs_only_on(result.vm_name, "hostA")
 
 
-def test_evacuation_goes_on_when_the_daemon_is_killed(full):
+def test_evacuation_continues_when_the_daemon_is_killed(full):
     """libvirt migrates without the daemon, and each domain has a result."""
     handle = full.client.evacuate("hostA", HOSTS, migration_type="live", bandwidth_limit=3)
     full.wait_for_transfer(handle)

@@ -148,7 +148,7 @@ def test_problems_are_data() -> None:
     ]
 
 
-def test_sections_of_a_configuration_report_alike() -> None:
+def test_sections_of_a_configuration_report_in_the_same_way() -> None:
     class Options(ConfigSection):
         url: Annotated[str, Wire("Where.")]
         timeout: Annotated[float, Wire("How long.", unit="s")] = 1.0

@@ -43,7 +43,7 @@ def test_calls_run_in_order_in_one_thread_that_is_not_the_loops(writer: CommitTh
 
 
 @pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt("wrong")])
-def test_error_is_that_of_the_call_and_the_thread_goes_on(
+def test_call_raises_its_error_and_the_thread_continues(
     writer: CommitThread, error: BaseException
 ) -> None:
     def fail() -> None:

@@ -283,7 +283,7 @@ class HeldThread:
 
 
 @pytest.mark.parametrize("members", [1, 3])
-def test_client_with_a_result_does_not_see_its_task_any_more(play: Play, members: int) -> None:
+def test_client_with_a_result_no_longer_sees_its_task(play: Play, members: int) -> None:
     async def scene(bench: Bench) -> None:
         daemon = await bench.daemon(Scripted())
         runtime = daemon.runtime
@@ -316,7 +316,7 @@ def test_quit_does_not_name_an_order_whose_result_was_sent(play: Play) -> None:
     play(scene)
 
 
-def test_order_under_way_is_seen_until_its_answer_is_stored(play: Play) -> None:
+def test_running_order_is_seen_until_its_answer_is_stored(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         daemon, go = await bench.busy(hypervisor)
@@ -330,7 +330,7 @@ def test_order_under_way_is_seen_until_its_answer_is_stored(play: Play) -> None:
     play(scene)
 
 
-def test_order_that_ends_with_a_lost_journal_is_no_longer_under_way(play: Play) -> None:
+def test_order_that_ends_with_a_lost_journal_no_longer_runs(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         daemon, go = await bench.busy(hypervisor)

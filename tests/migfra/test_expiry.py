@@ -80,7 +80,7 @@ def test_order_that_comes_too_late_is_refused(play: Play, task: Task, name: str)
 
 
 @pytest.mark.parametrize("query", [Query(), QueryHistory(vm_name="vm1")])
-def test_query_is_answered_however_late(play: Play, query: Task) -> None:
+def test_late_query_is_answered(play: Play, query: Task) -> None:
     """A query must get an answer, because it may be sent when the clock of a host is ahead."""
 
     async def scene(bench: Bench) -> None:

@@ -246,7 +246,7 @@ def test_scope_ends_its_waits_at_the_expiry() -> None:
     asyncio.run(scene())
 
 
-def test_scope_of_a_task_that_has_begun_goes_on() -> None:
+def test_scope_of_a_task_that_has_begun_continues() -> None:
     async def scene() -> None:
         expiry = _soon()
         with CancelScope(Context("a", expiry=expiry)) as scope:
@@ -323,7 +323,7 @@ def _job(number: int, expires: float | None, clock: Clock = SYSTEM_CLOCK) -> Job
     return Job(number, None, container, clock=clock)
 
 
-def test_queue_timer_tells_of_jobs_in_the_order_of_their_expiries() -> None:
+def test_queue_timer_reports_jobs_in_the_order_of_their_expiries() -> None:
     async def scene() -> None:
         told: list[int | None] = []
         every = asyncio.Event()
@@ -374,9 +374,7 @@ def test_queue_timer_keeps_no_job_that_has_begun(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("jumps", "told"), [([-3600.0], [1]), ([1000.0, -3600.0], [1, 0, 2]), ([45.0, -3600.0], [1, 0])]
 )
-def test_queue_timer_measures_by_a_clock_that_nobody_sets(
-    jumps: list[float], told: list[int]
-) -> None:
+def test_queue_timer_measures_by_a_monotonic_clock(jumps: list[float], told: list[int]) -> None:
     """The jobs expire after 60, 30 and 90 s; the wall clock is set, 40 s pass."""
 
     async def scene() -> None:

@@ -152,7 +152,7 @@ def test_database_that_is_closed_too_early_is_reported(tmp_path: Path) -> None:
     play_commits(tmp_path, scene)
 
 
-def test_error_of_an_operation_that_nobody_awaits_is_logged(
+def test_error_of_an_operation_without_waiter_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scene(commits: Commits) -> None:

@@ -72,7 +72,7 @@ def test_frozen_daemon_begins_nothing_after_another_has_taken_its_host(
     play(scene)
 
 
-def test_frozen_daemon_goes_on_if_no_other_one_has_come(
+def test_frozen_daemon_continues_if_no_other_one_has_come(
     play: SitePlay, broker: Mosquitto, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"

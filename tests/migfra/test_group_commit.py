@@ -158,7 +158,7 @@ def test_failure_after_a_commit_is_reported_and_the_operations_have_their_result
     asyncio.run(main())
 
 
-def test_observer_that_fails_keeps_nobody_waiting() -> None:
+def test_failing_observer_does_not_block_close() -> None:
     async def main() -> None:
         group = Failing()
         with closing(group.connection):
@@ -210,7 +210,7 @@ def test_preparation_that_waits_although_it_must_not_is_overruled() -> None:
     run(scene)
 
 
-def test_nothing_is_written_after_it_was_given_up_in_a_pause() -> None:
+def test_abandoned_entries_are_not_written_after_a_pause() -> None:
     async def scene(group: Group) -> None:
         group.connection.execute("PRAGMA query_only = 1")
         future = group.commit.submit(lambda connection: connection.execute("CREATE TABLE t (n)"))

@@ -132,7 +132,7 @@ def test_hanging_order_is_reported_beyond_the_limit(play: Play, asked: dict[str,
     play(scene)
 
 
-def test_orders_that_share_an_id_are_all_told(play: Play):
+def test_orders_with_the_same_id_are_all_reported(play: Play):
     async def scene(bench: Bench) -> None:
         await bench.daemon()
         for task in (Start(vm_name="vm1"), Stop(vm_name="vm1"), Start(vm_name="vm1")):
@@ -162,7 +162,7 @@ def test_order_is_found_by_id_key_or_domain_once(play: Play):
     play(scene)
 
 
-def test_limit_cuts_and_says_so(play: Play):
+def test_limit_shortens_the_report_with_a_note(play: Play):
     async def scene(bench: Bench) -> None:
         await bench.daemon()
         for number in range(3):
@@ -376,7 +376,7 @@ def test_large_journal_is_read_as_fast_as_small_one(
     assert large <= 1.1 * small
 
 
-def test_other_orders_go_on_while_report_is_made(play: Play, monkeypatch: pytest.MonkeyPatch):
+def test_other_orders_continue_while_report_is_made(play: Play, monkeypatch: pytest.MonkeyPatch):
     go = threading.Event()
 
     def slow(*arguments: Any, **named: Any) -> HistoryReport:
@@ -396,7 +396,7 @@ def test_other_orders_go_on_while_report_is_made(play: Play, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_lost_journal_is_not_told_from(play: Play, tmp_path: Path, replaced: bool):
+def test_history_of_a_lost_journal_is_an_error(play: Play, tmp_path: Path, replaced: bool):
     async def scene(bench: Bench) -> None:
         await bench.daemon()
         await bench.ask(Stop(vm_name="vm1"), "s1")

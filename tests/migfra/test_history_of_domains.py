@@ -47,7 +47,7 @@ def told(report: HistoryReport, name: str) -> list[str]:
     return list(story(order, place, width=80, paint=lambda text, style: text, full=False))
 
 
-def test_domain_of_regex_is_found_and_told_alone(play: Play, hypervisor: SimulatedHypervisor):
+def test_domain_of_regex_is_found_and_reported_alone(play: Play, hypervisor: SimulatedHypervisor):
     async def scene(bench: Bench) -> None:
         await bench.daemon(hypervisor)
         await answered(bench, Stop(regex="vm[12]", force=True), "s")

@@ -219,7 +219,7 @@ def test_names_results_details_and_text_are_cut():
     assert found.text.endswith("…")
 
 
-def test_large_report_is_cut_and_says_so():
+def test_large_report_is_shortened_with_a_note():
     events = tuple(Event(None, T, "phase", "y" * 900) for _ in range(MAX_EVENTS))
     found = report(*(record(number, events=events) for number in range(1, 21)))
     assert found.more
@@ -262,7 +262,7 @@ def test_order_of_an_older_fastlib_has_the_task_and_domains_of_its_text_or_answe
     assert (found.task, found.vm_names) == ("stop vm", ("vm1",))
 
 
-def test_order_of_an_older_fastlib_that_nobody_can_read_has_no_task():
+def test_unreadable_order_of_an_older_fastlib_has_no_task():
     for payload in (None, b"{"):
         found = order(record(task=None, vm_names=(), payload=payload, answer=None))
         assert (found.task, found.vm_names) == (None, ())

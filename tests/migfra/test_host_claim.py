@@ -130,7 +130,7 @@ def test_decision_in_each_phase(
     assert [decide(claim(phase), seen, retained=True) for phase in phases] == ["keep"] * 3
 
 
-def test_daemon_that_was_asked_and_ends_leaves_nothing_to_wait_for() -> None:
+def test_claim_is_settled_when_the_queried_daemon_ends() -> None:
     asked = claim("claims", kept=OTHER)
     assert decide(asked, offline("b", "7")) == "settle"
     assert decide(asked, offline("b", "8")) == "nothing"
@@ -169,7 +169,7 @@ def test_late_presence_of_a_run_of_before_does_not_make_a_daemon_claim_again(
     assert decide(claim(), seen) == decision
 
 
-def test_run_that_claimed_the_host_is_none_of_before_whatever_its_clock_says() -> None:
+def test_run_that_claimed_the_host_is_new_with_any_clock() -> None:
     known = claim()
     known.note(online("b", "7", None))
     assert decide(known, at(OTHER, OLD)) == "claim again"

@@ -637,7 +637,7 @@ def test_batch_has_at_most_a_thousand_operations(tmp_path: Path) -> None:
     run(scene)
 
 
-def test_unfinished_tells_a_possible_cancellation(tmp_path: Path) -> None:
+def test_unfinished_reports_a_possible_cancellation(tmp_path: Path) -> None:
     async def scene() -> None:
         journal = Journal(tmp_path / "journal")
         await accept(journal, "1", b"task: cancel task\nid: 1", task="cancel task")

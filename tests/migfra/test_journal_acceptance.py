@@ -88,7 +88,7 @@ def test_same_bytes_are_one_order_within_the_window(
     at_desk(scene)
 
 
-def test_window_goes_on_over_a_restart(at_desk: AtDesk) -> None:
+def test_window_continues_after_a_restart(at_desk: AtDesk) -> None:
     async def scene(desk: Desk) -> None:
         assert await desk.kind("stop") == "new"
         desk.clock.run(4.9)
@@ -188,7 +188,7 @@ def test_refused_order_between_makes_a_new_order(at_desk: AtDesk) -> None:
     at_desk(scene)
 
 
-def test_key_counts_however_much_time_has_passed(at_desk: AtDesk) -> None:
+def test_key_is_compared_after_any_time(at_desk: AtDesk) -> None:
     async def scene(desk: Desk) -> None:
         assert await desk.kind("stop", key="k") == "new"
         assert await desk.kind("start") == "new"
@@ -361,7 +361,7 @@ def test_history_has_the_outcome_of_an_order(at_desk: AtDesk) -> None:
     at_desk(scene)
 
 
-def test_history_tells_repetitions_after_the_answer_that_they_followed(at_desk: AtDesk) -> None:
+def test_history_has_repetitions_after_their_answer(at_desk: AtDesk) -> None:
     async def scene(desk: Desk) -> None:
         journal = desk.journal
         number = (await journal.accept("1", b"d", b"p", key="k")).number
@@ -421,7 +421,7 @@ def test_history_is_read_while_nothing_can_be_written(
     at_desk(scene)
 
 
-def test_note_is_written_without_a_transaction_of_its_own(
+def test_note_is_written_without_a_separate_transaction(
     at_desk: AtDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal_module, "NOTE_SECONDS", 3600.0)

@@ -104,7 +104,7 @@ def test_later_entries_are_written_when_due_despite_an_earlier_timer() -> None:
     run(scene)
 
 
-def test_error_that_nobody_awaits_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_error_without_waiter_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     error = ValueError("wrong")
 
     async def scene() -> None:
@@ -188,7 +188,7 @@ def test_unexpected_error_fails_the_batch_and_is_reported() -> None:
     run(scene)
 
 
-def test_log_tells_each_reason_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_prints_each_reason_once(caplog: pytest.LogCaptureFixture) -> None:
     with closing(memory()) as connection:
         group = GroupCommit(connection)
         locked, full = sqlite3.OperationalError("locked"), sqlite3.OperationalError("full")

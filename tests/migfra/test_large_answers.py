@@ -123,7 +123,7 @@ async def run(broker: Mosquitto, journal: Path, protocol: Any, scene: Any, **mor
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
-def test_daemon_goes_on_after_an_answer_above_the_limit(
+def test_daemon_continues_after_an_answer_above_the_limit(
     tmp_path: Path, broker: Mosquitto, protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next run does not send it again, and sends the short one for a repeated order."""

@@ -74,7 +74,7 @@ def without_seconds(messages: list[str]) -> list[str]:
     return [message.split(" after 0.")[0] for message in messages]
 
 
-def test_log_tells_the_story_of_one_domain(play: Play, lines: Lines) -> None:
+def test_log_has_the_history_of_one_domain(play: Play, lines: Lines) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
         hypervisor.plan["vm1"] = fail(1)

@@ -143,7 +143,7 @@ def test_pipe_without_a_reader_costs_lines_only() -> None:
     ]
 
 
-def test_pipe_that_nobody_reads_blocks_nobody() -> None:
+def test_unread_pipe_does_not_block_the_command() -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
         log = Log(StreamOutput(stream))

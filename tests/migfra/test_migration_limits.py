@@ -186,7 +186,7 @@ def test_host_that_cannot_be_asked_is_an_error_and_frees_the_turn():
     run_virtual(scenario())
 
 
-def test_migration_that_goes_on_since_an_earlier_run_counts():
+def test_migration_of_an_earlier_run_counts():
     async def scenario():
         migrations = Migrations()
         await asyncio.gather(

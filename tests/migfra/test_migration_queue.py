@@ -144,7 +144,7 @@ def test_swap_needs_slots_in_both_directions():
     assert begin_all(queue) == [1]
 
 
-def test_migration_that_goes_on_counts_above_the_limit():
+def test_continued_migration_counts_above_the_limit():
     queue = queue_of(SMALL, outgoing=1)
     for key in (7, 8):
         queue.add_running(key, TO_B, 0)
@@ -183,7 +183,7 @@ def test_size_class_spans_a_factor_of_four(memory, expected):
     st.lists(st.sampled_from([SMALL, 8 * GIB, LARGE]), min_size=1, max_size=40),
     st.integers(1, 4),
 )
-def test_each_class_gets_its_share_whatever_the_order(memory, outgoing):
+def test_each_class_gets_its_share_in_any_order(memory, outgoing):
     """Between two turns of a class that waits, each other class has at most `outgoing` turns more.
 
     So the last one of a class waits for those of its own class and a multiple of them, and not for

@@ -141,7 +141,7 @@ def test_full_standard_streams(migfra: Program, scheduler: Communicator) -> None
 
 
 @pytest.mark.parametrize("is_open", [False, True])
-def test_standard_streams_that_nobody_reads(
+def test_unread_standard_streams_do_not_stop_the_daemon(
     migfra: Program, scheduler: Communicator, is_open: bool
 ) -> None:
     """The streams are a pipe whose reader has ended, and a full one whose reader hangs."""
@@ -211,7 +211,7 @@ def test_wrong_log_is_refused_at_the_start(migfra: Program, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "end", ["raise KeyboardInterrupt", "asyncio.get_running_loop().stop()", "os._exit(3)"]
 )
-def test_presence_is_offline_however_the_process_ends(
+def test_presence_is_offline_after_each_end_of_the_process(
     migfra: Program, scheduler: Communicator, end: str
 ) -> None:
     """In the loop, in the middle of a task. The next run finishes the task."""

@@ -284,7 +284,7 @@ def test_unacknowledged_container_without_key_is_executed_once(play: Play, end: 
     play(scene)
 
 
-def test_repeated_packet_is_known_whatever_came_between(play: Play) -> None:
+def test_repeated_packet_is_recognised_after_any_other_messages(play: Play) -> None:
     """Equal orders are distinguished by their packets. A DUP flag alone proves nothing."""
 
     async def scene(bench: Bench) -> None:

@@ -271,7 +271,7 @@ class Slow(Scripted):
         return NodeReport(host="node01", hypervisor=self.name)
 
 
-def test_queries_run_a_few_at_a_time_and_orders_go_on(play: Play) -> None:
+def test_queries_run_a_few_at_a_time_and_orders_continue(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Slow()
         await bench.daemon(hypervisor, limits=LimitsSection(queries=2))

@@ -84,7 +84,7 @@ def test_start_is_refused_if_the_image_cannot_honour_it(parts, differing, saved_
 
 
 @pytest.mark.parametrize(("parts", "_"), [*CONTRADICTING, ({}, "")])
-def test_discard_deletes_the_image_whatever_it_is(parts, _):
+def test_discard_deletes_any_image(parts, _):
     for image in (IMAGE, UNKNOWN, SavedImage(problem="no memory in it")):
         assert decide(order(saved_state="discard", **parts), image) == Decision("discard")
     assert decide(order(saved_state="discard", **parts), None) == Decision("boot")

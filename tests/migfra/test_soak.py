@@ -72,7 +72,7 @@ def resident(pid: int) -> float:
 
 
 @pytest.mark.timeout(900)
-def test_broker_that_restarts_often_loses_and_doubles_nothing(
+def test_broker_that_restarts_often_loses_and_duplicates_no_message(
     request: pytest.FixtureRequest, tmp_path: Path, figures: Callable[[object], None]
 ) -> None:
     is_long = bool(request.config.getoption("--long"))

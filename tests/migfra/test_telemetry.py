@@ -272,7 +272,7 @@ def test_metrics_are_served_without_a_number_that_cannot_be_read(
     assert caplog.text.count(text) == 1
 
 
-def test_client_of_the_metrics_that_says_nothing_holds_up_neither_others_nor_the_end(
+def test_silent_client_of_the_metrics_blocks_neither_others_nor_the_end(
     play: Play,
 ) -> None:
     port = free_port()

@@ -83,7 +83,7 @@ def build(word, source, wheels, **environment):
         (["-x", "tests/codec/test_errors.py::test_a"], ["tests/codec/test_errors.py::test_a"]),
     ],
 )
-def test_compiled_package_is_tested_with_codec_and_messages_unless_told(arguments, paths, tmp_path):
+def test_compiled_package_is_tested_with_codec_and_messages_by_default(arguments, paths, tmp_path):
     command = tiers.compiled_command(tmp_path, *arguments, parallel=2)
     assert [word for word in command if word.startswith("tests")] == paths
     assert f"pythonpath={tmp_path} {ROOT}" in command

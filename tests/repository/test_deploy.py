@@ -153,7 +153,7 @@ def test_second_run_at_once_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     assert "another migfra-deploy runs" in capsys.readouterr().err
 
 
-def test_program_of_somebody_else_is_left_as_it_is(
+def test_foreign_program_is_left_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host = deploy.Host(tmp_path, dry_run=False)

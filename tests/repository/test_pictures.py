@@ -60,7 +60,7 @@ def test_plot_has_the_figures_of_the_table() -> None:
     assert plot.values()["quit"] == [float(row.rstrip("x")) for row in plot.table()[0][3:6]]
 
 
-def test_plot_of_a_table_that_is_gone_is_an_error() -> None:
+def test_plot_of_a_missing_table_is_an_error() -> None:
     plot = pictures.plots.PLOTS["speed-of-loading"]._replace(head="no | such")
     with pytest.raises(ValueError, match="has no table that begins with: no"):
         plot.values()

@@ -246,7 +246,7 @@ def test_two_places_of_one_kind_are_two_differences() -> None:
     )
 
 
-def test_answer_is_judged_alike_in_every_layout() -> None:
+def test_answer_is_judged_equally_in_every_layout() -> None:
     """A warning that the sent text also causes is not a fault. Equal bytes excuse no fault."""
     sent = "result: a\nlist: []"
     cls = find("ResultContainer", by_title=False)

@@ -79,7 +79,7 @@ def test_lower_qos_counts(stated: int, option: Any, expected: int) -> None:
     assert BrokerLimits.of_connack(None, qos=option).maximum_qos == option
 
 
-def test_source_of_the_packet_limit_is_said() -> None:
+def test_error_names_the_source_of_the_packet_limit() -> None:
     option = BrokerLimits.of_connack(None, largest_packet=500).missing()
     assert option == (
         "the option `largest-packet` allows packets of at most 500 bytes; larger messages are "

@@ -175,7 +175,7 @@ def test_close_retries_once_and_delivers(broker: Mosquitto):
     assert delivery.result(0) is None
 
 
-def test_traffic_goes_on_with_the_closing(state: ConnectionState):
+def test_traffic_continues_during_closing(state: ConnectionState):
     state.start_closing(None)
     for number in range(4):
         state.clock.now += SILENT_SECONDS - 1  # type: ignore[attr-defined]

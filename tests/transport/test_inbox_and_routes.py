@@ -168,7 +168,7 @@ def test_unclaimed_message_is_dropped_after_a_minute(
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
-def test_unclaimed_messages_that_fill_the_window_are_dropped_though_nothing_else_comes(
+def test_unclaimed_messages_that_fill_the_window_are_dropped_without_further_messages(
     join: Callable[..., Communicator],
     plain_broker: Mosquitto,
     monkeypatch: pytest.MonkeyPatch,

@@ -96,7 +96,7 @@ def test_stated_limit_refuses_a_larger_message_in_send(
 
 @pytest.mark.usefixtures("short_control")
 @pytest.mark.parametrize("qos", [1, 2])
-def test_unknown_limit_sets_one_message_aside_and_all_others_go_on(
+def test_unknown_limit_sets_one_message_aside_and_sends_all_others(
     join: Callable[..., Communicator],
     small_broker: Mosquitto,
     root: str,

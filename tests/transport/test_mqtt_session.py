@@ -570,7 +570,7 @@ def test_commands_of_other_threads_run_before_a_message_is_sent(
 
 
 @pytest.mark.parametrize(("code", "weaker"), [(0x9B, (1, True)), (0x9A, (2, False))])
-def test_message_is_sent_in_a_weaker_form_after_a_disconnect_that_says_so(
+def test_message_is_sent_in_a_weaker_form_after_a_disconnect_with_this_reason(
     monkeypatch: pytest.MonkeyPatch, code: int, weaker: tuple[int, bool]
 ) -> None:
     own = OfflineSession("5")

@@ -115,7 +115,7 @@ def seeds(request: pytest.FixtureRequest) -> range:
     return range(1000 if request.config.getoption("--long") else 4)
 
 
-def test_broker_that_forgets_a_release_doubles_nothing(seeds: range):
+def test_broker_that_forgets_a_release_duplicates_no_message(seeds: range):
     for seed in seeds:
         line = Line(random.Random(seed), smallest_id=False, forgets_release=True)
         came = line.run(200)

@@ -81,7 +81,7 @@ def test_task_fails_for_unknown_domain(tmp_path, kind):
     run_scenario(scenario, tmp_path)
 
 
-def test_transient_domain_is_gone_after_its_stop(tmp_path):
+def test_transient_domain_does_not_exist_after_its_stop(tmp_path):
     async def scenario(runner):
         await runner.do(Start(xml=domain(), transient=True, probe_with_ssh=False))
         await runner.do(Stop(vm_name="vm1"))

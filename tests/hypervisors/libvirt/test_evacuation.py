@@ -89,7 +89,7 @@ def test_evacuation_avoids_a_host_with_an_old_saved_image(run):
     run(scenario)
 
 
-def test_evacuation_of_empty_host_says_so(run):
+def test_evacuation_of_empty_host_reports_no_domains(run):
     async def scenario(evacuation):
         del evacuation.source.domains["vm1"]
         assert await evacuation.evacuate() == "no domain is active on node01"

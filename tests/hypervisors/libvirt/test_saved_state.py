@@ -129,7 +129,7 @@ def test_memory_nodes_are_those_of_a_strict_binding(xml, nodes):
 # Start
 
 
-def test_start_restores_the_image_and_says_so():
+def test_start_restores_the_image_and_reports_it():
     hosts = saved_domain()
     assert do(hosts, order()) == "continued from its saved image"
     assert hosts.domain.isActive()

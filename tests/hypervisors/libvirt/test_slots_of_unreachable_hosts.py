@@ -50,7 +50,7 @@ def test_queued_migration_outlasts_a_restart_of_libvirt(run_scenario, seconds, o
     run_scenario(scenario)
 
 
-def test_all_queued_migrations_wait_together_for_a_host_that_is_away(run_scenario):
+def test_all_queued_migrations_wait_together_for_an_unreachable_host(run_scenario):
     async def scenario(daemons):
         names = [f"vm{number}" for number in range(20)]
         daemons.add("a", *names)

@@ -70,7 +70,7 @@ def test_refused_value_is_explained(monkeypatch, tmp_path, name, number, kind, w
     assert type(caught.value) is kind
 
 
-def test_missing_files_and_groups_are_gone(tmp_path):
+def test_missing_files_and_groups_raise_gone_error(tmp_path):
     with pytest.raises(GoneError):
         read(tmp_path / "missing")
     with pytest.raises(GoneError):

@@ -124,7 +124,7 @@ def test_names_are_empty_without_the_parent(tmp_path):
     assert V2(V2Mount(tmp_path), ["missing"]).names() == []
 
 
-def test_create_refuses_domain_that_somebody_made(parent, v2):
+def test_create_refuses_domain_of_another_program(parent, v2):
     fake_group(parent / "vm1")
     with pytest.raises(HypervisorError, match="another program has just made vm1"):
         v2.create("vm1", None, None)
