@@ -251,10 +251,16 @@ def _check_broker(broker: "MqttOptions", is_one_of_several: bool) -> int:
     except (FastlibError, OSError) as error:
         return _print_error(str(error), _status_of(error))
     which = f" at {address_text(*broker.brokers[0])}" if is_one_of_several else ""
-    print(f"the broker{which} accepts the daemon, and answers within {found.answer * 1000:.1f} ms")
+    print(f"the broker{which} accepts the daemon, and answers within {_milliseconds(found.answer)}")
     if found.remedy is not None:
         _print_warning(found.remedy)
     return 0
+
+
+def _milliseconds(seconds: float) -> str:
+    """Return a time in milliseconds; one below a millisecond has two significant digits."""
+    milliseconds = seconds * 1000
+    return f"{milliseconds:.1f} ms" if milliseconds >= 1 else f"{milliseconds:.2g} ms"
 
 
 def _run(configuration: "Configuration", options: argparse.Namespace) -> int:

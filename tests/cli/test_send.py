@@ -146,6 +146,14 @@ def test_problem_of_one_file_keeps_all_from_being_sent(second, status, error, fi
     assert daemon.wait().id == "last"
 
 
+def test_file_in_the_place_of_the_host_is_named(env, file, monkeypatch):
+    folder, _, name = str(file(STOP)).rpartition("/")
+    monkeypatch.chdir(folder)
+    done = run("send", name, "hostA", env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"error: {name} is a file; the host comes before the files\n")
+
+
 def test_standard_input_is_read_once(env):
     done = run("send", "hostA", "-", "-", env=env, stdin=STOP)
     assert (done.returncode, done.stdout) == (2, "")

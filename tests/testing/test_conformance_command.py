@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,10 @@ def test_report_is_printed_as_junit(tmp_path: Path) -> None:
     options = ("--types", "Suspend,Quit", "--examples", 2, "--format", "junit", "--output", file)
     done = conformance(*options, peer=wrong("no-trailing-document"))
     assert (done.returncode, done.stdout) == (1, "")
+    (summary,) = done.stderr.splitlines()  # the report is in the file
+    assert re.match(
+        rf"{re.escape(str(file))}: \d+ differences? in \d+ requests of 2 types ", summary
+    )
     (suite,) = ElementTree.parse(file).getroot()
     cases = suite.findall("testcase")
     assert suite.get("tests") == str(len(cases)) == "10"

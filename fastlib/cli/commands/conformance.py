@@ -132,6 +132,8 @@ def _write(options: argparse.Namespace, report: ConformanceReport) -> int:
         except OSError as error:
             print_error(options, f"cannot write {options.output}: {error.strerror}")
             return 2
+        summary = as_text(report).rstrip("\n").rpartition("\n")[2]
+        print(printable(f"{options.output}: {summary}"), file=sys.stderr)
     return 0 if report.ok else 1
 
 

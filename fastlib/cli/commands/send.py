@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -63,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
     load_types(options)
     sources = read_sources(options)
     if sources is None:
+        if Path(options.host).is_file():
+            options.parser.error(f"{options.host} is a file; the host comes before the files")
         return UNUSABLE
     read = [(source, container) for source in sources for container in _read(source)]
     containers = [container for _, container in read if container is not None]
