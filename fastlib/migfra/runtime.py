@@ -174,6 +174,7 @@ class Runtime:
             admission.admit,
             on_failure,
             counters,
+            is_ready=lambda connection: self.other_daemons.is_ours(connection),
             ready=self._host_is_ours,
             on_refusal=self._note_refusal,
         )

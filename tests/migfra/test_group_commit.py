@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fastlib.migfra.errors import JournalError
+from fastlib.migfra.journal import group_commit
 from fastlib.migfra.journal.group_commit import GroupCommit
 
 
@@ -230,5 +231,18 @@ def test_thread_has_a_name_for_lists_of_threads() -> None:
     async def scene(group: Group) -> None:
         name = await group.commit.submit(lambda _: threading.current_thread().name)
         assert name == "fastlib journal"
+
+    run(scene)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_transaction_has_a_bounded_number_of_operations(
+    monkeypatch: pytest.MonkeyPatch, ahead: bool
+) -> None:
+    monkeypatch.setattr(group_commit, "LARGEST_BATCH", 3)
+
+    async def scene(group: Group) -> None:
+        await asyncio.gather(*(group.submit(name, ahead=ahead) for name in "1234567"))
+        assert group.transactions == [[*"123"], [*"456"], ["7"]]
 
     run(scene)

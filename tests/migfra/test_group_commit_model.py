@@ -4,6 +4,7 @@ Virtual time, a real SQLite, and a thread that is a timer: a commit takes as lon
 """
 
 import asyncio
+import math
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -298,6 +299,8 @@ class Model:
 
     def check(self) -> None:
         """Compare the written entries and their order with the submitted ones."""
+        timer = self.group._timer
+        assert timer is None or timer.when() < math.inf, "a timer for nothing"
         written = self.disk.written()
         assert len(written) == len({*written}), "written twice"
         assert not any(self.entries[number].ends_alone for number in written)
@@ -340,6 +343,7 @@ class Model:
                 assert entry.number in written, f"{entry.number} is lost"
         await asyncio.sleep(1000)
         assert self.disk.written() == written, "written after the end"
+        assert self.group._timer is None, "a timer of a closed journal"
         expected = ("unexpected", "in the hook", *(str(n) for n in range(len(self.entries))))
         assert all(str(failure) in expected for failure in self.failures), self.failures
 
@@ -371,6 +375,8 @@ def play(steps: list[Step]) -> None:
 @example([SetFault("unexpected"), Submit("row"), Wait(2.0), SetFault("none"), Submit("row")])
 @example([Submit("row"), Submit("begin"), Submit("row")])
 @example([Submit("submit"), Run(2), Submit("along", seconds=0.1), Wait(2.0)])
+@example([Submit("along", seconds=0.1), Submit("submit"), Wait(2.0)])
+@example([Submit("submit"), Run(2), Submit("along", seconds=0.1), GiveUp(), Wait(2.0)])
 @given(steps=SCHEDULE)
 def test_every_operation_is_written_once_in_order_and_in_time(steps: list[Step]) -> None:
     play(steps)

@@ -182,12 +182,10 @@ class GroupCommit:
 
     def _write_due(self) -> None:
         self._timer = None
-        if self._is_at_work or self._due == math.inf:
-            return  # `_rest` sets it again, or all was written along
-        if asyncio.get_running_loop().time() < self._due:
-            self._set_timer()
-        else:
+        if asyncio.get_running_loop().time() >= self._due:
             self._write_now()
+        elif self._due < math.inf:  # else all was written along
+            self._set_timer()
 
     def _rest(self) -> None:
         """Make no step until something is urgent or due."""

@@ -87,6 +87,7 @@ class Journal:
         """
         self.path: Final = path
         self.host: Final = host
+        self._host_key = schema.key(host)
         self._max_age = max_age
         self._max_size = max_size
         self._window = repetition_window
@@ -227,7 +228,7 @@ class Journal:
             vm_names=[schema.encoded(name) for name in vm_names],
             any_domain=any_domain,
             expires=expires,
-            host=schema.key(self.host),
+            host=self._host_key,
             payload=payload,
             packet=origin.packet_id,
             place=place,
@@ -425,7 +426,8 @@ class Journal:
         It is written with the next transaction, at the latest after `NOTE_SECONDS`. `vm_name` is
         the domain if it is not the member's own. The order can be found by it then.
         """
-        row = (number, position, self._clock.now(), kind, schema.key(text), schema.key(vm_name))
+        name = None if vm_name is None else schema.encoded(vm_name)
+        row = (number, position, self._clock.now(), kind, schema.encoded(text), name)
         self._notes.add(row)
         self._grown += len(text)
 

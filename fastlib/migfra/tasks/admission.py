@@ -223,6 +223,7 @@ class Admission:
         """
         job = self._job(None, msgspec.structs.replace(container, expires=None))
         for member in job.members:
+            about.set(About(job.id, member.domain))
             await self._executor.execute(job, member)
         results = chain.from_iterable(member.results for member in job.members)
         return answer_to(container, results)

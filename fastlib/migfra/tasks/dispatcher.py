@@ -180,7 +180,9 @@ class Dispatcher:
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
-        return self._execute_within(job, taken.memory, taken.container_place, taken.member_place)
+        return self._execute_within(
+            job, taken.memory, taken.container_place, taken.member_place, task
+        )
 
     def put(self, job: Job) -> None:
         """Take over a job that is in the journal, and execute it in its turn."""
@@ -364,11 +366,17 @@ class Dispatcher:
             self._on_failure("the execution of a container", error)
 
     async def _execute_within(
-        self, job: Job, memory: int, place: Place, member_place: Place | None = None
+        self,
+        job: Job,
+        memory: int,
+        place: Place,
+        member_place: Place | None = None,
+        task: "asyncio.Task[None] | None" = None,
     ) -> None:
         """Execute a job within the limits; `memory` and the places were taken for it.
 
-        `member_place` is that of its only member, if there is one already.
+        `member_place` is that of its only member, if there is one already. `task` is the current
+        task, if the caller knows it.
         """
         self._container_places[job] = place
         try:
@@ -376,7 +384,7 @@ class Dispatcher:
         except (Exception, BaseExceptionGroup) as error:
             self._on_failure("the execution of a container", error)
         finally:
-            task = asyncio.current_task()
+            task = task or asyncio.current_task()
             assert task is not None
             self._running.discard(task)  # a callback of the task would take longer
             del self._container_places[job]

@@ -23,7 +23,6 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api import retrying
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, Method, method_of
 from fastlib.migfra.telemetry.counters import Counters
-from fastlib.migfra.telemetry.logs import About, about
 from fastlib.migfra.virt.names import check_names
 
 from .builtin_tasks import BuiltinMethod
@@ -73,7 +72,7 @@ class Executor:
         return "waits" if self._hypervisor.begins_itself else "acts"
 
     async def execute(self, job: Job, member: Member) -> None:
-        """Execute a member to its end, and give it its results.
+        """Execute a member to its end, and give it its results. The log is about it already.
 
         Raises JournalError and ClaimError if it is left to the next run.
         """
@@ -82,12 +81,8 @@ class Executor:
             member.results = restore(earlier.results, member.task)
             member.was_cancelled = member.cancellation.cancelled and member.failed
             return
-        token = about.set(About(job.id, member.domain))
         began = self._clock.monotonic()
-        try:
-            await self._execute(job, member)
-        finally:
-            about.reset(token)
+        await self._execute(job, member)
         outcome = "success"
         if member.failed:
             outcome = "cancelled" if member.was_cancelled else "error"

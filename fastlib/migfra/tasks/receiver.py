@@ -41,6 +41,7 @@ class Receiver:
         on_failure: OnFailure,
         counters: Counters,
         *,
+        is_ready: Callable[[int], bool],
         ready: Callable[[int], Awaitable[object]],
         on_refusal: Callable[[], object],
     ) -> None:
@@ -49,7 +50,8 @@ class Receiver:
         `admit` is called with each message, in order, and acknowledges it. It may return the
         execution of an order, which the same task runs. `on_failure` is called
         for an error after which no message is received any more. `ready` waits until this daemon
-        may take what came by a connection, and raises ClaimError if it must not. `on_refusal` is
+        may take what came by a connection, and raises ClaimError if it must not. `is_ready` says
+        that it need not wait. `on_refusal` is
         called when `refusal` has changed.
         """
         self._communicator = communicator
@@ -62,6 +64,7 @@ class Receiver:
         self._admit = admit
         self._on_failure = on_failure
         self._counters = counters
+        self._is_ready = is_ready
         self._ready = ready
         self._admitting: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
@@ -91,10 +94,11 @@ class Receiver:
 
     async def _run(self) -> None:
         async for message in self._communicator.messages(self._topic):
-            try:
-                await self._ready(message.connection)
-            except ClaimError:
-                return  # the broker keeps what is not acknowledged
+            if not self._is_ready(message.connection):
+                try:
+                    await self._ready(message.connection)
+                except ClaimError:
+                    return  # the broker keeps what is not acknowledged
             if message.retain:  # it was executed when it was sent, and comes at each reconnect
                 log.warning("a retained message is not executed: %.100r", message.payload)
                 self._counters.messages["retained"] += 1

@@ -46,7 +46,7 @@ def failure(vm_name: str, reason: str, measurement: TimeMeasurement | None = Non
     """Return the result of what went wrong, whatever characters the reason has."""
     details = sound(reason) or "failed without a reason"
     result = Result(vm_name=vm_name, status="error", details=details)
-    return result if measurement is None else _with_timers(result, measurement)
+    return _with_timers(result, measurement) if measurement else result
 
 
 def results_of(
@@ -63,6 +63,8 @@ def results_of(
         results: Sequence[Result] = (_success(task, outcome, retries),)
     else:
         results = _checked(outcome, task)
+    if not measurement:  # nobody has asked for timers
+        return tuple(results)
     return tuple(_with_timers(result, measurement) for result in results)
 
 
@@ -86,7 +88,7 @@ def _checked(outcome: Any, task: Task) -> Sequence[Result]:
 
 
 def _with_timers(result: Result, measurement: TimeMeasurement) -> Result:
-    if not measurement or result.time_measurement:
+    if result.time_measurement:
         return result
     return msgspec.structs.replace(result, time_measurement=measurement.snapshot())
 
