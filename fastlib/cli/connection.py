@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _CA_FILE_OPTION: Final = "--ca-file names the authorities that sign it"
-_ANSWERED: Final = ("; its port may ", "; it may require a certificate")
+_ANSWERED: Final = ("; its port may ", "; its port is ", "; it may require a certificate")
 """Parts of the errors of a port whose broker expects another protocol."""
 _IN_COMMANDS: Final = {
     "use mqtts:// or the option `tls`": "use --broker mqtts://HOST:PORT",
@@ -105,6 +105,7 @@ def with_remedy(
     while (last := getattr(root, "last", None)) is not None:
         root = last
     reason = getattr(root, "strerror", None) or str(root)
+    reason = reason.rpartition(f": no connection within {options.connect_timeout:g} s: ")[2]
     place = " or ".join(address_text(*broker) for broker in mqtt.brokers)
     if any(part in reason for part in _ANSWERED):
         for text, words in _IN_COMMANDS.items():

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -15,16 +15,41 @@ FORM: Final = "mqtt://[user[:password]@]host[:port][,host[:port]...]"
 DEFAULT_PATH: Final = "/mqtt"
 """The default path of a URL of MQTT over WebSockets. Most brokers use it."""
 
-URL_PORT: Final = (
-    "the port in the broker's URL must be a number from 1 to 65535; a ':' in a user must "
-    "be written %3A, and the host comes after an '@'"
+
+_NO_ADDRESS: Final = "has a ':' or a '%', and is not an IPv6 address such as ::1 or fe80::1%eth0"
+
+
+class _Errors(NamedTuple):
+    """The texts of errors about an address, by the place in which it is."""
+
+    port: str
+    host: str
+    """No host before the port."""
+    colons: str
+    """Several colons, and no IPv6 address."""
+
+
+_IN_URL: Final = _Errors(
+    port="the port in the broker's URL must be a number from 1 to 65535; a ':' in a user must "
+    "be written %3A, and the host comes after an '@'",
+    host=f"a broker's URL is {FORM}, and its host is missing",
+    colons=f"the host of the broker's URL {_NO_ADDRESS}; with a port, an IPv6 address is in "
+    "brackets: [::1]:1883",
 )
-LISTED_PORT: Final = (
-    "the port of a host in the list `host` must be a number from 1 to 65535, as in b1:1884"
+_ALONE: Final = f"`host` {_NO_ADDRESS}; if that is a port, give it by `port`"
+_IN_LIST: Final = _Errors(
+    port="the port of a host in the list `host` must be a number from 1 to 65535, as in b1:1884",
+    host="an entry of the list `host` has a port and no host; expected an entry such as b1:1884",
+    colons=f"an entry of the list `host` {_NO_ADDRESS}; expected an entry such as b1, b1:1884, "
+    "::1 or [::1]:1884",
 )
 
 _SCHEMES: Final = ("mqtt", "mqtts", "ws", "wss")
 _PATH: Final = re.compile(r"/[!-~]*")
+
+_LISTED_SCHEME: Final = re.compile(r",\s*[A-Za-z]+://")
+_LISTED_USER: Final = re.compile(r"@[^,]*,")
+_ONCE: Final = "a URL of several brokers, such as mqtt://user:password@b1:1884,b2, has"
 
 _DEFAULT_PORTS: Final = ("1883", "8883")
 _SEPARATORS: Final = re.compile(r"[/?#]")
@@ -64,8 +89,9 @@ def parse_broker_url(url: str) -> BrokerUrl:
 
     Several brokers are separated by commas: `mqtt://b1,b2:1884`. A host alone, or `host:port`, is
     `mqtt://`. `ws://host/path` and `wss://` are MQTT over WebSockets. All characters up to the
-    last `@` are the user and
-    the password. Raises OptionsError, which shows no part of the URL and has no cause.
+    last `@` are the user and the password.
+
+    Raises OptionsError, which shows no part of the URL and has no cause.
     """
     if not isinstance(url, str):
         raise TypeError(f"a broker's URL must be a str, not {type(url).__name__}")
@@ -76,7 +102,11 @@ def parse_broker_url(url: str) -> BrokerUrl:
         raise OptionsError(
             "a broker's URL must begin with mqtt://, mqtts://, ws:// or wss://, or be a host"
         )
+    if _LISTED_SCHEME.search(rest):
+        raise OptionsError(f"{_ONCE} one scheme and one user")
     user, at, address = rest.rpartition("@")
+    if _LISTED_USER.search(user):
+        raise OptionsError(f"{_ONCE} one user. Write a ',' in a user or a password as %2C")
     if _SEPARATORS.search(user):
         raise OptionsError(
             "the user or the password in the broker's URL has a '/', '?' or '#'; write %2F, %3F or "
@@ -92,9 +122,9 @@ def parse_broker_url(url: str) -> BrokerUrl:
         raise OptionsError(f"a broker's URL is {FORM}, and no more: no path, query or fragment")
     host: str | tuple[str, ...]
     if "," in address:
-        host, port = check_hosts(address.split(","), bad_port=URL_PORT), None
+        host, port = check_hosts(address.split(","), errors=_IN_URL), None
     else:
-        host, port = _address(address, URL_PORT)
+        host, port = _address(address, _IN_URL)
     name, colon, password = user.partition(":")
     if at and not name:
         raise OptionsError("the broker's URL has no user before its '@'")
@@ -143,11 +173,11 @@ def check_path(path: str) -> str:
     return path
 
 
-def check_hosts(hosts: Iterable[str], *, bad_port: str | None = None) -> tuple[str, ...]:
+def check_hosts(hosts: Iterable[str], *, errors: _Errors = _IN_LIST) -> tuple[str, ...]:
     """Return the texts of several brokers, each a host with or without a port.
 
-    Raises OptionsError, which does not show a host: it may be a URL with a password. `bad_port` is
-    the error text for an invalid port.
+    Raises OptionsError, which does not show a host: it may be a URL with a password. `errors` has
+    the texts of its errors.
     """
     found: list[str] = []
     for text in hosts:
@@ -157,7 +187,7 @@ def check_hosts(hosts: Iterable[str], *, bad_port: str | None = None) -> tuple[s
             check_host(text)
         if not text.strip():
             raise OptionsError("`host` is a list with an empty text: a host is missing")
-        shown = address_text(*_address(text.strip(), bad_port or LISTED_PORT))
+        shown = address_text(*_address(text.strip(), errors))
         if shown in found:
             raise OptionsError("`host` has the same broker twice; name each one once")
         found.append(shown)
@@ -168,7 +198,7 @@ def check_hosts(hosts: Iterable[str], *, bad_port: str | None = None) -> tuple[s
 
 def host_and_port(text: str, default: int) -> tuple[str, int]:
     """Return host and port of a text that `check_hosts` has returned."""
-    host, port = _address(text, LISTED_PORT)
+    host, port = _address(text, _IN_LIST)
     return host, port or default
 
 
@@ -178,34 +208,34 @@ def address_text(host: str, port: int | None) -> str:
     return shown if port is None else f"{shown}:{port}"
 
 
-def _address(address: str, bad_port: str) -> tuple[str, int | None]:
-    """Return host and port. `bad_port` is the error text for an invalid port."""
+def _address(address: str, errors: _Errors) -> tuple[str, int | None]:
+    """Return host and port."""
     if address.startswith("["):
         found = _IN_BRACKETS.fullmatch(address)
         if found is None:
             raise OptionsError("an IPv6 address must be in brackets, such as [::1] or [::1]:1883")
-        return _ipv6(found[1].replace("%25", "%")), _port(found[2], bad_port)
+        return _ipv6(found[1].replace("%25", "%"), errors.colons), _port(found[2], errors)
     if address.count(":") > 1:
         if address.rpartition(":")[2] in _DEFAULT_PORTS:
             raise OptionsError(
                 "an IPv6 address before a port must be in brackets, such as [::1]:1883"
             )
-        return _ipv6(address.replace("%25", "%")), None
+        return _ipv6(address.replace("%25", "%"), errors.colons), None
     host, _, port = address.partition(":")
     if not host:
-        raise OptionsError(f"a broker's URL is {FORM}, and its host is missing")
-    return check_host(host.lower()), _port(port, bad_port)
+        raise OptionsError(errors.host)
+    return check_host(host.lower()), _port(port, errors)
 
 
-def _port(text: str | None, bad_port: str) -> int | None:
+def _port(text: str | None, errors: _Errors) -> int | None:
     if not text:
         return None
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
-        raise OptionsError(bad_port)
+        raise OptionsError(errors.port)
     return int(text)
 
 
-def _ipv6(host: str) -> str:
+def _ipv6(host: str, bad: str = _ALONE) -> str:
     """Return an IPv6 address. It may have a zone: the network interface of a link-local address."""
     address, percent, zone = host.partition("%")
     try:
@@ -213,10 +243,7 @@ def _ipv6(host: str) -> str:
     except ValueError:
         parsed = None
     if parsed is None or (percent and not _ZONE.fullmatch(zone)):
-        raise OptionsError(
-            "`host` has a ':' or a '%', and is not an IPv6 address such as ::1 or "
-            "fe80::1%eth0; if that is a port, give it by `port`"
-        )
+        raise OptionsError(bad)
     if percent and not parsed.is_link_local:
         raise OptionsError(
             "only a link-local IPv6 address (fe80::...) has a zone such as %eth0; remove the zone"

@@ -126,6 +126,7 @@ def test_error_names_websockets_at_a_port_without_them(
     [
         (b"\x15\x03\x03\x00\x02\x02\x46", "may expect TLS: use mqtts://"),
         (b"\x15\x03", "may expect TLS: use mqtts://"),
+        (b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", "its port is that of an SSH server"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "may expect WebSockets: use ws://"),
         (b"HTTP/1.1 400 Bad Request\r\n" + b"x" * 1000, "may expect WebSockets: use ws://"),
     ],
@@ -183,9 +184,38 @@ def test_error_names_the_missing_certificate_of_the_client(
     connect_error("option `certificate`", port=tls_broker.port, tls=tls)
 
 
-def test_broker_that_does_not_answer_is_an_error_with_that_reason(join: Join) -> None:
+def test_broker_that_does_not_answer_is_an_error_with_that_reason(
+    join: Join, caplog: pytest.LogCaptureFixture
+) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        pytest.raises(ConnectError, match=r"within 0.3 s: the broker does not answer"),
+        pytest.raises(
+            ConnectError,
+            match=r"within 0.3 s: the broker does not answer; its port may be that of another "
+            "program; its port may expect TLS: use mqtts://",
+        ),
     ):
         join(silent.getsockname()[1], timeout=0.3)
+    assert "at once" not in caplog.text
+
+
+def test_error_names_the_protocol_of_a_port_that_greets_and_stays_open(join: Join) -> None:
+    """An SSH server sends its version and waits for that of the client."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        greeted: list[socket.socket] = []
+
+        def greet() -> None:
+            with suppress(OSError):  # the end of the test
+                greeted.append(server.accept()[0])
+                greeted[0].sendall(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        try:
+            with pytest.raises(ConnectError, match="its port is that of an SSH server"):
+                join(server.getsockname()[1], timeout=2)
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(PATIENCE)
+            for one in greeted:
+                one.close()

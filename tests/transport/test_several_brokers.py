@@ -57,6 +57,11 @@ def test_list_of_hosts(host: Any, port: int | None, brokers: Any) -> None:
         (["b1", "b1"], "twice"),
         (["b1", "B1:1883", "b1:1883"], "twice"),
         (["b1", "b1:1883"], "twice"),
+        (
+            ["b1:1884", "a:b:c"],
+            "an entry of the list `host` has a ':' or a '%', and is not an IPv6",
+        ),
+        (["b1", ":1884"], "an entry of the list `host` has a port and no host"),
         (["b1:0"], "host in the list `host` must be a number from 1 to 65535"),
         (["mqtt://u:s3cr3t@b1", "b2"], "not a URL"),
         (["u:s3cr3t@b1", "b2"], "not a URL"),

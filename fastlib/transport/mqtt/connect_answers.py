@@ -29,7 +29,11 @@ class ConnectAnswers:
         self._last_will = LastWill(client, options)
         self._size = connect_size_of(options)
         self._tls_hint = _tls_hint(options)
-        self._hints = {"HTTP": _websocket_hint(options), "TLS": self._tls_hint}
+        self._hints = {
+            "HTTP": _websocket_hint(options),
+            "SSH": "its port is that of an SSH server: use the port of the broker",
+            "TLS": self._tls_hint,
+        }
         """By what the other side speaks."""
         self._answered = False
         """True if the broker has answered the last CONNECT."""
@@ -80,6 +84,15 @@ class ConnectAnswers:
         if self._client.is_five:
             hints.append("it may not know MQTT 5: try the option `protocol` with 3.1.1")
         return "".join(f"; {hint}" for hint in hints if hint)
+
+    def silence_hint(self) -> str:
+        """Return the possible reason of a broker that accepts a connection, and does not answer."""
+        if self._client.other_protocol is not None:
+            return f"; {self._hints[self._client.other_protocol]}"
+        if self._state.name in self._known:  # it is overloaded or frozen
+            return ""
+        tls = f"; {self._tls_hint}" if self._tls_hint else ""
+        return f"; its port may be that of another program{tls}"
 
     def unreachable(self) -> None:
         """Note that the broker could not be reached."""

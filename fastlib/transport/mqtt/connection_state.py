@@ -69,6 +69,8 @@ class ConnectionState:
         """The broker's own words in that DISCONNECT."""
         self.was_unreachable = False
         """True if a try since the last accepted connection did not reach the broker."""
+        self.silence_hint: Callable[[], str] = str
+        """Returns a possible reason why a broker does not answer, such as `; …`."""
         self.opened: Future[None] = Future()
         """Done after the first accepted connection, or with the error of opening."""
         self.closing = False
@@ -175,7 +177,8 @@ class ConnectionState:
                 ]
             text = f"{name}: no connection within {self._open_seconds:g} s"
             if failures or self._has_tried:
-                text += f": {'; '.join(failures) or 'the broker does not answer'}"
+                silence = f"the broker does not answer{self.silence_hint()}"
+                text += f": {'; '.join(failures) or silence}"
             self.opened.set_exception(ConnectError(text, self.last_error))
             return True
         return False

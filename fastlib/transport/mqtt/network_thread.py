@@ -190,11 +190,13 @@ class NetworkThread:
         else:
             while self._client.socket() is not None and not state.accepted and not self._is_done():
                 if time.monotonic() > latest or state.is_silent:
-                    state.failed(ConnectError(f"{state.name}: the broker does not answer"))
+                    silence = f"the broker does not answer{state.silence_hint()}"
+                    state.failed(ConnectError(f"{state.name}: {silence}"))
                     return
                 self._session.drop_expired()
                 self._turn()
-            if not state.accepted:
+            # Without an answer, the deadline has ended the opening, and not the broker.
+            if not state.accepted and self._client.socket() is None:
                 hint = self._session.ended_without_answer()
                 state.ended_at_once(self._client.violation, hint)
 

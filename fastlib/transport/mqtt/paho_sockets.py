@@ -151,10 +151,12 @@ class PahoSockets(paho.Client):
         return self._read[start : self._read_at]
 
     @property
-    def other_protocol(self) -> Literal["HTTP", "TLS"] | None:
+    def other_protocol(self) -> Literal["HTTP", "SSH", "TLS"] | None:
         """What the other side speaks instead of MQTT, as far as its first bytes show that."""
         if self._begin.startswith(b"HTTP/"):
             return "HTTP"
+        if self._begin.startswith(b"SSH-"):
+            return "SSH"
         return "TLS" if self._begin.startswith(TLS_ALERT) else None
 
     def _create_socket(self) -> Any:

@@ -76,6 +76,7 @@ class MqttSession:
         """The name of this client at the broker."""
         self._session_starts = SessionStarts()
         self._connect_answers = ConnectAnswers(self.client, options, state)
+        state.silence_hint = self._connect_answers.silence_hint
         self._max_payload = options.max_payload
         self._state = state
         self._run_in_thread = run_in_thread
