@@ -57,6 +57,19 @@ def write(path: Path, text: str) -> None:
         os.close(file)
 
 
+def check_writable(path: Path) -> None:
+    """Raise GroupError if this user must not write a file, or make groups in a group."""
+    try:
+        if path.is_dir():
+            if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
+                read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+                raise OSError(errno.EROFS if read_only else errno.EACCES, "")
+        else:
+            os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise _unreachable(error, path) from error
+
+
 def make(path: Path) -> bool:
     """Make a group. Returns False if it existed already.
 

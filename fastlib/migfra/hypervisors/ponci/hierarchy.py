@@ -62,6 +62,10 @@ class Hierarchy:
         """Make the parent of the domains."""
         raise NotImplementedError
 
+    def check(self) -> None:
+        """Raise what `prepare` would raise, as far as that is known without a change."""
+        raise NotImplementedError
+
     def available(self) -> CpuSets:
         """Read the CPUs and memory nodes that domains can get.
 

@@ -18,7 +18,7 @@ from .hierarchy import Hierarchy
 from .inspection import inspect
 from .options import PonciOptions
 from .recovery import recover
-from .runtime import NAME, PonciRuntime
+from .runtime import NAME, PonciRuntime, hierarchy_of
 from .start import start
 from .stop import stop
 
@@ -39,6 +39,10 @@ class PonciHypervisor(Hypervisor):
     def open(self) -> None:
         """Find the cgroups and make the parent. Raises HypervisorError without usable cgroups."""
         self._opened = PonciRuntime.of(self.node.host, self.options)
+
+    def check_open(self) -> None:
+        """Raise what `open` would raise, and make no group."""
+        hierarchy_of(self.options).check()
 
     def capabilities(self) -> dict[str, Any]:
         hierarchy = self._runtime.hierarchy

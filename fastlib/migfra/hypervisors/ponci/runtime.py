@@ -40,12 +40,7 @@ class PonciRuntime(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, host: str, options: PonciOptions) -> "PonciRuntime":
         """Find the hierarchy and make the parent. Raises HypervisorError."""
-        mounted = parse_mounts(read(MOUNTINFO))
-        found = find_hierarchy(mounted, _controllers)
-        names, every = parts(options.parent), freezers(mounted)
-        hierarchy = (
-            V2(found, names, every) if isinstance(found, V2Mount) else V1(found, names, every)
-        )
+        hierarchy = hierarchy_of(options)
         hierarchy.prepare()
         return cls(host, options, hierarchy, NamedThreadLocks())
 
@@ -104,6 +99,14 @@ class PonciRuntime(msgspec.Struct, frozen=True):
         return _ids_of_one_row(
             "memnode-map", "memory node", memnode_map, self.hierarchy.available().nodes, self
         )
+
+
+def hierarchy_of(options: PonciOptions) -> Hierarchy:
+    """Find the hierarchy of this machine. Raises HypervisorError."""
+    mounted = parse_mounts(read(MOUNTINFO))
+    found = find_hierarchy(mounted, _controllers)
+    names, every = parts(options.parent), freezers(mounted)
+    return V2(found, names, every) if isinstance(found, V2Mount) else V1(found, names, every)
 
 
 def _ids_of_one_row(

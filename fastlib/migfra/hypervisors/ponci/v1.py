@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Final
 
-from .files import make, read, write
+from .files import check_writable, is_group, make, read, write
 from .freezers import Freezer, V1Freezer
 from .hierarchy import Hierarchy
 from .mounts import V1Mounts
@@ -38,6 +38,18 @@ class V1(Hierarchy):
                 group = group / part
                 make(group)
                 _inherit(group)
+
+    def check(self) -> None:
+        for root in self._roots:
+            group = root
+            for part in self._parts:
+                if not is_group(group / part):
+                    break
+                group = group / part
+                for own, _ in _CPUSET:
+                    if (group / own).exists() and not read(group / own).strip():
+                        check_writable(group / own)
+            check_writable(group)
 
     def _complete(self, name: str) -> None:
         _inherit(self.parent / name)

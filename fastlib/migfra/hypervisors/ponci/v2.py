@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 from fastlib.migfra.errors import HypervisorError
 
-from .files import GoneError, make, read, write
+from .files import GoneError, check_writable, is_group, make, read, write
 from .freezers import Freezer, V2Freezer
 from .hierarchy import Hierarchy
 from .mounts import V2Mount
@@ -32,6 +32,17 @@ class V2(Hierarchy):
             group = group / part
             make(group)
             _delegate_cpuset(group)
+
+    def check(self) -> None:
+        group = self.root
+        _check_delegation(group)
+        for part in self._parts:
+            if not is_group(group / part):
+                check_writable(group)
+                return
+            group = group / part
+            _check_delegation(group)
+        check_writable(group)
 
     def defect(self, name: str) -> str | None:
         group = self.parent / name
@@ -61,6 +72,15 @@ def _delegate_cpuset(group: Path) -> None:
     control = group / "cgroup.subtree_control"
     if "cpuset" not in read(control).split():
         write(control, "+cpuset")
+
+
+def _check_delegation(group: Path) -> None:
+    """Raise HypervisorError if `_delegate_cpuset` would fail."""
+    if (group / "cgroup.type").exists():
+        _check_domain(group)
+    control = group / "cgroup.subtree_control"
+    if "cpuset" not in read(control).split():
+        check_writable(control)
 
 
 def _check_domain(group: Path) -> None:
