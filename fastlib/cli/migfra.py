@@ -21,7 +21,7 @@ from fastlib.extras import needs_extra
 if TYPE_CHECKING:
     from fastlib.migfra import Configuration
     from fastlib.migfra.service.daemonize import Daemonizer
-    from fastlib.migfra.startup import Finding, StartUp
+    from fastlib.migfra.startup import Finding, Missing, StartUp
     from fastlib.transport import MqttOptions
 
 log = logging.getLogger("fastlib.migfra")
@@ -222,7 +222,8 @@ def _check_online(
             if (running := start.process_with_journal()) is not None:
                 raise RunningError(str(journal_lock), running or None)
             brokers = configuration.mqtt_options().one_by_one()
-            status = max([_check_broker(broker, len(brokers) > 1) for broker in brokers])
+            host = configuration.host
+            status = max([_check_broker(broker, host, len(brokers) > 1) for broker in brokers])
             return max(status, _check_hypervisor(source, configuration, options))
     except (FastlibError, OSError) as error:
         return _print_error(str(error), _status_of(error))
@@ -241,20 +242,40 @@ def _check_hypervisor(
     return 1 if found else 0
 
 
-def _check_broker(broker: "MqttOptions", is_one_of_several: bool) -> int:
+def _check_broker(broker: "MqttOptions", host: str, is_one_of_several: bool) -> int:
+    from fastlib.migfra.startup import undelivered_topics
     from fastlib.transport.broker_url import address_text
 
     with needs_extra("MQTT", "paho"):
         from fastlib.transport.mqtt.round_trip import measure_round_trip
     try:
         found = measure_round_trip(broker)
+        missing = [*undelivered_topics(broker, host)]
     except (FastlibError, OSError) as error:
         return _print_error(str(error), _status_of(error))
     which = f" at {address_text(*broker.brokers[0])}" if is_one_of_several else ""
     print(f"the broker{which} accepts the daemon, and answers within {_milliseconds(found.answer)}")
     if found.remedy is not None:
         _print_warning(found.remedy)
-    return 0
+    for topic in missing:
+        _print_missing(topic, host, which)
+    return 1 if any(topic.is_needed for topic in missing) else 0
+
+
+def _print_missing(missing: "Missing", host: str, which: str) -> None:
+    """Print what it means that a message of the daemon to one of its own topics is missing."""
+    if missing.is_needed:
+        _print_error(
+            f"{missing.topic}: {missing.reason}{which}; the daemon's user must be able to read its "
+            "tasks, and to read and write its status: 'fastlib files DIR' has an access list",
+            1,
+        )
+    else:
+        print(
+            f"{missing.topic}: {missing.reason}{which}. That is right if the daemon's user may "
+            f"only read it, as in the access list of 'fastlib files DIR'. 'fastlib query --host "
+            f"{host}' shows later whether the daemon gets its tasks"
+        )
 
 
 def _milliseconds(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,9 +10,11 @@ from fastlib.cli.migfra import main
 from fastlib.migfra import read_configuration
 from fastlib.migfra.journal.lock import lock_of
 from fastlib.migfra.service.lock import InstanceLock, lock_path
+from fastlib.migfra.startup import own_topics
 from fastlib.transport import MqttOptions, connect
 from fastlib.transport.mqtt.round_trip import HELD_BACK, RoundTrip, measure_round_trip
 from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.transport.subscription_rules import ChoosyMosquitto
 
 
 @pytest.fixture
@@ -136,3 +139,105 @@ def test_online_belongs_to_check(configuration: Path, capsys: pytest.CaptureFixt
         main(["-c", write(configuration, 1), "--online"])
     assert ended.value.code == 2
     assert "--online belongs to --check" in capsys.readouterr().err
+
+
+STATUS, TASK = "fast/migfra/online/status", "fast/migfra/online/task"
+
+
+def with_rules(folder: Path, *rules: str) -> Mosquitto:
+    """Make a broker whose access list has these lines for the user `online`."""
+    rules_file = folder / "rules.acl"
+    rules_file.write_text("\n".join(["user online", *rules, ""]))
+    rules_file.chmod(0o600)
+    return Mosquitto(
+        folder / "broker", passwords={"online": "secret"}, settings=(f"acl_file {rules_file}",)
+    )
+
+
+def check_with_rules(folder: Path, capsys: pytest.CaptureFixture[str], *rules: str) -> Any:
+    """Check a configuration at such a broker. Return the exit status and both outputs."""
+    password = folder / "password"
+    password.write_text("secret\n")
+    file = folder / "migfra.yaml"
+    with with_rules(folder, *rules) as broker:
+        file.write_text(
+            f"hostname: online\nhypervisor: {{type: dummy}}\ncommunicator: {{host: 127.0.0.1, "
+            f"port: {broker.port}, username: online, password-file: {password}}}\n"
+        )
+        status = main(["-c", str(file), "--check", "--online"])
+    return status, capsys.readouterr()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not come is not awaited for long."""
+    monkeypatch.setattr(own_topics, "ECHO_SECONDS", 0.5)
+
+
+def test_check_online_needs_its_own_status(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    impatient: None,
+):
+    """mosquitto confirms the subscription to a topic that the user must not read."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    status, shown = check_with_rules(tmp_path, capsys, f"topic write {STATUS}")
+    assert status == 1
+    assert f"migfra: error: {STATUS}: the broker confirms the subscription, and does not" in (
+        shown.err
+    )
+    assert "must be able to read its tasks" in shown.err
+
+
+def test_check_online_with_the_shipped_rules_succeeds(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    impatient: None,
+):
+    """A daemon must not send itself orders, so it cannot find out whether it gets them."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    rules = (f"topic readwrite {STATUS}", f"topic read {TASK}")
+    status, shown = check_with_rules(tmp_path, capsys, *rules)
+    assert status == 0, shown.err
+    assert "error" not in shown.err
+    assert f"{TASK}: the broker confirms the subscription, and does not deliver" in shown.out
+    assert "'fastlib query --host online' shows later" in shown.out
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_messages_to_own_topics_come_back_and_wait_for_nobody(broker: Mosquitto, protocol: Any):
+    options = MqttOptions(
+        host="127.0.0.1", port=broker.port, client_id="echo", persistent=True, protocol=protocol
+    )
+    with connect(options) as daemon:
+        daemon.subscribe("fast/migfra/online/task")
+    assert [*own_topics.undelivered_topics(options, "online")] == []
+    with connect(MqttOptions(host="127.0.0.1", port=broker.port)) as sender:
+        sender.send(b"order", "fast/migfra/online/task", qos=2).wait(60)
+    with connect(options) as daemon:
+        daemon.subscribe("fast/migfra/online/task")
+        first = daemon.receive("fast/migfra/online/task", timeout=60)
+    assert first.payload == b"order", "the session of the daemon has kept the message of the check"
+
+
+def test_refused_subscription_to_tasks_is_an_error(tmp_path: Path):
+    with ChoosyMosquitto(tmp_path / "broker", TASK) as broker:
+        options = MqttOptions(host="127.0.0.1", port=broker.port, client_id="echo")
+        (missing,) = own_topics.undelivered_topics(options, "online")
+    assert (missing.topic, missing.is_needed) == (TASK, True)
+    assert missing.reason == "the broker refuses the subscription"
+
+
+def test_check_online_opens_the_hypervisor(
+    broker: Mosquitto, configuration: Path, capsys: pytest.CaptureFixture[str]
+):
+    text = Path(write(configuration, broker.port)).read_text()
+    simulated = "{type: simulated, cluster: check-online, create: {hosts: [{name: online}]}}"
+    configuration.write_text(text.replace("{type: dummy}", simulated))
+    assert main(["-c", str(configuration), "--check", "--online"]) == 0
+    assert "the hypervisor simulated can be opened" in capsys.readouterr().out
+    configuration.write_text(text.replace("{type: dummy}", simulated.replace("online", "other")))
+    assert main(["-c", str(configuration), "--check", "--online"]) == 1
+    assert "online" in capsys.readouterr().err
