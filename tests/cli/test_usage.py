@@ -63,6 +63,28 @@ def test_usage_breaks_between_options_only(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ("send n a b --timeout 5", {"host": "n", "files": ["a", "b"]}),
+        ("send n a --timeout 5 b", {"host": "n", "files": ["a", "b"]}),
+        ("send --timeout 5 n --qos 1 a b", {"host": "n", "files": ["a", "b"], "qos": 1}),
+        ("send --no-wait n a --timeout=5 b --format json c", {"files": ["a", "b", "c"]}),
+        ("send n a --timeout 5 -", {"files": ["a", "-"], "timeout": 5.0}),
+        ("send n a --timeout 5 -- -b --no-wait", {"files": ["a", "-b", "--no-wait"]}),
+        ("log --host n vm1 --limit 5", {"hosts": ["n"], "name": "vm1"}),
+        ("forget n1 --force n2", {"hosts": ["n1", "n2"], "force": True}),
+        ("validate --format json a --type Stop b", {"files": ["a", "b"]}),
+        ("suspend vm1 --host n vm2", {"task.vm_name": ["vm1", "vm2"], "host": "n"}),
+        ("compat a --format json b c", {"versions": ["a", "b"], "new": "c"}),
+        ("conformance --examples 3 -- peer --examples 4", {"command": ["peer", "--examples", "4"]}),
+    ],
+)
+def test_options_may_be_before_between_and_behind_other_arguments(arguments, found):
+    parsed = vars(complete_parser().parse_args(arguments.split()))
+    assert {name: parsed[name] for name in found} == found
+
+
+@pytest.mark.parametrize(
     ("arguments", "error"),
     [
         (["valdate"], "fastlib: error: unknown command 'valdate' (did you mean 'validate'?); "

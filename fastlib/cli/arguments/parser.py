@@ -71,6 +71,8 @@ class ArgumentParser(argparse.ArgumentParser):
         for word in own:
             if word.startswith("--") and " " not in word.partition("=")[0]:
                 self._check_option(word.partition("=")[0])
+        if self._subparsers is None:
+            words = self._positionals_together(words)
         found, rest = super().parse_known_args(words, namespace)
         if rest:
             word = rest[0].partition("=")[0]
@@ -78,6 +80,47 @@ class ArgumentParser(argparse.ArgumentParser):
                 self._check_option(word)
             self.error(f"unexpected argument {rest[0]!r}; '{self.prog} --help' shows the usage")
         return found, rest
+
+    def _positionals_together(self, words: Sequence[str]) -> list[str]:
+        """Return the words with all positional arguments together, and the options behind them.
+
+        argparse gives a list of positional arguments, such as files, only the first group of words.
+        """
+        options: list[str] = []
+        positionals: list[str] = []
+        left = list(words)
+        while left:
+            word = left.pop(0)
+            if word == "--":  # all that follows is positional, and may begin with a hyphen
+                return [*options, "--", *positionals, *left]
+            if not self._is_option(word):
+                positionals.append(word)
+                continue
+            options.append(word)
+            most = self._max_values(word)
+            while left and most > 0 and not self._is_option(left[0]) and left[0] != "--":
+                options.append(left.pop(0))
+                most -= 1
+        return [*positionals, *options]
+
+    def _is_option(self, word: str) -> bool:
+        """Return whether argparse takes a word for an option."""
+        if not word.startswith("-") or word == "-":
+            return False
+        known = word.partition("=")[0] in self._option_string_actions
+        is_text = " " in word or self._negative_number_matcher.match(word)
+        return known or not is_text
+
+    def _max_values(self, option: str) -> float:
+        """Return how many of the words after an option may be its values."""
+        action = self._option_string_actions.get(option)
+        if action is None:  # it is unknown, or its value is in the same word
+            return 0
+        if action.nargs is None:
+            return 1
+        if isinstance(action.nargs, int):
+            return action.nargs
+        return 1 if action.nargs == argparse.OPTIONAL else float("inf")
 
     def _check_option(self, word: str) -> None:
         """End the process if there is no option with that name."""
