@@ -3,15 +3,17 @@
 import argparse
 import time
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Final
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from fastlib.display.text import offline_since
 from fastlib.message.node import Presence
-from fastlib.transport.errors import TransportError
+from fastlib.transport.errors import RefusedError, TransportError
 
 from .arguments.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from fastlib.client import MigfraClient
+    from fastlib.client import MigfraClient, Watch
 
 QUIET_SECONDS: Final = 1.0
 """The search for daemons ends if no further presence arrives for this number of seconds."""
@@ -19,33 +21,69 @@ SEARCH_SECONDS: Final = 5.0
 """The maximum duration of the search for daemons, in seconds."""
 
 NO_DAEMON: Final = "no daemon has reported its presence at this broker; name one by --host"
-OFFLINE: Final = "it is offline; try again when its daemon runs"
 
 
-def find_hosts(
-    client: "MigfraClient", wanted: Collection[str] | None
-) -> Iterator[tuple[str, Presence | None]]:
+class FoundHost(NamedTuple):
+    """A host whose daemon a command queries."""
+
+    name: str
+    presence: Presence | None = None
+    """None for a C++ daemon, which reports none, and for a host that does not exist."""
+    refusal: RefusedError | None = None
+    """The broker's refusal to send its presence."""
+
+
+def find_hosts(client: "MigfraClient", wanted: Collection[str] | None) -> Iterator[FoundHost]:
     """Yield the hosts to query, each one as soon as its presence has arrived.
 
-    Hosts in `wanted` without a presence come last: C++ daemons report none.
+    Hosts in `wanted` without a presence come last. Raises RefusedError if the broker does not send
+    the presences of all hosts, and `wanted` is None.
     """
+    try:
+        watch = client.watch(hosts=wanted, results=False, presence=True)
+    except RefusedError:
+        if wanted is None:
+            raise
+        yield from _find_one_by_one(client, wanted)
+        return
+    with watch:
+        yield from _find(client, watch, wanted)
+
+
+def _find(
+    client: "MigfraClient", watch: "Watch[Any]", wanted: Collection[str] | None
+) -> Iterator[FoundHost]:
     last = time.monotonic() + SEARCH_SECONDS
     # Named hosts are always queried. Without names, the first presence may be late.
     until = last if wanted is None else time.monotonic() + QUIET_SECONDS
     found: set[str] = set()
-    with client.watch(hosts=wanted, results=False, presence=True) as watch:
-        while wanted is None or found < {*wanted}:
-            observed = watch.get(until - time.monotonic())
-            if observed is not None and observed.host not in found:
-                presence = client.presence(observed.host)
-                if presence is not None:
-                    found.add(observed.host)
-                    until = min(time.monotonic() + QUIET_SECONDS, last)
-                    yield observed.host, presence
-            if watch.ended or time.monotonic() >= until:
-                break
+    while wanted is None or found < {*wanted}:
+        observed = watch.get(until - time.monotonic())
+        if observed is not None and observed.host not in found:
+            presence = client.presence(observed.host)
+            if presence is not None:
+                found.add(observed.host)
+                until = min(time.monotonic() + QUIET_SECONDS, last)
+                yield FoundHost(observed.host, presence)
+        if watch.ended or time.monotonic() >= until:
+            break
     for host in {*(wanted or ())} - found:
-        yield host, None
+        yield FoundHost(host)
+
+
+def _find_one_by_one(client: "MigfraClient", wanted: Collection[str]) -> Iterator[FoundHost]:
+    """Yield the wanted hosts, with a refusal for each whose presence the broker does not send."""
+    with ExitStack() as watches:
+        allowed: dict[str, Watch[Any]] = {}
+        for host in dict.fromkeys(wanted):
+            try:
+                watch = client.watch(hosts=[host], results=False, presence=True)
+            except RefusedError as error:
+                yield FoundHost(host, refusal=error)
+            else:
+                allowed[host] = watches.enter_context(watch)
+        for host, watch in allowed.items():
+            yield from _find(client, watch, [host])
 
 
 def similar_hosts(client: "MigfraClient", host: str) -> str:
@@ -59,11 +97,16 @@ def similar_hosts(client: "MigfraClient", host: str) -> str:
         with client.watch(results=False, presence=True) as watch:
             while (left := until - time.monotonic()) > 0 and not watch.ended:
                 observed = watch.get(left)
-                if observed is not None:
+                if observed is not None and not observed.is_forgotten:
                     known.add(observed.host)
     except TransportError:  # the command continues without the names
         return ""
     return did_you_mean(host, known)
+
+
+def offline_reason(presence: Presence) -> str:
+    """Describe a daemon that is offline."""
+    return f"it is {offline_since(presence.time)}; try again when its daemon runs"
 
 
 def silence_reason(options: argparse.Namespace, presence: Presence | None) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fastlib.cli.arguments.broker import broker_arguments
+from fastlib.cli.arguments.questions import add_format_option
 from fastlib.cli.arguments.values import NEVER, expiry, seconds
 from fastlib.cli.output.task_progress import Display, make_display
 from fastlib.cli.output.terminal import painter, write_json_line
@@ -79,12 +80,7 @@ def add_result_options(group: Any) -> None:
         help="how long to wait for a result; later the daemon does not begin it (default: "
         f"{RESULT_SECONDS:g}, which is {age(RESULT_SECONDS)})",
     )
-    group.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="results as lines of text or as JSON, one object a line (default: text)",
-    )
+    add_format_option(group, "results as lines of text or as JSON, one object a line")
 
 
 def send_containers(options: argparse.Namespace, containers: Sequence[TaskContainer]) -> int:

@@ -285,7 +285,8 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         `hosts` limits it to some hosts. The other options add the tasks that clients send, the
         reports of progress, and the presence of the daemons, and leave out the results. The watch
         starts with the last presence of each daemon. It also gives the messages that cannot be
-        read, with their `error`. The broker sends all this until the watch is closed.
+        read, with their `error`, and with `presence=True` a message that `is_forgotten` for each
+        host whose presence was deleted. The broker sends all this until the watch is closed.
 
         Raises the errors of `Communicator.subscribe`.
         """

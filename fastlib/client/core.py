@@ -12,7 +12,7 @@ import msgspec
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import MessageError
-from fastlib.message import ResultContainer, TaskContainer
+from fastlib.message import Message, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
 from fastlib.transport import Delivery, ExpiredError, MessageTooLargeError, ReceivedMessage
@@ -254,7 +254,7 @@ class ClientCore:
         if not self.presences.listens_to(host):
             return []  # it was in flight when this client left the host
         if not received.payload:  # the retained message was deleted: the host was removed
-            self.presences.forget(host)
+            self._forget(host, received)
             return []
         if self._sizes.is_too_large(PRESENCE, host, received):
             return []
@@ -280,6 +280,19 @@ class ClientCore:
             returned=received.qos > 0 and change.returned,
         )
         return [] if change.due is None else self._due(host, change.due)
+
+    def _forget(self, host: str, received: ReceivedMessage) -> None:
+        """Forget a host whose presence was deleted, and report that to the watchers."""
+        forgotten = ObservedMessage[Message](
+            host=host,
+            topic=received.topic,
+            time=self._now().astimezone(),
+            payload=b"",
+            message=None,
+        )
+        with self._lock:
+            if self.presences.forget(host):
+                self._watchers.show(PRESENCE, forgotten)
 
     def _due(self, host: str, incarnation: tuple[str, int]) -> list[PendingRequest]:
         """Return the requests to a host that this incarnation of its daemon has not received."""

@@ -11,6 +11,7 @@ import msgspec
 
 from fastlib.codec.errors import MessageError
 from fastlib.message import Message
+from fastlib.message.topics import PRESENCE
 from fastlib.transport.futures import bounded
 
 M = TypeVar("M", bound=Message)
@@ -26,9 +27,17 @@ class ObservedMessage(msgspec.Struct, Generic[M], frozen=True, kw_only=True):
     """The time of arrival: local time with its offset."""
     payload: bytes
     message: M | None
-    """The decoded message; None if the payload is invalid."""
+    """The decoded message; None if the payload is invalid, or if `is_forgotten`."""
     error: MessageError | None = None
     """The problems of an invalid payload."""
+
+    @property
+    def is_forgotten(self) -> bool:
+        """True if the presence of the host was deleted at the broker.
+
+        `fastlib forget` does so. The host no longer belongs to the cluster.
+        """
+        return not self.payload and PRESENCE.parse(self.topic) is not None
 
 
 _END = None

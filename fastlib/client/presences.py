@@ -161,10 +161,10 @@ class Presences:
             for known in self._hosts.values():
                 known.reconnected()
 
-    def forget(self, host: str) -> None:
-        """Forget a host whose retained presence was deleted."""
+    def forget(self, host: str) -> bool:
+        """Forget a host whose retained presence was deleted. Return False if it was not known."""
         with self._lock:
-            self._hosts.pop(host, None)
+            return self._hosts.pop(host, None) is not None
 
     def claimed(self, host: str) -> None:
         """Note that a daemon is starting."""

@@ -130,16 +130,11 @@ class Dashboard:
         self._closing.set()
 
     async def _look(self) -> None:
-        """Note whether the broker is there, and which hosts it has forgotten."""
+        """Note whether there is a connection to the broker."""
         while True:
             connected = self._client.communicator.is_connected
             self.state.set_broker(connected=connected, time=time.time())
-            for host in self.state.hosts:
-                view = self.state.host(host)
-                gone = self._client.presence(host) is None
-                if connected and gone and view is not None and view.status != "unknown":
-                    self.state.remove(host)
-            await asyncio.sleep(TICK_SECONDS)  # neither is announced
+            await asyncio.sleep(TICK_SECONDS)  # a change is not announced
 
     # --- routes
 

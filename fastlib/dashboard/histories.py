@@ -5,7 +5,20 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from fastlib.client import AsyncMigfraClient, ClientError
+from fastlib.display.message_text import NO_DOMAIN
+from fastlib.display.order_story import (
+    MAX_ERRORS,
+    Place,
+    event_text,
+    focus_of,
+    headline_parts,
+    result_texts,
+    status_of,
+    told_reasons,
+)
+from fastlib.display.text import natural_key
 from fastlib.message import HistoryReport, OrderReport
+from fastlib.transport.errors import RefusedError
 
 from .state import MAX_NAME, State, cut, short
 
@@ -61,7 +74,7 @@ class Histories:
                         host, vm_name=name, limit=MAX_ORDERS, timeout=ANSWER_SECONDS
                     )
                     result = await handle
-                except ClientError as error:
+                except (ClientError, RefusedError) as error:
                     missing[host] = cut(str(error))
                     return []
             if result.history is None:
@@ -77,7 +90,9 @@ class Histories:
             "orders": orders[:MAX_ORDERS],
             "more": len(orders) > MAX_ORDERS,
             "asked": len(hosts),
-            "missing": [{"host": host, "reason": why} for host, why in sorted(missing.items())],
+            "missing": [
+                {"host": host, "reason": missing[host]} for host in sorted(missing, key=natural_key)
+            ],
         }
 
 
@@ -87,42 +102,39 @@ def is_name(name: str) -> bool:
 
 
 def _orders(host: str, name: str, report: HistoryReport) -> list[dict[str, Any]]:
-    return [_order(host, name, order) for order in report.orders[:MAX_ORDERS]]
-
-
-def _order(host: str, name: str, order: OrderReport) -> dict[str, Any]:
-    errors = [
-        result
-        for result in order.results
-        if result.status != "success" and result.vm_name in (name, "", "n/a")
+    return [
+        _order(order, Place(host, report.time, focus_of(order, name)))
+        for order in report.orders[:MAX_ORDERS]
     ]
-    own = [result for result in order.results if result.vm_name == name]
-    status: str | None = order.status
-    if own:
-        status = own[0].status
-    number = len(order.vm_names) + (order.vm_names_left_out or 0)
+
+
+def _order(order: OrderReport, place: Place) -> dict[str, Any]:
+    """Return an order in the words of `fastlib log`; times are Unix times."""
     return {
-        "host": host,
+        "host": place.host,
         "task": short(order.task or ""),
         "id": short(order.id or ""),
         "state": short(order.state),
-        "status": status,
-        "domains": number,
+        "status": status_of(order, place),
         "accepted": order.accepted.timestamp(),
-        "began": None if order.began is None else order.began.timestamp(),
-        "answered": None if order.answered is None else order.answered.timestamp(),
-        "details": [cut(result.details) for result in errors[:5] if result.details],
-        "events": _events(name, order),
+        "sentence": [
+            cut(part) if isinstance(part, str) else part.timestamp()
+            for part in headline_parts(order, place)
+        ],
+        "details": [cut(text) for text in result_texts(order, place)[:MAX_ERRORS]],
+        "events": _events(order, place),
     }
 
 
-def _events(name: str, order: OrderReport) -> Sequence[dict[str, Any]]:
+def _events(order: OrderReport, place: Place) -> Sequence[dict[str, Any]]:
+    reasons = told_reasons(order, place)
+    several = len(order.vm_names) > 1
     return [
         {
             "time": event.time.timestamp(),
             "event": short(event.event),
-            "details": None if event.details is None else cut(event.details),
+            "details": cut(event_text(event, place, reasons, several=several)),
         }
         for event in order.events
-        if event.vm_name in (None, "", "n/a", name)
+        if place.focus is None or event.vm_name in (None, *NO_DOMAIN, place.focus)
     ][:MAX_EVENTS]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from fastlib.client import AsyncMigfraClient, ClientError
+from fastlib.transport.errors import RefusedError
 
 from .state import State
 
@@ -78,7 +79,7 @@ class Queries:
                 pause = PAUSE_SECONDS
             else:
                 self._state.report(host, result.node, asked)
-        except ClientError as error:
+        except (ClientError, RefusedError) as error:
             self._state.report_silence(host, str(error))
             pause = PAUSE_SECONDS
         finally:

@@ -12,6 +12,7 @@ import msgspec
 
 from fastlib.client import ObservedMessage
 from fastlib.display.message_text import domain_names, domain_of
+from fastlib.display.text import natural_key
 from fastlib.message import (
     Evacuate,
     Migrate,
@@ -64,7 +65,7 @@ class HostView(msgspec.Struct, frozen=True, omit_defaults=True):
     degraded: str | None = None
     """Why it accepts no tasks."""
     since: float | None = None
-    """The Unix time of the last change of its status; None if it was so from the beginning."""
+    """The Unix time of the last change of its status; None if the dashboard does not know it."""
     hypervisor: str | None = None
     version: str | None = None
     cpus: int | None = None
@@ -204,6 +205,9 @@ class State:
         """Update the state from one message; `now` is a monotonic time in seconds."""
         message = observed.message
         name = observed.host
+        if observed.is_forgotten:
+            self.remove(name)
+            return
         if isinstance(message, Presence) and message.is_claim:
             return
         if isinstance(message, ResultContainer) and message.result in _QUERY_RESULTS:
@@ -249,7 +253,7 @@ class State:
                 cpus=report.cpus,
                 memory=report.memory,
                 free_memory=report.free_memory,
-                domains=tuple(sorted(domains, key=lambda domain: domain.name)),
+                domains=tuple(sorted(domains, key=lambda domain: natural_key(domain.name))),
                 domains_left_out=len(report.domains) - len(domains),
                 silent=None,
             )
@@ -290,13 +294,15 @@ class State:
         known = self._hosts[name]
         degraded = presence.degraded if presence.status == "online" else None
         status = "degraded" if degraded else presence.status
-        changed = known.status not in (status, "unknown")
+        since = time if known.status not in (status, "unknown") else known.since
+        if status == "offline" and presence.time is not None:
+            since = presence.time.timestamp()
         self._set_host(
             msgspec.structs.replace(
                 known,
                 status=status,
                 degraded=None if degraded is None else cut(degraded),
-                since=time if changed else known.since,
+                since=since,
                 hypervisor=_short(presence.hypervisor) or known.hypervisor,
                 version=_short(presence.version) or known.version,
                 silent=None if presence.status == "offline" else known.silent,

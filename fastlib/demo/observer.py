@@ -82,6 +82,8 @@ class Observer:
                 known.progress[message.vm_name] = message
         elif isinstance(message, Presence):
             self.presence[observed.host] = message
+        elif observed.is_forgotten:
+            self.presence.pop(observed.host, None)
         else:
             self.unexpected.append(f"{observed.topic} cannot be read: {observed.error}")
 

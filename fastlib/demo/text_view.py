@@ -87,8 +87,10 @@ class TextView:
 
 
 def is_shown(observed: ObservedMessage[Any]) -> bool:
-    """Return whether a view shows the message: all but progress and queries."""
+    """Return whether a view shows the message: all but progress, queries and deleted presences."""
     message = observed.message
+    if observed.is_forgotten:
+        return False
     if isinstance(message, TaskContainer):
         return not isinstance(next(iter(message.tasks), None), Query)
     if isinstance(message, ResultContainer):

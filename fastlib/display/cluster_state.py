@@ -74,6 +74,9 @@ class ClusterState:
     def add(self, observed: ObservedMessage[Any]) -> None:
         """Update the state from one message."""
         message = observed.message
+        if observed.is_forgotten:
+            self._forget(observed.host)
+            return
         if isinstance(message, TaskContainer):
             self._on_task(observed, message)
             return
@@ -93,6 +96,12 @@ class ClusterState:
         else:
             text = f"{message_kind(observed)} cannot be read: {observed.error}"
             self._add_result(observed, None, text, failed=True)
+
+    def _forget(self, host: str) -> None:
+        """Remove a host and its tasks. Its results stay until they are too old."""
+        self.hosts.pop(host, None)
+        for key in [key for key in self.tasks if key[0] == host]:
+            del self.tasks[key]
 
     def _host(self, observed: ObservedMessage[Any]) -> HostState:
         """Return what is known of the host of a message, which was heard now."""

@@ -37,7 +37,10 @@ def summarize(message: Message) -> str:
         parts = (message.task, _domain_word(message), format_phase(message))
         text = ": ".join(part for part in parts if part)
     elif isinstance(message, Presence):
-        known = (message.status, message.hypervisor, message.version)
+        since = ""
+        if message.status == "offline" and message.time is not None:
+            since = f"since {write_instant(message.time)}"
+        known = (message.status, since, message.hypervisor, message.version)
         text = " ".join(part for part in known if part)
         if message.degraded:
             text += f", degraded: {message.degraded}"

@@ -1,6 +1,7 @@
 """`fastlib log`: it queries daemons at a broker, and shows the history of an order."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,16 @@ from fastlib import (
 )
 from fastlib.cli import host_search
 from tests.support.mosquitto import Mosquitto, free_port
-from tests.support.shell import CONTROL, Daemon, Environment, run, run_on_terminal, silence
+from tests.support.shell import (
+    CONTROL,
+    Daemon,
+    Environment,
+    address,
+    run,
+    run_on_terminal,
+    silence,
+)
+from tests.support.transport.subscription_rules import ChoosyMosquitto
 
 NOW = datetime(2026, 11, 29, 3, 12, 10, tzinfo=UTC)
 SINCE = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
@@ -205,6 +215,36 @@ def test_silent_host_has_exit_status_3(cluster, env: Environment):
     done = run("log", "vm1", "--host", "hostA", "--timeout", 0.2, env=env)
     assert (done.returncode, done.stdout) == (3, "")
     assert "hostA: no answer within 0.2 s; it is online" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["result", "status"])
+def test_other_hosts_are_shown_if_broker_refuses_one(kind: str, tmp_path) -> None:
+    refused = f"fast/migfra/hostB/{kind}"
+    with (
+        ChoosyMosquitto(tmp_path / "broker", refused) as broker,
+        Daemon(broker, "hostA") as one,
+        Daemon(broker, "hostB") as other,
+    ):
+        for daemon in (one, other):
+            daemon.presence()
+            daemon.answer = lambda container, host=daemon.host: answer(container, host, order())
+        hosts = ("--host", "hostB", "--host", "hostA")
+        done = run("log", "vm1", *hosts, env=address(broker))
+    assert first_line(done.stdout).startswith("'stop vm' of vm1 on hostA succeeded")
+    if kind == "result":
+        assert done.returncode == 3
+        reason = f"the broker refuses the subscription to '{refused}'"
+        assert re.search(f"^fastlib log: error: hostB: .*{reason}", done.stderr, re.MULTILINE)
+        assert "hostB succeeded" not in done.stdout
+    else:  # the host is asked like one of a C++ daemon
+        assert "hostB succeeded" in done.stdout
+
+
+def test_offline_host_is_named_with_its_time(cluster, env: Environment) -> None:
+    cluster("hostB", presence="{status: offline, time: 2026-11-01T08:00:00Z}")
+    done = run("log", "vm1", "--host", "hostB", env=env)
+    since = datetime(2026, 11, 1, 8, tzinfo=UTC).astimezone()
+    assert f"hostB: it is offline since {since:%Y-%m-%d %H:%M:%S}; " in done.stderr
 
 
 def test_host_without_presence_is_queried(daemon: Daemon, env: Environment):

@@ -14,7 +14,8 @@ from fastlib.cli import host_search
 from fastlib.cli.commands.query import _EPILOG
 from fastlib.message.node import DomainReport, TaskReport
 from tests.support.mosquitto import Mosquitto
-from tests.support.shell import CONTROL, Daemon, run, run_on_terminal, silence
+from tests.support.shell import CONTROL, Daemon, address, run, run_on_terminal, silence
+from tests.support.transport.subscription_rules import ChoosyMosquitto
 
 GIB = 1 << 20
 """KiB in a GiB."""
@@ -183,3 +184,31 @@ def test_example_in_help_succeeds(line, cluster, env):
     done = run(*line.split()[1:], env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert "node01" in done.stdout
+
+
+def test_other_hosts_are_shown_if_broker_refuses_one(tmp_path):
+    refused = "fast/migfra/hostB/result"
+    with (
+        ChoosyMosquitto(tmp_path / "broker", refused) as broker,
+        Daemon(broker, "hostA") as one,
+        Daemon(broker, "hostB") as other,
+    ):
+        for daemon in (one, other):
+            daemon.presence()
+            daemon.answer = lambda container, host=daemon.host: answer(container, host)
+        done = run("query", env=address(broker))
+    assert done.returncode == 3
+    assert re.search(r"^hostA +online +qemu", done.stdout, re.MULTILINE)
+    assert re.search(r"^hostB +silent", done.stdout, re.MULTILINE)
+    reason = f"the broker refuses the subscription to '{refused}'"
+    assert re.search(f"^fastlib query: error: hostB: .*{reason}", done.stderr, re.MULTILINE)
+
+
+def test_hosts_are_in_natural_order_and_offline_ones_have_their_time(cluster, env):
+    since = datetime(2026, 11, 1, 8, tzinfo=UTC).astimezone()
+    cluster("node10")
+    cluster("node9", presence=f"{{status: offline, time: '{since.isoformat()}'}}")
+    cluster("node2")
+    done = run("query", env=env)
+    assert re.findall(r"^node\d+", done.stdout, re.MULTILINE) == ["node2", "node9", "node10"]
+    assert f"node9   offline since {since:%Y-%m-%d %H:%M:%S}  " in done.stdout

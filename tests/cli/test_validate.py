@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from fastlib.cli import main
 from fastlib.cli.arguments.message_files import Source
 from fastlib.cli.output.problems import excerpt, github_annotation, print_problems
-from fastlib.cli.output.terminal import cell, columns
+from fastlib.cli.output.terminal import cell
 from fastlib.codec import Problem
-from fastlib.display.text import printable
+from fastlib.display.text import columns, printable
 from tests.support.shell import run_bytes, run_on_terminal, without_colours
 from tests.support.yaml_files import MISSPELT, MISSPELT_LINE, SEVERAL, UNKNOWN_KEY
 

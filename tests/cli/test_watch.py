@@ -115,6 +115,29 @@ def test_watch_prints_one_json_object_per_message(env, present):
     assert (unreadable["kind"], unreadable["message"]) == ("result", None)
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_watch_reports_host_that_is_forgotten(form, env, mosquitto):
+    with Daemon(mosquitto, "hostF") as dead:
+        dead.presence("{status: offline}")
+
+        def forget(stdout):
+            stdout.until("offline")
+            dead.communicator.send(b"", PRESENCE("hostF"), retain=True)
+
+        arguments = ("watch", "--host", "hostF", "--presence", "--count", "2", "--format", form)
+        done = run(*arguments, env=env, during=forget)
+    assert (done.returncode, done.stderr) == (0, "")
+    line = done.stdout.splitlines()[1]
+    if form == "json":
+        row = json.loads(line)
+        del row["time"]
+        assert row == {
+            "host": "hostF", "kind": "presence", "id": None, "message": None, "error": None,
+        }  # fmt: skip
+    else:
+        assert line.endswith(" hostF presence - forgotten: its presence was deleted")
+
+
 def test_watch_shows_only_chosen_hosts_and_kinds(env, present, daemon):
     def publish_until_shown(stdout):
         while "\n" not in stdout.text():  # the command does not report that it has subscribed
@@ -189,6 +212,23 @@ def test_terminal_shows_live_table(env, present):
     assert b"no\033" not in shown
     assert re.search(rb"\033\[[0-9;]*32m[^\033]*vm1: success", shown)
     assert shown.rindex(b"\033[?25h") > shown.rindex(b"\033[?25l")  # the cursor is there again
+
+
+def test_live_table_drops_host_that_is_forgotten(env, mosquitto):
+    with (
+        Daemon(mosquitto, "hostF") as dead,
+        Running("watch", "--host", "hostF", env=env, terminal=SCREEN) as watch,
+    ):
+        dead.presence("{status: offline}")
+        watch.until(r"hostF +offline", "terminal")
+        before = len(watch.text("terminal"))
+        assert run("forget", "hostF", env=env).returncode == 0
+        watch.until_value(
+            lambda: re.search(r"hosts\n *none yet", watch.text("terminal")[before:]),
+            lambda: "table without hosts",
+        )
+        watch.interrupt()
+        assert watch.wait() == 0
 
 
 PRESENCE_ONCE = ("watch", "--presence", "--host", "hostW", "--count", "1")
@@ -313,6 +353,43 @@ def test_host_without_presence_is_unknown_and_offline_host_is_offline():
     text = shown(state)
     assert re.search(r"hostA +unknown +0:00:00 ago", text)
     assert re.search(r"hostB +offline +0:00:05 ago", text)
+
+
+def test_offline_host_shows_since_when():
+    state = ClusterState()
+    today = NOW.replace(hour=0, minute=0, second=1, microsecond=0)
+    for host, time in (("hostA", today), ("hostB", today - timedelta(days=3))):
+        text = f"{{status: offline, time: '{time.isoformat()}'}}"
+        state.add(seen(PRESENCE, Presence, text, host=host))
+    text = shown(state)
+    assert re.search(r"hostA +offline +since 00:00:01\n", text)
+    assert re.search(
+        rf"hostB +offline +since {today - timedelta(days=3):%Y-%m-%d} 00:00:01\n", text
+    )
+
+
+def forgotten(host: str) -> ObservedMessage[Message]:
+    topic = PRESENCE(host)
+    return ObservedMessage(host=host, topic=topic, time=NOW, payload=b"", message=None)
+
+
+def test_forgotten_host_and_its_tasks_disappear():
+    state = ClusterState()
+    for host in ("hostA", "hostB"):
+        state.add(seen(PRESENCE, Presence, "{status: offline}", host=host))
+        state.add(seen(TASK, TaskContainer, TASK_TEXT, host=host))
+    state.add(forgotten("hostA"))
+    state.add(forgotten("nobody"))
+    assert "hostA" not in shown(state)
+    assert [*state.hosts] == ["hostB"]
+    assert [key[0] for key in state.tasks] == ["hostB"]
+
+
+def test_hosts_are_in_natural_order():
+    state = ClusterState()
+    for number in (10, 9, 2, 1):
+        state.add(seen(PRESENCE, Presence, "{status: online}", host=f"node{number}"))
+    assert re.findall(r"node\d+", shown(state)) == ["node1", "node2", "node9", "node10"]
 
 
 @pytest.mark.parametrize("height", [16, 24, 50])

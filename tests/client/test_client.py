@@ -7,6 +7,7 @@ import random
 import threading
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, get_type_hints
 
 import pytest
@@ -47,7 +48,7 @@ from fastlib.message import (
     Resume,
 )
 from fastlib.message.node import NodeResult, Progress
-from fastlib.message.topics import RESULT, TASK
+from fastlib.message.topics import PRESENCE, RESULT, TASK
 from fastlib.transport import (
     EmbeddedBroker,
     MemoryBroker,
@@ -578,6 +579,22 @@ def test_new_watch_starts_with_known_presences(clients: ClientFactory):
     assert client.presences["hostA"].status == "online"
     later = client.watch(presence=True)
     assert next(later).message.status == "online"
+
+
+def test_watch_reports_each_known_host_that_is_forgotten(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    watch, others = client.watch(presence=True), client.watch(hosts=["hostB"], presence=True)
+    assert client.presence("hostA") is None
+    delete = partial(daemon.communicator.send, b"", PRESENCE("hostA"), retain=True)
+    delete().wait(PATIENCE)  # nobody knows the host
+    daemon.presence("online")
+    delete().wait(PATIENCE)
+    daemon.presence("offline")
+    online, forgotten, offline = (next(watch) for _ in range(3))
+    assert [one.is_forgotten for one in (online, forgotten, offline)] == [False, True, False]
+    assert (forgotten.host, forgotten.message, forgotten.error) == ("hostA", None, None)
+    others.close()
+    assert list(others) == []
 
 
 def test_client_works_over_the_embedded_broker():

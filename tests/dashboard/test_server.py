@@ -63,7 +63,9 @@ def state_of(cluster, until):
 
 def test_state_has_hosts_with_load_and_domains(free):
     def complete(state):
-        return sum(len(host.get("domains", ())) for host in state["hosts"]) == 6
+        hosts = sorted(state["hosts"], key=lambda host: host["name"])
+        loaded = hosts and hosts[0].get("free_memory", 0) < hosts[0].get("memory", 0)
+        return loaded and sum(len(host.get("domains", ())) for host in hosts) == 6
 
     found = state_of(free, complete)
     assert {host["name"] for host in found["hosts"]} == set(free.cluster.hosts)
@@ -91,6 +93,12 @@ def test_history_of_a_vm(free):
         "start vm", "success", free.cluster.hosts[0],
     )  # fmt: skip
     assert [event["event"] for event in order["events"]][:2] == ["accepted", "begun"]
+    # The page has the sentence of `fastlib log`, with times that the browser writes.
+    texts = [part for part in order["sentence"] if isinstance(part, str)]
+    times = [part for part in order["sentence"] if not isinstance(part, str)]
+    assert "".join(texts).startswith("'start vm' of vm-1 (2 domains) on demo-a succeeded at  (")
+    assert " succeeded at  (" in "".join(texts)
+    assert times == [pytest.approx(order["events"][-1]["time"], abs=60)]
     assert (found["asked"], found["missing"]) == (3, [])
 
 

@@ -1,6 +1,6 @@
 """The state of the page: its changes by messages, the answers to readers, and its bounds."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -134,6 +134,21 @@ def test_late_result_of_a_query_brings_no_forgotten_host_back(state):
         seen(ResultContainer, "{result: node queried, list: [{vm-name: n/a, status: error}]}"), 2.0
     )
     assert state.hosts == []
+
+
+def test_forgotten_host_is_removed(state):
+    state.add(seen(Presence, "status: offline", host="hostB"), 0.0)
+    topic = "fast/migfra/hostB/status"
+    state.add(ObservedMessage(host="hostB", topic=topic, time=NOW, payload=b"", message=None), 1.0)
+    assert "hostB" not in state.hosts
+
+
+def test_offline_host_has_the_time_of_its_presence(state):
+    text = "{status: offline, time: 2026-11-01T08:00:00Z}"
+    state.add(seen(Presence, text, host="hostB"), 0.0)
+    view = state.host("hostB")
+    assert view is not None
+    assert view.since == datetime(2026, 11, 1, 8, tzinfo=UTC).timestamp()
 
 
 def test_unreadable_message_is_an_error():

@@ -1,11 +1,13 @@
 """The texts of `fastlib.display`: names, numbers, messages and rows of tables."""
 
+import random
+
 import pytest
 
 from fastlib import Query, Result, ResultContainer, Start, TaskContainer
 from fastlib.display.json_lines import encode_json
 from fastlib.display.message_text import summarize, summarize_briefly
-from fastlib.display.text import byte_size, duration, join_names, plural, printable
+from fastlib.display.text import byte_size, duration, join_names, natural_key, plural, printable
 from fastlib.message.agent import Init
 from fastlib.message.node import Presence, Progress
 
@@ -98,3 +100,20 @@ def test_progress_of_waiting_domain_has_its_place():
 
 def test_json_has_text_for_numbers_that_json_lacks():
     assert encode_json({"a": [float("nan"), 1.5]}) == b'{"a":[".nan",1.5]}'
+
+
+def test_names_are_sorted_by_their_numbers():
+    names = ["0", "00", "9", "10", "n", "n1", "n1b", "n02", "n2", "n10", "n2-9", "n2-10", "²"]
+    names = sorted(names, key=natural_key)
+    shuffled = random.Random(0).sample(names, len(names))
+    assert sorted(shuffled, key=natural_key) == names
+    assert [name for name in names if name.startswith("n")] == [
+        "n", "n1", "n1b", "n02", "n2", "n2-9", "n2-10", "n10",
+    ]  # fmt: skip
+    long = "n" + 6000 * "9"
+    assert sorted([f"{long}9", long], key=natural_key) == [long, f"{long}9"]
+
+
+def test_summary_of_offline_presence_has_its_time():
+    presence = Presence.from_yaml("{status: offline, version: '1.0', time: 2026-11-01T08:00:00Z}")
+    assert summarize(presence) == "offline since 2026-11-01T08:00:00Z 1.0"

@@ -21,7 +21,7 @@ from fastlib import (
     Stop,
     TaskContainer,
 )
-from fastlib.cli.output.order_story import Place, headline
+from fastlib.display.order_story import Place, headline
 from fastlib.message import HistoryReport, HistoryResult, NodeResult, OrderReport
 from fastlib.migfra import Context
 from fastlib.migfra.config.sections import LimitsSection, RetrySection

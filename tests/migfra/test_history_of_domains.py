@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from fastlib import Evacuate, EvacuateParameter, Migrate, QueryHistory, Stop, SwapWith, Task
-from fastlib.cli.output.order_story import Place, focus_of, story
+from fastlib.display.order_lines import story
+from fastlib.display.order_story import Place, focus_of
 from fastlib.message import HistoryReport, HistoryResult
 from fastlib.migfra.hypervisors.simulated import Cluster, SimulatedHypervisor, SimulatedOptions
 from fastlib.migfra.plugin_api.hypervisor import NodeContext

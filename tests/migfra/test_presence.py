@@ -39,9 +39,12 @@ def test_presence_has_time_client_id_and_instance_and_comes_again(play: SitePlay
         assert (await site.kept()).instance == first.instance
         await daemon.close()
         await site.becomes("offline")
-        assert (await site.kept()) == Presence(
-            status="offline", client_id=CLIENT_ID, instance=first.instance
+        kept = await site.kept()
+        assert kept == Presence(
+            status="offline", client_id=CLIENT_ID, instance=first.instance, time=kept.time
         )
+        assert kept.time is not None
+        assert kept.time > third.time
         await site.open()
         again = await site.becomes("online")
         assert again.instance not in (None, first.instance)

@@ -7,14 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from fastlib.cli.arguments.broker import add_broker_options, broker_arguments
-from fastlib.cli.arguments.values import host_name, seconds
+from fastlib.cli.arguments.questions import add_timeout_option
+from fastlib.cli.arguments.values import host_name
 from fastlib.cli.connection import exit_status_of, open_client
 from fastlib.cli.errors import FAILED, print_error
-from fastlib.cli.host_search import find_hosts
+from fastlib.cli.host_search import FoundHost, find_hosts
 from fastlib.display.text import age, printable
 from fastlib.message import Query
 from fastlib.message.node import Presence
 from fastlib.message.topics import PRESENCE
+from fastlib.transport.errors import RefusedError
 
 if TYPE_CHECKING:
     from fastlib.client import MigfraClient
@@ -47,13 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "hosts", metavar="HOST", nargs="+", type=host_name, help="a host that is dead"
     )
     parser.add_argument("--force", action="store_true", help="also if its presence says online")
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=seconds,
-        default=ANSWER_SECONDS,
-        help="how long to wait for the answer of a daemon that says that it is online, and for the "
-        f"broker's confirmation (default: {ANSWER_SECONDS:g})",
+    add_timeout_option(
+        parser,
+        "how long to wait for the answer of a daemon that says that it is online, and for the "
+        "broker's confirmation",
+        ANSWER_SECONDS,
     )
     add_broker_options(parser)
 
@@ -64,14 +64,26 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     with open_client(options) as client:
-        found = dict(find_hosts(client, options.hosts))
-        return max([_forget(options, client, host, found[host]) for host in found], default=0)
+        return max([_forget(options, client, *found) for found in _find(options, client)])
+
+
+def _find(options: argparse.Namespace, client: "MigfraClient") -> list[FoundHost]:
+    """Return the hosts in the order of the arguments."""
+    found = {host.name: host for host in find_hosts(client, options.hosts)}
+    return [found[host] for host in dict.fromkeys(options.hosts)]
 
 
 def _forget(
-    options: argparse.Namespace, client: "MigfraClient", host: str, presence: Presence | None
+    options: argparse.Namespace,
+    client: "MigfraClient",
+    host: str,
+    presence: Presence | None,
+    refusal: RefusedError | None,
 ) -> int:
     """Delete the presence of one host, or print why not. Return the exit status."""
+    if refusal is not None:
+        print_error(options, f"{host}: {refusal}")
+        return FAILED
     if presence is None:
         print_error(
             options,

@@ -12,20 +12,36 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 
 from fastlib.cli.arguments.broker import add_broker_options
-from fastlib.cli.arguments.values import host_name, positive_integer, seconds
+from fastlib.cli.arguments.questions import (
+    add_format_option,
+    add_hosts_option,
+    add_timeout_option,
+)
+from fastlib.cli.arguments.values import positive_integer
 from fastlib.cli.connection import exit_status_of, open_client
 from fastlib.cli.errors import FAILED, TIMED_OUT, print_error
 from fastlib.cli.host_search import (
     NO_DAEMON,
-    OFFLINE,
     find_hosts,
     ignorance_reason,
+    offline_reason,
     silence_reason,
 )
-from fastlib.cli.output.order_story import Place, brief, focus_of, full_time, story, zone
-from fastlib.cli.output.terminal import painter, width_of, wrap, write_json_line
-from fastlib.display.text import MAX_NAMES, join_names, plural, printable
+from fastlib.cli.output.terminal import painter, width_of, write_json_line
+from fastlib.display.order_lines import brief, story
+from fastlib.display.order_story import Place, focus_of
+from fastlib.display.text import (
+    MAX_NAMES,
+    full_time,
+    join_names,
+    natural_key,
+    plural,
+    printable,
+    wrap,
+    zone,
+)
 from fastlib.message import HistoryReport, OrderReport
+from fastlib.transport.errors import RefusedError
 
 if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
@@ -72,15 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_name,
         help="the id or the idempotency key of an order, or a domain (default: the newest orders)",
     )
-    group.add_argument(
-        "--host",
-        metavar="HOST",
-        dest="hosts",
-        action="append",
-        type=host_name,
-        help="query the daemon of this host; may be repeated (default: all daemons with a "
-        "presence)",
-    )
+    add_hosts_option(group, "query the daemon of")
     group.add_argument(
         "--limit",
         metavar="N",
@@ -95,19 +103,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="every order with its events, all its errors and its text",
     )
-    form.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="text for people, or JSON, one object for each host (default: text)",
-    )
-    form.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=seconds,
-        default=ANSWER_SECONDS,
-        help=f"how long to wait for the daemons (default: {ANSWER_SECONDS:g})",
-    )
+    add_format_option(form, "text for people, or JSON, one object for each host")
+    add_timeout_option(form, "how long to wait for the daemons", ANSWER_SECONDS)
     add_broker_options(parser)
 
 
@@ -162,11 +159,24 @@ class _Answer(msgspec.Struct, frozen=True):
 
 def _ask(options: argparse.Namespace, client: "MigfraClient") -> list[_Answer]:
     """Query the daemons at the same time, and wait for their answers."""
-    handles: dict[str, Handle[HistoryResult] | None] = {}
-    for host, presence in find_hosts(client, options.hosts):
-        offline = presence is not None and presence.status == "offline"
-        handles[host] = None if offline else _send(options, client, host)
-    return [_answer(options, client, host, handle) for host, handle in sorted(handles.items())]
+    answers: dict[str, _Answer] = {}
+    handles: dict[str, Handle[HistoryResult]] = {}
+    for host, presence, _ in find_hosts(client, options.hosts):
+        if presence is not None and presence.status == "offline":
+            forget = f"fastlib forget {shlex.quote(host)}"
+            error = (
+                f"{offline_reason(presence)}, as the journal is on that host; if it never comes "
+                f"back: {forget}"
+            )
+            answers[host] = _Answer(host, error=error)
+            continue
+        try:
+            handles[host] = _send(options, client, host)
+        except RefusedError as refusal:
+            answers[host] = _Answer(host, error=str(refusal))
+    for host, handle in handles.items():
+        answers[host] = _answer(options, client, host, handle)
+    return [answers[host] for host in sorted(answers, key=natural_key)]
 
 
 def _send(
@@ -183,25 +193,19 @@ def _answer(
     options: argparse.Namespace,
     client: "MigfraClient",
     host: str,
-    handle: "Handle[HistoryResult] | None",
+    handle: "Handle[HistoryResult]",
 ) -> _Answer:
     from fastlib.client import ClientError, NoResultError, NotUnderstoodError
 
     presence = client.presence(host)
     degraded = None if presence is None else presence.degraded
-    if handle is None:
-        forget = f"fastlib forget {shlex.quote(host)}"
-        return _Answer(
-            host,
-            error=f"{OFFLINE}, as the journal is on that host; if it never comes back: {forget}",
-        )
     try:
         result = handle.result()
     except NoResultError:
         return _Answer(host, error=silence_reason(options, presence), degraded=degraded)
     except NotUnderstoodError as error:
         return _Answer(host, error=ignorance_reason("query history", error.details))
-    except ClientError as error:
+    except (ClientError, RefusedError) as error:
         return _Answer(host, error=str(error), degraded=degraded)
     if result.history is None:
         return _Answer(host, error=result.details or "no history", degraded=degraded)

@@ -10,21 +10,27 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from fastlib.cli.arguments.broker import add_broker_options
-from fastlib.cli.arguments.values import host_name, seconds
+from fastlib.cli.arguments.questions import (
+    add_format_option,
+    add_hosts_option,
+    add_timeout_option,
+)
 from fastlib.cli.connection import exit_status_of, open_client
 from fastlib.cli.errors import FAILED, TIMED_OUT, print_error
 from fastlib.cli.host_search import (
     NO_DAEMON,
-    OFFLINE,
     find_hosts,
     ignorance_reason,
+    offline_reason,
     silence_reason,
 )
 from fastlib.cli.output.host_table import host_row, print_hosts, print_report
 from fastlib.cli.output.terminal import write_data, write_json_line
 from fastlib.display.json_lines import message_row
+from fastlib.display.text import natural_key
 from fastlib.message import NodeReport, NodeResult, Query, ResultContainer
 from fastlib.message.node import Presence
+from fastlib.transport.errors import RefusedError
 
 if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
@@ -53,27 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.usage = "%(prog)s [--host HOST] [OPTION ...]"
     group = parser.add_argument_group("the question")
-    group.add_argument(
-        "--host",
-        metavar="HOST",
-        dest="hosts",
-        action="append",
-        type=host_name,
-        help="query the daemon of this host; may be repeated (default: all daemons with a "
-        "presence)",
-    )
-    group.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=seconds,
-        default=ANSWER_SECONDS,
-        help=f"how long to wait for the daemons (default: {ANSWER_SECONDS:g})",
-    )
-    group.add_argument(
-        "--format",
-        choices=("text", "json", "yaml"),
-        default="text",
-        help="text for people, or the exact results as JSON or YAML (default: text)",
+    add_hosts_option(group, "query the daemon of")
+    add_timeout_option(group, "how long to wait for the daemons", ANSWER_SECONDS)
+    add_format_option(
+        group, "text for people, or the exact results as JSON or YAML", ("text", "json", "yaml")
     )
     add_broker_options(parser)
 
@@ -126,16 +115,20 @@ def _ask(options: argparse.Namespace, client: "MigfraClient") -> list[_Answer]:
     """Query the daemons at the same time, and wait for their answers."""
     answers: dict[str, _Answer] = {}
     handles: dict[str, Handle[ResultContainer]] = {}
-    for host, presence in find_hosts(client, options.hosts):
+    for host, presence, _ in find_hosts(client, options.hosts):
         if presence is not None and presence.status == "offline":
             status = 0 if options.hosts is None else TIMED_OUT
-            answers[host] = _Answer(host, presence, error=OFFLINE, status=status)
-        else:
+            error = offline_reason(presence)
+            answers[host] = _Answer(host, presence, error=error, status=status)
+            continue
+        try:
             # The query changes nothing, and a daemon whose clock is ahead must also answer.
             handles[host] = client.submit(host, Query(), timeout=options.timeout, expires=None)
+        except RefusedError as refusal:
+            answers[host] = _Answer(host, presence, error=str(refusal), status=TIMED_OUT)
     for host, handle in handles.items():
         answers[host] = _answer(options, client, host, handle)
-    return [answers[host] for host in sorted(answers)]
+    return [answers[host] for host in sorted(answers, key=natural_key)]
 
 
 def _answer(
@@ -155,6 +148,8 @@ def _answer(
     except NotUnderstoodError as problem:
         error = ignorance_reason("query node", problem.details)
         return _Answer(host, client.presence(host), error=error, status=FAILED)
+    except RefusedError as problem:
+        return _Answer(host, client.presence(host), error=str(problem), status=TIMED_OUT)
     except ClientError as problem:
         return _Answer(host, client.presence(host), error=str(problem), status=FAILED)
     errors = [result.details or "error" for result in results.results if result.status == "error"]

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastlib.cli.arguments.broker import add_broker_options
 from fastlib.cli.arguments.message_files import load_types
-from fastlib.cli.arguments.values import host_name, positive_integer, seconds
+from fastlib.cli.arguments.questions import (
+    add_format_option,
+    add_hosts_option,
+    add_timeout_option,
+)
+from fastlib.cli.arguments.values import positive_integer
 from fastlib.cli.connection import exit_status_of, open_client
 from fastlib.cli.errors import TIMED_OUT, print_error
 from fastlib.cli.output.terminal import (
@@ -36,39 +41,30 @@ examples:
 On a terminal it is a live table of the daemons, the tasks in progress and the last results, if rich
 is installed (extra: terminal). Elsewhere, and without rich, each message is a line:
 time, host, kind, id and what it says; with --format json an object with the keys time, host, kind,
-id, message and error. An unreadable message is shown with its error.
+id, message and error. An unreadable message is shown with its error. For a host that 'fastlib
+forget' removes, message and error of its presence are null; the live table then drops the host.
 
 It ends with Ctrl-C, with exit status 0. The exit status is 2 for wrong usage or no broker, 3 if
 --timeout was over before --count messages had come.
 """
 
 REFRESH_SECONDS: Final = 0.25
+FORGOTTEN: Final = "forgotten: its presence was deleted"
+"""The text about a host whose presence was deleted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.usage = "%(prog)s [--host HOST] [--tasks] [--progress] [--presence] [OPTION ...]"
     group = parser.add_argument_group("messages to show, besides results")
-    group.add_argument(
-        "--host",
-        metavar="HOST",
-        dest="hosts",
-        action="append",
-        type=host_name,
-        help="only this host; may be repeated (default: all)",
-    )
+    add_hosts_option(group, "only", "all")
     group.add_argument("--tasks", action="store_true", help="also the tasks that are sent")
     group.add_argument("--progress", action="store_true", help="also reports of progress")
     group.add_argument("--presence", action="store_true", help="also the presence of daemons")
     end = parser.add_argument_group("form and end")
-    end.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="a live table or lines of text, or JSON, one object a line (default: text)",
-    )
+    add_format_option(end, "a live table or lines of text, or JSON, one object a line")
     end.add_argument("--count", metavar="N", type=positive_integer, help="end after N messages")
-    end.add_argument("--timeout", metavar="SECONDS", type=seconds, help="end after this time")
+    add_timeout_option(end, "end after this time")
     add_broker_options(parser)
 
 
@@ -159,7 +155,10 @@ def _print(options: argparse.Namespace, watch: "Watch[Any]") -> int:
                 message_row(observed.time, observed.host, kind, message, observed.error)
             )
             continue
-        text = f"cannot be read: {observed.error}" if message is None else summarize(message)
+        if observed.is_forgotten:
+            text = FORGOTTEN
+        else:
+            text = f"cannot be read: {observed.error}" if message is None else summarize(message)
         when = observed.time.isoformat(timespec="milliseconds")
         id = getattr(message, "id", None)
         shown = "-" if id is None else word(id)

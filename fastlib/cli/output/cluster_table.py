@@ -13,7 +13,7 @@ from rich.text import Text
 from fastlib.display.cluster_state import ClusterState, FinishedTask, HostState, PendingTask
 from fastlib.display.message_text import format_phase
 from fastlib.display.rich_tables import MIN_BAR_COLUMNS, Bar, Column, FittedTable, Row, status_text
-from fastlib.display.text import join_names, printable
+from fastlib.display.text import join_names, local_clock, natural_key, printable
 from fastlib.message.node import Progress
 
 from .terminal import is_terminal
@@ -128,10 +128,10 @@ def _hosts(state: ClusterState, now: datetime) -> _Table:
     """Return all hosts: those with tasks, those that are not online, then the last active ones."""
     busy = {task.host for task in state.tasks.values()}
 
-    def rank(item: tuple[str, HostState]) -> tuple[bool, bool, float, str]:
+    def rank(item: tuple[str, HostState]) -> tuple[object, ...]:
         host, known = item
         active = 0.0 if known.active is None else known.active.timestamp()
-        return host not in busy, known.is_fine, -active, host
+        return host not in busy, known.is_fine, -active, natural_key(host)
 
     return _HOST_COLUMNS, [
         _host(host, known, now) for host, known in sorted(state.hosts.items(), key=rank)
@@ -145,7 +145,10 @@ def _host(host: str, known: HostState, now: datetime) -> Row:
     else:
         status = status_text(presence)
         hypervisor, version = presence.hypervisor or "", presence.version or ""
-    heard = _duration(known.heard, now).append(" ago")
+    if presence is not None and presence.status == "offline" and presence.time is not None:
+        heard = Text(f"since {local_clock(presence.time, now)}")
+    else:
+        heard = _duration(known.heard, now).append(" ago")
     return (_text(host), status, _text(hypervisor), _text(version), heard)
 
 

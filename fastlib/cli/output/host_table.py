@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
-from fastlib.display.text import age, byte_size, plural, printable
+from fastlib.display.text import age, byte_size, columns, offline_since, plural, printable
 from fastlib.message.node import NodeReport, Presence
 
-from .terminal import columns, painter
+from .terminal import painter
 
 UNKNOWN: Final = "-"
 """The text in a table for an unknown value."""
@@ -111,7 +111,7 @@ def _states(report: NodeReport) -> str:
 
 def _status(presence: Presence | None, report: NodeReport | None) -> str:
     if presence is not None and presence.status == "offline":
-        return "offline"
+        return offline_since(presence.time)
     degraded = (presence and presence.degraded) or (report and report.degraded)
     if report is None:
         return "silent"
@@ -126,7 +126,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]
     yield paint(_line(heads, widths), "bold")
     for row in cells:
         line = _line(row, widths)
-        style = _STYLES.get(row[1]) if heads is _COLUMNS else None
+        style = _STYLES.get(row[1].partition(" ")[0]) if heads is _COLUMNS else None
         if style is not None:
             before = columns(_line(row[:1], widths[:1], last=False))
             line = f"{line[:before]}{paint(row[1], style)}{line[before + len(row[1]) :]}"

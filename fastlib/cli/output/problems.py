@@ -5,10 +5,10 @@ from typing import TextIO
 
 from fastlib.cli.arguments.message_files import Source
 from fastlib.codec.errors import Problem
-from fastlib.display.text import printable
+from fastlib.display.text import columns, printable
 from fastlib.redaction import hide_secrets_of_line
 
-from .terminal import cell, columns, is_terminal, painter, width_of
+from .terminal import cell, is_terminal, painter, width_of
 
 
 def print_problems(source: Source, problems: Iterable[Problem], stream: TextIO) -> None:

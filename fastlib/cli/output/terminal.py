@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from fastlib.codec.printable import is_visible
@@ -44,43 +44,6 @@ def cell(char: str) -> str:
     if char == "\t":
         return "    "
     return char if is_visible(char) else f"<U+{ord(char):04X}>"
-
-
-def columns(text: str) -> int:
-    """Return the number of columns of a printable text on a terminal."""
-    if text.isascii():
-        return len(text)
-    from unicodedata import combining, east_asian_width
-
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def wrap(text: str, width: int) -> Iterator[str]:
-    """Yield printable text in lines of at most `width` columns, broken at blanks where possible."""
-    line = ""
-    for word in text.split(" "):
-        joined = f"{line} {word}" if line else word
-        if columns(joined) <= width:
-            line = joined
-            continue
-        if line:
-            yield line
-        line = word
-        while columns(line) > width:
-            head = _fitting(line, width)
-            yield head
-            line = line[len(head) :]
-    yield line
-
-
-def _fitting(text: str, width: int) -> str:
-    """Return the longest beginning of a text that fits, at least one character."""
-    used = 0
-    for index, char in enumerate(text):
-        used += columns(char)
-        if used > width and index:
-            return text[:index]
-    return text
 
 
 def write_data(data: bytes, *, flush: bool = False) -> None:

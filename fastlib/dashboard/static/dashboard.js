@@ -396,18 +396,16 @@ function historyParts(found) {
 
 function orderPart(order) {
   const word = order.status || order.state;
-  const others = order.domains > 1 ? `, with ${plural(order.domains - 1, "other VM")}` : "";
-  const took = order.began && order.answered ? ` in ${duration(order.answered - order.began)}` : "";
+  const sentence = order.sentence.map((part) => (typeof part === "number" ? clock(part) : visible(part))).join("");
   const head = element("p", {class: "head"},
     element("span", {class: `mark ${word === "success" || word === "error" ? word : ""}`, text: visible(word)}),
-    element("strong", {text: ` ${visible(order.task || "order")}`}),
-    ` on ${visible(order.host)}${others}, ${clock(order.accepted)}${took}`);
+    ` ${sentence}`);
   const events = element("table", {class: "events"},
     element("tbody", {}, ...order.events.map((event) => element("tr", {},
       element("td", {}, element("time", {datetime: new Date(event.time * 1000).toISOString(), text: clock(event.time)})),
       element("td", {text: visible(event.event)}),
       element("td", {text: visible(event.details || "")})))));
-  const details = order.details.map((text) => element("p", {class: "problem", text: visible(text)}));
+  const details = order.details.map((text) => element("p", {class: word === "success" ? "hint" : "problem", text: visible(text)}));
   const id = order.id ? [element("p", {class: "hint", text: `id ${visible(order.id)}`})] : [];
   return element("li", {}, head, ...details, events, ...id);
 }

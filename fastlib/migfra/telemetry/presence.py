@@ -28,14 +28,14 @@ END_SECONDS: Final = 2.0
 Status = Literal["online", "offline"]
 
 
-def offline(client_id: str | None, instance: str | None) -> bytes:
-    """Return the presence of a daemon that has ended."""
-    presence = Presence(status="offline", client_id=client_id, instance=instance)
+def offline(client_id: str | None, instance: str | None, time: datetime | None = None) -> bytes:
+    """Return the presence of a daemon that has ended, at a time if that is known."""
+    presence = Presence(status="offline", client_id=client_id, instance=instance, time=time)
     return presence.to_yaml().encode()
 
 
 def last_will(host: str, client_id: str | None, instance: str) -> Will:
-    """Return what the broker publishes when the daemon is lost."""
+    """Return what the broker publishes when the daemon is lost; nobody knows when that will be."""
     payload = offline(client_id, instance)
     return Will(topic=topics.PRESENCE(host), payload=payload, qos=QOS, retain=True)
 
@@ -71,7 +71,6 @@ class PresencePublisher:
         self._communicator = communicator
         self._topic = topics.PRESENCE(host)
         self._presence = presence
-        self._offline_payload = offline(presence.client_id, presence.instance)
         self._interval = interval
         self._ready = ready
         self._degraded = degraded
@@ -89,8 +88,10 @@ class PresencePublisher:
 
     def online(self) -> Presence:
         """Return our presence of now."""
-        now = datetime.fromtimestamp(self._clock.now(), UTC)
-        return msgspec.structs.replace(self._presence, time=now, degraded=self._degraded())
+        return msgspec.structs.replace(self._presence, time=self._now(), degraded=self._degraded())
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
 
     def changed(self) -> None:
         """Publish what has changed; returns at once."""
@@ -154,9 +155,10 @@ class PresencePublisher:
     async def _publish(
         self, status: Status, qos: int = QOS, timeout: float = ROOM_SECONDS
     ) -> Delivery:
-        payload = self._offline_payload
         if status == "online":
             payload = self.online().to_yaml().encode()
+        else:
+            payload = offline(self._presence.client_id, self._presence.instance, self._now())
         return await self._communicator.send(
             payload, self._topic, qos, retain=True, timeout=timeout
         )

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fastlib import OrderEvent, OrderReport, Result
-from fastlib.cli.output.order_story import Place, brief, focus_of, full_time, headline, story
-from fastlib.cli.output.terminal import columns, wrap
-from fastlib.display.text import age
+from fastlib.display.order_lines import brief, story
+from fastlib.display.order_story import Place, focus_of, headline
+from fastlib.display.text import age, columns, full_time, wrap
 from tests.support.shell import CONTROL
 
 ACCEPTED = datetime(2026, 11, 29, 3, 10, 0, 500_000, UTC)
