@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from html import escape
 from importlib.resources import files
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -201,11 +202,11 @@ class Dashboard:
 
     async def _login(self, request: Request) -> Response:
         if request.method != "POST":
-            return _file("login.html", "text/html")
+            return _login_form()
         address = request.client.host if request.client else ""
         now = time.monotonic()
         if self._access.is_throttled(address, now):
-            return _file("login-wait.html", "text/html", status=429)
+            return _login_form("Too many wrong tokens. Wait a minute, then try again.", 429)
         body = b""
         try:
             async for part in request.stream():
@@ -217,7 +218,7 @@ class Dashboard:
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
         if not self._access.is_token(given):
             self._access.note_failure(address, now)
-            return _file("login-wrong.html", "text/html", status=403)
+            return _login_form("That is not the token.", 403)
         response = RedirectResponse("/", status_code=303)
         response.set_cookie(
             COOKIE,
@@ -287,9 +288,20 @@ def _is_own_origin(request: Request) -> bool:
     return urlsplit(origin).netloc == request.headers.get("host")
 
 
-def _file(name: str, kind: str, status: int = 200) -> Response:
-    data = files(__package__).joinpath("static", name).read_bytes()
-    return Response(data, status, media_type=f"{kind}; charset=utf-8" if "text" in kind else kind)
+def _login_form(problem: str = "", status: int = 200) -> Response:
+    """Return the form for the token, with a sentence about the last try."""
+    shown = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
+    text = _read_static("login.html").decode().replace("{problem}\n", f"{shown}\n" if shown else "")
+    return Response(text, status, media_type="text/html; charset=utf-8")
+
+
+def _file(name: str, kind: str) -> Response:
+    media_type = f"{kind}; charset=utf-8" if "text" in kind else kind
+    return Response(_read_static(name), media_type=media_type)
+
+
+def _read_static(name: str) -> bytes:
+    return files(__package__).joinpath("static", name).read_bytes()
 
 
 def _problem(status: int, text: str) -> Response:

@@ -20,8 +20,8 @@ from .dashboard import Dashboard
 with needs_extra("the dashboard", "uvicorn"):
     import uvicorn
 
-MAX_CONNECTIONS: Final = 256
-"""Connections at the same time; further ones are answered with 503."""
+    from .connections import BoundedProtocol
+
 MAX_HEADERS: Final = 16 << 10
 """Bytes of a request's headers."""
 IDLE_SECONDS: Final = 5
@@ -105,7 +105,7 @@ def _listen(options: ServerOptions) -> socket.socket:
 def _configuration(dashboard: Dashboard, options: ServerOptions) -> uvicorn.Config:
     configuration = uvicorn.Config(
         dashboard.app,
-        http="h11",
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -113,7 +113,6 @@ def _configuration(dashboard: Dashboard, options: ServerOptions) -> uvicorn.Conf
         access_log=False,  # addresses of pages are nobody's business
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=MAX_HEADERS,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=CLOSE_SECONDS,

@@ -4,14 +4,15 @@ import asyncio
 import http.client
 import json
 import socket
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from urllib.parse import quote, urlencode
 
 import pytest
 
 from fastlib.client import ClientError, ObservedMessage
+from fastlib.dashboard import connections, queries
 from fastlib.dashboard import dashboard as module
-from fastlib.dashboard import queries
 from fastlib.demo.settings import Settings
 from fastlib.message import Result, ResultContainer
 from tests.support.dashboard.cluster import DashboardCluster
@@ -229,7 +230,9 @@ def test_wrong_tokens_are_refused_and_then_throttled(monkeypatch):
         assert "That is not the token." in text
         for _ in range(9):
             assert log_in(cluster, "wrong")[0] == 403
-        assert log_in(cluster, TOKEN)[0] == 429
+        status, _, text = log_in(cluster, TOKEN)
+        assert (status, "Too many wrong tokens" in text) == (429, True)
+        assert 'role="alert"' not in ask(cluster, "/login")[2]
 
 
 def test_large_form_is_refused(locked):
@@ -280,6 +283,83 @@ def test_slow_reader_skips_states_and_gets_the_newest(free, monkeypatch):
                 if f'"number":{newest},'.encode() in line:
                     break
     assert messages < changes / 3, "a queue has kept what the reader did not read"
+
+
+def rest_of(connection):
+    """Return what comes until the server ends the connection."""
+    data = b""
+    with suppress(ConnectionResetError):
+        while part := connection.recv(1 << 20):
+            data += part
+    return data
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered"),
+    [
+        (b"", False),
+        (b"GET / HTTP/1.1\r\nHost: local", False),
+        (b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\ntoken=", False),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT", True),
+    ],
+    ids=["silent", "half a head", "half a form", "half a second request"],
+)
+def test_connection_without_a_whole_request_is_ended(free, monkeypatch, sent, answered):
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", free.port), PATIENCE) as one:
+        one.sendall(sent)
+        assert rest_of(one).startswith(b"HTTP/1.1 200") is answered
+
+
+def test_slow_request_is_ended_although_bytes_come(free, monkeypatch):
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", free.port), PATIENCE) as one:
+        one.settimeout(0.02)
+        with pytest.raises(ConnectionError):  # noqa: PT012 - each call can be the one that fails
+            for _ in range(100_000):
+                one.sendall(b"G")
+                with suppress(TimeoutError):
+                    if not one.recv(1):
+                        raise ConnectionResetError
+
+
+def test_silent_connections_leave_room_for_requests(free, monkeypatch):
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 5)
+    with ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", free.port), PATIENCE))
+            for _ in range(12)
+        ]
+        assert ask(free, "/api/state")[0] == 200
+        assert rest_of(silent[0]) == b"", "the oldest one is ended first"
+
+
+def test_connections_are_bounded_if_all_have_requests(free, monkeypatch):
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    with ExitStack() as stack:
+        for _ in range(3):
+            reader = socket.create_connection(("127.0.0.1", free.port), PATIENCE)
+            stack.enter_context(reader).sendall(
+                b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            )
+            assert reader.recv(100).startswith(b"HTTP/1.1 200")
+        one_more = socket.create_connection(("127.0.0.1", free.port), PATIENCE)
+        assert rest_of(stack.enter_context(one_more)) == b""
+
+
+def test_reader_that_takes_nothing_is_ended(free, monkeypatch):
+    monkeypatch.setattr(connections, "STALL_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", free.port), PATIENCE) as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.sendall(b"GET /api/events HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        begin = b""
+        while b"data: " not in begin:  # it is a reader now
+            begin += stalled.recv(100)
+        for _ in range(200):
+            if not free.dashboard.readers:
+                break
+            grow(free, 50, "z" * 2000)
+        assert not free.dashboard.readers
 
 
 def test_server_ends_although_readers_are_connected():
