@@ -226,8 +226,8 @@ def install(host: Host, options: argparse.Namespace) -> None:
         print(f"nothing is changed; without --dry-run this {does} {name}")
     elif old is None:
         print(
-            f"installed {name}. Next: edit {CONFIGURATION}; migfra --check --online -c "
-            f"{CONFIGURATION}; systemctl enable --now migfra"
+            f"installed {name}. Next: edit {CONFIGURATION}; {sys.argv[0]} check --online; "
+            "systemctl enable --now migfra"
         )
     elif old != name:
         print(f"upgraded from {old} to {name}. The way back: {sys.argv[0]} rollback")
@@ -317,6 +317,19 @@ def _check(host: Host, name: str, user: str, skipped: bool) -> None:
     host.own(JOURNAL, user)
     if skipped:
         return
+    with _as_daemon(host, name, user) as (command, environment):
+        try:
+            _run(command, environment)
+        except DeployError as error:
+            raise DeployError(
+                f"{error}\nNothing that runs was changed. Correct {host.path(CONFIGURATION)} and "
+                "repeat this, or add --no-check"
+            ) from None
+
+
+@contextlib.contextmanager
+def _as_daemon(host: Host, name: str, user: str) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Yield the command and the environment of a check with the user and rights of the unit."""
     python = host.path(f"{RELEASES}/{name}/bin/python")
     configuration = host.path(CONFIGURATION)
     command = [str(python), "-I", "-m", "fastlib.cli.migfra", "--check", "-c", str(configuration)]
@@ -331,19 +344,15 @@ def _check(host: Host, name: str, user: str, skipped: bool) -> None:
         if host.is_live:
             runtime = host.path(RUNTIME)
             host.own(RUNTIME, user)
-        environment = {
-            "PATH": f"{os.defpath}:/sbin:/usr/sbin",
-            "LC_ALL": "C.UTF-8",
-            "STATE_DIRECTORY": str(host.path(JOURNAL)),
-            "RUNTIME_DIRECTORY": str(runtime),
-        }
-        try:
-            _run(command, environment)
-        except DeployError as error:
-            raise DeployError(
-                f"{error}\nNothing that runs was changed. Correct {configuration} and repeat this, "
-                "or add --no-check"
-            ) from None
+        yield (
+            command,
+            {
+                "PATH": f"{os.defpath}:/sbin:/usr/sbin",
+                "LC_ALL": "C.UTF-8",
+                "STATE_DIRECTORY": str(host.path(JOURNAL)),
+                "RUNTIME_DIRECTORY": str(runtime),
+            },
+        )
 
 
 def _activate(host: Host, name: str, user: str) -> None:
@@ -405,12 +414,29 @@ def rollback(host: Host, options: argparse.Namespace) -> None:
         raise DeployError(f"there is no previous release: {host.path(PREVIOUS)} does not exist")
     if not (host.path(f"{RELEASES}/{previous}") / RECORD).is_file():
         raise DeployError(f"the release {previous} is not complete: install it again")
-    found = re.search(r"^User=(.+)$", _text(host.path(DROP_IN)), re.MULTILINE)
-    user = found[1] if found else USER_OF_UNIT
+    user = _user_of_daemon(host)
     _check(host, previous, user, options.no_check)
     _activate(host, previous, user)
     host.link(PREVIOUS, f"releases/{current}")
     print(f"went back from {current} to {previous}")
+
+
+def check(host: Host, options: argparse.Namespace) -> None:
+    """Let the current release check the configuration with the rights of the daemon."""
+    current = host.target(CURRENT)
+    if current is None:
+        raise DeployError("nothing is installed: there is no release to check with")
+    with _as_daemon(host, current, _user_of_daemon(host)) as (command, environment):
+        online = ["--online"] if options.online else []
+        done = subprocess.run([*command, *online], env=environment, stdin=subprocess.DEVNULL)  # noqa: S603
+    if done.returncode:
+        raise DeployError("the daemon could not start like this: see above")
+    print(f"{host.path(CONFIGURATION)}: no problem found")
+
+
+def _user_of_daemon(host: Host) -> str:
+    found = re.search(r"^User=(.+)$", _text(host.path(DROP_IN)), re.MULTILINE)
+    return found[1] if found else USER_OF_UNIT
 
 
 def _text(path: Path) -> str:
@@ -504,6 +530,12 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument(
             "--no-check", action="store_true", help="do not check the configuration before"
         )
+    command = add("check", check, "check the configuration with the user and rights of the daemon")
+    command.add_argument(
+        "--online",
+        action="store_true",
+        help="also query the broker and the hypervisor; the daemon must not run",
+    )
     command = add("uninstall", uninstall, "remove the programs, and keep configuration and journal")
     command.add_argument(
         "--purge",

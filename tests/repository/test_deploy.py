@@ -13,6 +13,7 @@ import sys
 import textwrap
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from fastlib import __version__
 from fastlib.files import deploy, read_file
 from tests.support import end_of_run
 from tests.support.mosquitto import Mosquitto
+from tests.support.ponci.cgroup_trees import why_not
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "fastlib" / "files" / "deploy.py"
@@ -275,6 +277,7 @@ for place in {places}; do
 done
 mount --rbind /dev system/dev
 mount -t proc proc system/proc
+mount --rbind /sys system/sys
 mount -t tmpfs tmpfs system/run
 for folder in {entered}; do
   chmod o+x "system$folder"
@@ -302,17 +305,24 @@ stat -c '%U %a %n' /var/lib/migfra
 getent passwd migfra
 
 # The daemon, as the unit starts it
-setpriv --reuid migfra --regid migfra --init-groups --no-new-privs \
-  --bounding-set -all,+dac_override,+kill --inh-caps -all,+dac_override,+kill \
-  --ambient-caps -all,+dac_override,+kill \
-  env -i STATE_DIRECTORY=/var/lib/migfra RUNTIME_DIRECTORY=/run/migfra \
-  $(sed -n 's/^ExecStart=//p' /etc/systemd/system/migfra.service) &
+run_daemon() {{
+  exec setpriv --reuid migfra --regid migfra --init-groups --no-new-privs \
+    --bounding-set -all,+dac_override,+kill --inh-caps -all,+dac_override,+kill \
+    --ambient-caps -all,+dac_override,+kill \
+    env -i STATE_DIRECTORY=/var/lib/migfra RUNTIME_DIRECTORY=/run/migfra \
+    $(sed -n 's/^ExecStart=//p' /etc/systemd/system/migfra.service)
+}}
+run_daemon &
 daemon=$!
 fastlib="/usr/local/bin/fastlib"
 export FASTLIB_BROKER=127.0.0.1:{port}
 $fastlib watch --host node01 --presence --count 1 --timeout 60
 $fastlib start vm1 --host node01 --id first
 ps -ww -o user=,cmd= -p $daemon
+$fastlib quit --host node01 --timeout 60
+wait $daemon
+
+{ponci}
 $deploy install {newer} --find-links {wheels}  # beside the daemon that runs
 $fastlib quit --host node01 --timeout 60
 wait $daemon
@@ -327,6 +337,27 @@ for place in /opt/fastlib /etc/migfra.yaml /var/lib/migfra /usr/local/bin/migfra
 done
 ! getent passwd migfra
 echo all is gone
+"""
+
+PONCI = """\
+# The same with ponci, which makes cgroups and ends processes of other users
+sed -i 's/^hypervisor: .*/hypervisor: {{type: ponci, parent: {group}}}/' /etc/migfra.yaml
+$deploy check --online
+run_daemon &
+daemon=$!
+$fastlib watch --host node01 --presence --count 1 --timeout 60
+$fastlib start vm1 --host node01
+sleep 1000 &
+for file in $(find /sys/fs/cgroup -path '*/{group}/vm1/cgroup.procs'); do
+  echo $! > $file
+done
+$fastlib stop vm1 --force --host node01
+! wait $!
+"""
+WITHOUT_PONCI = """\
+run_daemon &
+daemon=$!
+$fastlib watch --host node01 --presence --count 1 --timeout 60
 """
 
 
@@ -352,6 +383,16 @@ def system_copy(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path
     return folder
 
 
+@contextmanager
+def removed_groups(name: str) -> Iterator[None]:
+    """Remove the groups that a daemon has made for its domains."""
+    try:
+        yield
+    finally:
+        for folder in Path("/sys/fs/cgroup").glob(f"**/{name}"):
+            folder.rmdir()
+
+
 @pytest.mark.packaging
 def test_running_host_is_installed_upgraded_and_restored(
     wheel: Path,
@@ -359,13 +400,19 @@ def test_running_host_is_installed_upgraded_and_restored(
     tmp_path: Path,
     system_copy: Path,
     offline_environment: dict[str, str],
+    request: pytest.FixtureRequest,
 ) -> None:
     newer = reversioned(wheel, "99.0", tmp_path)
     python = Path(sys._base_executable)  # type: ignore[attr-defined]
     deployer = tmp_path / "migfra-deploy"
     shutil.copy(DEPLOY, deployer)
     script = tmp_path / "live.sh"
-    with Mosquitto(tmp_path / "broker") as broker:
+    group = f"deploy-{os.getpid()}"
+    ponci = PONCI.format(group=group)
+    if reason := why_not():
+        end_of_run.add_figure(request.node, "skipped", f"ponci is not deployed: {reason}")
+        ponci = WITHOUT_PONCI
+    with Mosquitto(tmp_path / "broker") as broker, removed_groups(group):
         script.write_text(
             LIVE.format(
                 python=python,
@@ -374,6 +421,7 @@ def test_running_host_is_installed_upgraded_and_restored(
                 newer=newer,
                 wheels=wheels,
                 port=broker.port,
+                ponci=ponci,
             )
         )
         prefixes = {Path(sys.base_prefix), python.resolve().parents[1]}
@@ -408,4 +456,8 @@ def test_running_host_is_installed_upgraded_and_restored(
     versions = [line for line in lines if re.fullmatch(r"migfra [\d.]+", line)]
     assert versions == ["migfra 99.0", f"migfra {__version__}"]
     assert "node01.journal" in lines
+    if ponci != WITHOUT_PONCI:
+        assert "the hypervisor ponci can be opened" in lines
+        assert "/etc/migfra.yaml: no problem found" in lines
+        assert any(re.fullmatch(r"node01 \S+ vm stopped: vm1: success", line) for line in lines)
     assert lines[-1] == "all is gone"
