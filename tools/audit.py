@@ -60,8 +60,8 @@ def judge(report: str, errors: str) -> Verdict:
         names = [each["name"] for each in unknown]
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         lines.append(
-            f"{_NOT_CHECKED}: {len(names)} of {len(packages)} packages, of which the service says "
-            f"nothing, perhaps because it cannot be reached: {', '.join(names[:_SHOWN])}{more}"
+            f"{_NOT_CHECKED}: {len(names)} of {len(packages)} packages, for which the service "
+            f"has no data, possibly because it cannot be reached: {', '.join(names[:_SHOWN])}{more}"
         )
     else:
         lines.append(f"checked for vulnerabilities: {len(packages)} packages")

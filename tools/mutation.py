@@ -2,8 +2,8 @@
 
 mutmut changes one operator, constant or call at a time and runs the tests that execute the
 function. A change that no test notices is a survivor. `accepted_survivors.txt` lists the survivors
-that change no behaviour, each with its reason; any other survivor is a failure. Modules whose
-survivors nobody has examined yet are counted, and are no failure.
+that change no behaviour, each with its reason; any other survivor is a failure. For modules
+whose survivors were not examined, a run counts the survivors and does not fail.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Target:
     modules: tuple[str, ...]
     tests: tuple[str, ...]
     unexamined: frozenset[str] = frozenset()
-    """Names of the modules whose survivors nobody has examined yet: they are only counted."""
+    """Names of the modules whose survivors were not examined: they are only counted."""
 
     def only(self, names: Sequence[str]) -> "Target":
         """Return the target with the modules of these names; without names, with all."""
@@ -205,8 +205,8 @@ def _report(
         for key in new:
             print(f"{key}: {outcomes[key]}\n{_difference(folder, key)}", flush=True)
     for key in gone:
-        print(f"{key} does not survive any more: remove it from {ACCEPTED.name}", flush=True)
-    rest = "new survivors" if examined else "survivors that nobody has examined"
+        print(f"{key} no longer survives: remove it from {ACCEPTED.name}", flush=True)
+    rest = "new survivors" if examined else "survivors that were not examined"
     print(
         f"{module}: {len(outcomes) - len(survivors)} of {len(outcomes)} mutants killed, "
         f"{len(survivors) - len(new)} accepted, {len(new)} {rest} "

@@ -66,7 +66,7 @@ def dated_changelog(text: str, version: str, today: datetime.date) -> str:
     following = _HEADING.search(text, found.end())
     body = text[found.end() : following.start() if following else len(text)]
     if not body.strip():
-        raise ReleaseError("CHANGELOG.md has nothing unreleased: say what changed for users")
+        raise ReleaseError("CHANGELOG.md has no unreleased changes: describe the changes for users")
     title = f"## [{version}] - {today.isoformat()}"
     return f"{text[: found.start()]}## [Unreleased]\n\n{title}{text[found.end() :]}"
 

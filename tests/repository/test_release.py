@@ -30,7 +30,7 @@ def test_changelog_gets_version_and_date_and_a_new_section(title: str) -> None:
     [
         ("# Changelog\n", "must begin with a section"),
         ("# Changelog\n\n## 0.1.0, 2020-01-01\n\n- Old.\n", "must begin with a section"),
-        ("# Changelog\n\n## Unreleased\n\n## 0.1.0\n\n- Old.\n", "has nothing unreleased"),
+        ("# Changelog\n\n## Unreleased\n\n## 0.1.0\n\n- Old.\n", "has no unreleased changes"),
     ],
 )
 def test_changelog_without_news_is_refused(text: str, said: str) -> None:
