@@ -14,6 +14,7 @@ DISTRIBUTION: Final = "fastlib-migfra"
 
 _EXTRAS: Final = {
     "amqtt": ("amqtt", "broker"),
+    "cryptography": ("cryptography", "libvirt"),
     "hypothesis": ("hypothesis", "testing"),
     "jsonschema_rs": ("jsonschema-rs", "compat"),
     "libvirt": ("libvirt-python", "libvirt"),

@@ -13,7 +13,15 @@ from typing import Any, Self, Unpack, overload
 from fastlib.argument_checks import check_seconds
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import FastlibError
-from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
+from fastlib.message import (
+    HistoryResult,
+    Message,
+    MigrationResult,
+    Result,
+    ResultContainer,
+    Task,
+    TaskContainer,
+)
 from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, check_name
 from fastlib.transport import (
@@ -207,14 +215,14 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     @shows_keywords
     async def migrate(
         self, vm_name: str, source: str, destination: str, **options: Unpack[MigrateOptions]
-    ) -> AsyncHandle[Result]:
+    ) -> AsyncHandle[MigrationResult]:
         """See `MigfraClient.migrate`."""
         return await self._submit(task_requests.migrate(vm_name, source, destination, options))
 
     @shows_keywords
     async def evacuate(
         self, host: str, destinations: Sequence[str], **options: Unpack[EvacuateOptions]
-    ) -> AsyncHandle[tuple[Result, ...]]:
+    ) -> AsyncHandle[tuple[MigrationResult, ...]]:
         """See `MigfraClient.evacuate`."""
         return await self._submit(task_requests.evacuate(host, destinations, options))
 

@@ -13,7 +13,15 @@ from typing import Self, Unpack, overload
 from fastlib.argument_checks import check_seconds
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import FastlibError
-from fastlib.message import HistoryResult, Message, Result, ResultContainer, Task, TaskContainer
+from fastlib.message import (
+    HistoryResult,
+    Message,
+    MigrationResult,
+    Result,
+    ResultContainer,
+    Task,
+    TaskContainer,
+)
 from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, check_name
 from fastlib.transport import (
@@ -215,14 +223,14 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     @shows_keywords
     def migrate(
         self, vm_name: str, source: str, destination: str, **options: Unpack[MigrateOptions]
-    ) -> Handle[Result]:
+    ) -> Handle[MigrationResult]:
         """Migrate a domain from one host to another; `swap_with` swaps it with another domain."""
         return self._submit(task_requests.migrate(vm_name, source, destination, options))
 
     @shows_keywords
     def evacuate(
         self, host: str, destinations: Sequence[str], **options: Unpack[EvacuateOptions]
-    ) -> Handle[tuple[Result, ...]]:
+    ) -> Handle[tuple[MigrationResult, ...]]:
         """Migrate all active domains of a host to other hosts, with one result for each."""
         return self._submit(task_requests.evacuate(host, destinations, options))
 

@@ -143,6 +143,10 @@ class MovingOptions(TaskOptions, total=False):
     """Method of compression of the memory that both hypervisors support, such as xbzrle, mt, zlib
     or zstd; absent means none.
     """
+    encrypted: bool | None
+    """Whether everything that the hypervisors send each other is encrypted by TLS; absent means
+    what the daemon's configuration says.
+    """
     migration_timeout: int | None
     """The parameter's `timeout`: seconds until the daemon applies `on_timeout`."""
 

@@ -15,6 +15,7 @@ from fastlib.message import (
     HistoryResult,
     Migrate,
     MigrateParameter,
+    MigrationResult,
     Query,
     QueryHistory,
     Quit,
@@ -115,6 +116,20 @@ def result_tuple(results: ResultContainer) -> tuple[Result, ...]:
     return tuple(results.results)
 
 
+def migration_result(results: ResultContainer) -> MigrationResult:
+    """Return the result of a migration. Raises UnexpectedResultError."""
+    result = single_result(results)
+    assert isinstance(result, MigrationResult)  # declared as the result type of the task
+    return result
+
+
+def migration_results(results: ResultContainer) -> tuple[MigrationResult, ...]:
+    """Return the result of each domain of an evacuation."""
+    found = results.results
+    # declared as the result type of the task
+    return tuple(result for result in found if isinstance(result, MigrationResult))
+
+
 def node_result(results: ResultContainer) -> NodeResult:
     """Return the result of a query. Raises UnexpectedResultError."""
     result = single_result(results)
@@ -173,22 +188,22 @@ def repin(
 
 def migrate(
     vm_name: str, source: str, destination: str, options: MigrateOptions
-) -> TaskRequest[Result]:
+) -> TaskRequest[MigrationResult]:
     fields, send_options = _split("migrate", MigrateOptions, options)
     if isinstance(fields.get("swap_with"), str):
         fields["swap_with"] = SwapWith(vm_name=fields["swap_with"])
     parameter = _parameter(MigrateParameter, fields)
     task = Migrate(vm_name=vm_name, destination=destination, parameter=parameter, **fields)
-    return TaskRequest(source, task, single_result, **send_options)
+    return TaskRequest(source, task, migration_result, **send_options)
 
 
 def evacuate(
     host: str, destinations: Sequence[str], options: EvacuateOptions
-) -> TaskRequest[tuple[Result, ...]]:
+) -> TaskRequest[tuple[MigrationResult, ...]]:
     fields, send_options = _split("evacuate", EvacuateOptions, options)
     parameter = _parameter(EvacuateParameter, fields)
     task = Evacuate(destinations=destinations, parameter=parameter, **fields)
-    return TaskRequest(host, task, result_tuple, **send_options)
+    return TaskRequest(host, task, migration_results, **send_options)
 
 
 def query(host: str, options: TaskOptions) -> TaskRequest[NodeResult]:

@@ -13,7 +13,7 @@ from .failure import TaskFailedError
 from .history import HistoryReport, HistoryResult, OrderEvent, OrderReport
 from .load import load, validate, validate_all
 from .node import DomainReport, NodeReport, NodeResult, TaskReport
-from .result import Result, Status
+from .result import MigrationResult, Result, Status
 from .result_container import ResultContainer
 from .task import Task, TaskContainer
 from .tasks import (
@@ -53,6 +53,7 @@ __all__ = [
     "Migrate",
     "MigrateParameter",
     "MigrationOptions",
+    "MigrationResult",
     "MigrationType",
     "NodeReport",
     "NodeResult",

@@ -50,3 +50,18 @@ class Result(Message):
         """
         check_results([self], host=host)
         return self
+
+
+class MigrationResult(Result):
+    """Result of the migration of one domain, or of a swap."""
+
+    encrypted: Annotated[
+        bool | None,
+        Wire(
+            "Whether the memory was sent encrypted; of a swap, that of both domains. Absent after "
+            "a failure, after an offline migration, and from a hypervisor that cannot encrypt."
+        ),
+    ] = None
+    """Whether the memory was sent encrypted; of a swap, that of both domains. Absent after a
+    failure, after an offline migration, and from a hypervisor that cannot encrypt.
+    """

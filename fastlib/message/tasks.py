@@ -16,6 +16,7 @@ from .devices import DeviceIvshmem, PciAddress, PciId
 from .history import HistoryResult
 from .node import NodeResult
 from .numbers import U32, U64, CpuMap, NodeMap
+from .result import MigrationResult
 from .task import Task
 
 MigrationType = Literal["live", "warm", "offline"]
@@ -244,6 +245,16 @@ class MigrationOptions(Message):
     """Method of compression of the memory that both hypervisors support, such as xbzrle, mt, zlib
     or zstd; absent means none.
     """
+    encrypted: Annotated[
+        bool | None,
+        Wire(
+            "Whether everything that the hypervisors send each other is encrypted by TLS; absent "
+            "means what the daemon's configuration says."
+        ),
+    ] = None
+    """Whether everything that the hypervisors send each other is encrypted by TLS; absent means
+    what the daemon's configuration says.
+    """
 
 
 class MigrateParameter(MigrationOptions):
@@ -261,7 +272,12 @@ class MigrateParameter(MigrationOptions):
 
 
 class Migrate(
-    Task, task="migrate vm", result="vm migrated", layout="inline", result_layout="inline"
+    Task,
+    task="migrate vm",
+    result="vm migrated",
+    layout="inline",
+    result_layout="inline",
+    result_type=MigrationResult,
 ):
     """Migrate a domain to another host."""
 
@@ -297,7 +313,13 @@ class EvacuateParameter(MigrationOptions):
     """Whether hosts may get more domains than they have CPUs; absent means true."""
 
 
-class Evacuate(Task, task="evacuate node", result="node evacuated", layout="inline"):
+class Evacuate(
+    Task,
+    task="evacuate node",
+    result="node evacuated",
+    layout="inline",
+    result_type=MigrationResult,
+):
     """Migrate every active domain of the host to other hosts."""
 
     destinations: Annotated[Sequence[str], Wire("Names of the hosts that the domains may move to.")]

@@ -41,6 +41,7 @@ from fastlib.message import (
     Cancel,
     Evacuate,
     HistoryResult,
+    MigrationResult,
     Query,
     QueryHistory,
     Quit,
@@ -174,7 +175,13 @@ def test_method_sends_its_task(hosts, call: tuple[Any, ...], named: dict[str, An
     assert list(daemon.received[0].tasks) == [task]
     several = "regex" in named or method == "evacuate"
     (one,) = result if several else (result,)
-    assert type(one) is {"query": NodeResult, "history": HistoryResult}.get(method, Result)
+    kinds = {
+        "query": NodeResult,
+        "history": HistoryResult,
+        "migrate": MigrationResult,
+        "evacuate": MigrationResult,
+    }
+    assert type(one) is kinds.get(method, Result)
     assert one.status == "success"
 
 

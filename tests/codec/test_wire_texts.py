@@ -242,6 +242,7 @@ vm-name: vm1
                         auto_converge=True,
                         parallel_connections=4,
                         compression="zstd",
+                        encrypted=True,
                     ),
                 )
             ]
@@ -260,6 +261,7 @@ parameter:
   auto-converge: true
   parallel-connections: 4
   compression: zstd
+  encrypted: true
   vcpu-map: [[0]]
 ---""",
     ),

@@ -595,7 +595,8 @@ std::map<std::string, ShapePtr> types() {
     return all;
   };
   const std::set<std::string> options = {"bandwidth-limit", "max-downtime", "timeout", "on-timeout",
-                                         "auto-converge", "parallel-connections", "compression"};
+                                         "auto-converge", "parallel-connections", "compression",
+                                         "encrypted"};
   const auto with_options = [](Record::Fields own) {
     const Record::Fields more = {
         {"retry_counter", kU32, false, {"retry-counter"}},
@@ -634,11 +635,13 @@ std::map<std::string, ShapePtr> types() {
                                          {"parameter", migrate_parameter}}));
   const auto evacuate = record(with_task({{"destinations", texts, true}, {"parameter", evacuate_parameter},
                                           {"vm-name", kText}}));
-  const auto result = record({{"vm-name", kText, true},
+  const Record::Fields result_fields = {{"vm-name", kText, true},
                               {"status", std::make_shared<Word>(std::set<std::string>{"success", "error"}), true},
                               {"details", kText},
                               {"time-measurement", std::make_shared<Map>(std::make_shared<Timing>())},
-                              {"process-id", kU64}});
+                              {"process-id", kU64}};
+  const auto result = record(result_fields);
+  const auto migrated = record(result_fields, {}, {"encrypted"});
   const auto kpis = record({{"categories", std::make_shared<Map>(kText), true}, {"repeat", kU32, true}});
   const auto job = record({{"job-id", kText, true}, {"process-id", kU32, true}});
   const auto cores = std::make_shared<List>(kU64);
@@ -662,7 +665,8 @@ std::map<std::string, ShapePtr> types() {
       std::set<std::string>{"query node", "query history", "cancel task"});
   const auto results = std::make_shared<Container>(
       "result",
-      std::map<std::string, Variant>{{"vm migrated", {result, ""}},
+      std::map<std::string, Variant>{{"vm migrated", {migrated, ""}},
+                                     {"node evacuated", {migrated, "list"}},
                                      {"vm repinned", {result, "list", true}},
                                      {"", {result, "list"}}},
       Record::Fields{{"id", kText}},

@@ -17,6 +17,7 @@ from fastlib.migfra.virt.combinations import Choice, version_text
 from fastlib.transport import MqttOptions, connect
 from tests.support.lab.fleet import PATIENCE, Fleet, assert_error, assert_success
 from tests.support.lab.libvirt_access import libvirt_of
+from tests.support.lab.qemu_certificates import certified
 from tests.support.migration_options import (
     ALWAYS,
     LABORATORY,
@@ -57,6 +58,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("choices", found, ids=names)
 
 
+@pytest.fixture(autouse=True)
+def certificates(request):
+    """Give the hosts certificates for the tests of what works. The others must not need them."""
+    if "choices" not in request.fixturenames:
+        yield
+        return
+    with certified(request.getfixturevalue("fleet").lab):
+        yield
+
+
 @contextmanager
 def answering_pscom(fleet: Fleet, name: str) -> Iterator[None]:
     """Let a pscom process of a domain answer to each request."""
@@ -71,6 +82,8 @@ def answering_pscom(fleet: Fleet, name: str) -> Iterator[None]:
 def check_shown(fleet: Fleet, choices: Sequence[Choice]) -> None:
     """Run the order, and check that each of its choices took effect."""
     parameter = parameter_with(choices)
+    if combinations.ENCRYPTED not in choices:
+        parameter = msgspec.structs.replace(parameter, encrypted=False)
     aborts = combinations.ABORT in choices
     if parameter.timeout is not None and not parameter.bandwidth_limit:
         parameter = msgspec.structs.replace(parameter, bandwidth_limit=20)
@@ -99,6 +112,7 @@ def check_shown(fleet: Fleet, choices: Sequence[Choice]) -> None:
         assert_error(result, "not finished within the timeout of 1 s", "vm1 runs on hostA")
     else:
         assert_success(result)
+        assert result.encrypted is (combinations.ENCRYPTED in choices)
     if combinations.PAUSE in choices:
         assert "downtime" in phases
     if combinations.POST_COPY in choices:

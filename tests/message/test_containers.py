@@ -87,6 +87,7 @@ OPTIONS = {
     "auto_converge": True,
     "parallel_connections": 4,
     "compression": "zlib",
+    "encrypted": True,
 }
 
 

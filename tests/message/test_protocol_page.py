@@ -108,6 +108,7 @@ PLACES = {
     "DeviceIvshmem": "start vm",
     "Extension": "Task containers",
     "Result": "Results",
+    "MigrationResult": "Results",
     "NodeResult": "query node",
     "HistoryResult": "query history",
     "Timing": "Time measurement",

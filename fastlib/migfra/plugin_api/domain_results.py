@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from fastlib.message import Result, TimeMeasurement
+import msgspec
+
+from fastlib.message import MigrationResult, Result, TimeMeasurement
 from fastlib.migfra.errors import HypervisorError
 
 LONGEST_DETAILS: Final = 10_000
@@ -33,3 +35,20 @@ def domain_result(
         details=None if outcome is None else sound(str(outcome)),
         time_measurement=measurement.snapshot() if measurement else None,
     )
+
+
+def migration_result(
+    name: str,
+    outcome: str | BaseException | None,
+    measurement: TimeMeasurement | None = None,
+    *,
+    encrypted: bool | None,
+) -> MigrationResult:
+    """Make the result of one domain that was to migrate, like `domain_result`.
+
+    `encrypted` says whether its memory was sent encrypted. It is left out after a failure.
+    """
+    result = domain_result(name, outcome, measurement)
+    if result.status == "error":
+        encrypted = None
+    return MigrationResult(**msgspec.structs.asdict(result), encrypted=encrypted)

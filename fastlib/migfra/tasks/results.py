@@ -55,7 +55,8 @@ def results_of(
     """Return the results of a member from what its method returned.
 
     None and a text mean success; Results are taken as they are. Results without timers of their own
-    get those of the member.
+    get those of the member. A single success without details gets the number of retries, as None
+    does.
 
     Raises HypervisorError for what no method may return.
     """
@@ -63,6 +64,9 @@ def results_of(
         results: Sequence[Result] = (_success(task, outcome, retries),)
     else:
         results = _checked(outcome, task)
+        if isinstance(outcome, Result) and outcome.status == "success" and not outcome.details:
+            details = _retries(task, retries)
+            results = (msgspec.structs.replace(outcome, details=details),)
     if not measurement:  # nobody has asked for timers
         return tuple(results)
     return tuple(_with_timers(result, measurement) for result in results)
@@ -73,8 +77,13 @@ def _success(task: Task, text: str | None, retries: int) -> Result:
     if text is not None:
         details: str | None = sound(text)
     else:
-        details = None if retry_counter(task) is None else str(retries)
+        details = _retries(task, retries)
     return task.declaration.result_type(vm_name=vm_name_of(task), status="success", details=details)
+
+
+def _retries(task: Task, retries: int) -> str | None:
+    """Return the number of retries, if the task asked for some."""
+    return None if retry_counter(task) is None else str(retries)
 
 
 def _checked(outcome: Any, task: Task) -> Sequence[Result]:

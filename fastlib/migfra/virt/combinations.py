@@ -155,6 +155,11 @@ ZSTD: Final = Choice(
 RDMA: Final = Choice(
     option="rdma-migration", only_qemu=True, not_shown="the laboratory has no RDMA hardware"
 )
+ENCRYPTED: Final = Choice(
+    option="encrypted",
+    only_qemu=True,
+    bounds=(Bound(program="QEMU", since=(2, 7)), Bound(program="libvirt", since=(6, 0))),
+)
 VCPU_MAP: Final = Choice(option="vcpu-map")
 SWAP: Final = Choice(option="swap-with")
 PSCOM: Final = Choice(option="pscom-hook-procs")
@@ -168,8 +173,8 @@ NO_MEMORY_LIMIT: Final = Choice(
 
 CHOICES: Final = (
     LIVE, WARM, OFFLINE, ABORT, PAUSE, POST_COPY, MAX_DOWNTIME, BANDWIDTH_LIMIT, AUTO_CONVERGE,
-    PARALLEL, XBZRLE, MT, ZLIB, ZSTD, RDMA, VCPU_MAP, SWAP, PSCOM, MANAGED, DEVICES, PAUSED,
-    FILE_MEMORY, NO_MEMORY_LIMIT,
+    PARALLEL, XBZRLE, MT, ZLIB, ZSTD, RDMA, ENCRYPTED, VCPU_MAP, SWAP, PSCOM, MANAGED, DEVICES,
+    PAUSED, FILE_MEMORY, NO_MEMORY_LIMIT,
 )  # fmt: skip
 NEUTRAL: Final = ("retry_counter", "timeout", "transport", "mode", "overbooking")
 """Fields that are not part of libvirt's call: they work with every option."""
@@ -223,7 +228,7 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
     )
     for choice in (
         ABORT, PAUSE, MAX_DOWNTIME, BANDWIDTH_LIMIT, AUTO_CONVERGE, PARALLEL, XBZRLE, MT, ZLIB,
-        ZSTD, RDMA, PSCOM, DEVICES,
+        ZSTD, RDMA, ENCRYPTED, PSCOM, DEVICES,
     ):  # fmt: skip
         yield OFFLINE, choice, without_memory
     yield (
@@ -299,6 +304,27 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
                 source="QEMU (control_save_page comes before any compression)",
             ),
         )
+    for parallel in (PARALLEL, ZLIB, ZSTD):
+        yield (
+            ENCRYPTED,
+            parallel,
+            Rule(
+                verdict="versions",
+                reason="older ones encrypt only the first connection",
+                bounds=(Bound(program="QEMU", since=(5, 2), process_counts=True),),
+                source="QEMU 5.2: migration/tls: add support for multifd tls-handshake",
+            ),
+        )
+    yield (
+        RDMA,
+        ENCRYPTED,
+        Rule(
+            verdict="refused",
+            reason="the network card moves the memory, and QEMU does not encrypt it",
+            remedy="leave out one of the two",
+            source="QEMU (rdma_start_outgoing_migration has no TLS)",
+        ),
+    )
     yield (
         RDMA,
         POST_COPY,
@@ -383,6 +409,7 @@ _USED: Final[Mapping[Choice, Callable[[MigrationSpec], object]]] = {
     ZLIB: lambda spec: spec.parameter.compression == "zlib",
     ZSTD: lambda spec: spec.parameter.compression == "zstd",
     RDMA: lambda spec: spec.parameter.rdma_migration,
+    ENCRYPTED: lambda spec: spec.parameter.encrypted,
     VCPU_MAP: lambda spec: spec.vcpu_map is not None,
     SWAP: lambda spec: (
         isinstance(spec.parameter, MigrateParameter) and spec.parameter.swap_with is not None

@@ -40,6 +40,7 @@ PROBES = {
     "auto_converge": True,
     "parallel_connections": 4,
     "compression": "zlib",
+    "encrypted": False,
     "swap_with": SwapWith(vm_name="vm2"),
     "vcpu_map": [[0], [1]],
 }
@@ -66,12 +67,15 @@ def migrate_arguments(monkeypatch):
 
     monkeypatch.setattr(migration, "run_migration", run)
 
-    def migrate_arguments(task, *, persistent=True, **options):
+    def migrate_arguments(task, *, persistent=True, has_certificates=False, **options):
         async def scenario():
             hosts = FakeHosts(**options)
+            if has_certificates:
+                hosts.give_certificates()
             hosts.domain.persistent = persistent
             migration = migration_of(hosts, task)
             migration._persistent = persistent
+            migration._encryption = await migration._decide_encryption()
             await migration._move()
 
         asyncio.run(scenario())
@@ -111,7 +115,7 @@ def test_every_option_has_an_effect(migrate_arguments, field, mode):
         spec = MigrationSpec.from_task(task, hosts.runtime.host)
         swaps = task.parameter is not None and task.parameter.swap_with is not None
         return [
-            migrate_arguments(task, migration=mode),
+            migrate_arguments(task, has_certificates=True, migration=mode),
             precopy.Options.of(spec.parameter),
             hosts.runtime.connections.uri("node02", spec.driver, spec.transport),
             asyncio.run(pscom.process_count(hosts.runtime, spec)),
@@ -174,6 +178,17 @@ def test_option_sets_flags_and_parameters(migrate_arguments, parameter, flags, p
     arguments = migrate_arguments(task_of(**parameter))
     assert named(arguments.flags) == PERSISTENT | PEER | flags
     assert arguments.parameters == keys(**parameters)
+
+
+def test_encryption_names_the_destination(migrate_arguments):
+    for parameter in ({"encrypted": True}, {}):
+        task = task_of(migration_type="live", **parameter)
+        arguments = migrate_arguments(task, has_certificates=True, migration_host="<host>")
+        assert named(arguments.flags) == PERSISTENT | PEER | {"LIVE", "TLS"}
+        assert arguments.parameters == keys(TLS_DESTINATION="node02", URI="tcp://node02")
+    arguments = migrate_arguments(task_of(encrypted=False), has_certificates=True)
+    assert named(arguments.flags) == PERSISTENT | PEER
+    assert arguments.parameters == {}
 
 
 def test_all_options_combine(migrate_arguments):

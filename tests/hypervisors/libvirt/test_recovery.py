@@ -8,7 +8,17 @@ import asyncio
 import msgspec
 import pytest
 
-from fastlib import Evacuate, Migrate, MigrateParameter, Resume, Start, Stop, SwapWith, Task
+from fastlib import (
+    Evacuate,
+    Migrate,
+    MigrateParameter,
+    MigrationResult,
+    Resume,
+    Start,
+    Stop,
+    SwapWith,
+    Task,
+)
 from fastlib.migfra import Context, HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import AttachedDevice
 from fastlib.migfra.hypervisors.libvirt.domain.file_probe import Prober
@@ -57,7 +67,8 @@ class Recovery(FakeHosts):
         context = Context(
             "node01", saved_state=self.saved, services=services, cancellation=self.cancellation
         )
-        return await recover(self.runtime, task, context)
+        outcome = await recover(self.runtime, task, context)
+        return outcome.details if isinstance(outcome, MigrationResult) else outcome
 
     async def error(self, task):
         with pytest.raises(HypervisorError) as caught:

@@ -29,7 +29,7 @@ def test_queued_migration_continues_after_a_restart(run_scenario):
             vm_name="vm1", destination="b", parameter=MigrateParameter(migration_type="live")
         )
         order = Order("a", saved={"queued": True})
-        assert await recover(daemons.runtimes["a"], task, order.context) is None
+        assert (await recover(daemons.runtimes["a"], task, order.context)).details is None
         assert "vm1" in daemons.hosts["b"].domains
 
     run_scenario(scenario)
@@ -88,7 +88,7 @@ def test_migration_that_continues_after_a_restart_counts(run_scenario):
         del daemons.hosts["b"].domains["vm1"]
         daemons.hosts["b"].add(domain)
         domain.state_now = [RUNNING, 3]
-        assert await recovering == "found done after the daemon's restart"
+        assert (await recovering).details == "found done after the daemon's restart"
         await second
 
     run_scenario(scenario, all={"outgoing_migrations": 1, "incoming_migrations": 1})

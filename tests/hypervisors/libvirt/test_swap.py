@@ -46,7 +46,7 @@ class Swapping(FakeHosts):
             destination="node02",
             parameter=MigrateParameter(swap_with=partner, **parameter),
         )
-        return await migrate(self.runtime, task, self.context)
+        return (await migrate(self.runtime, task, self.context)).details
 
     async def error(self, kind=HypervisorError, **parameter):
         with pytest.raises(HypervisorError) as caught:
@@ -320,7 +320,7 @@ def test_unexpected_error_of_a_swap_is_raised(run, monkeypatch):
 def test_migrate_without_swap_moves_one_domain(run):
     async def scenario(hosts):
         task = Migrate(vm_name="vm1", destination="node02")
-        assert await migrate(hosts.runtime, task, hosts.context) is None
+        assert (await migrate(hosts.runtime, task, hosts.context)).details is None
         assert hosts.places == [[], ["vm1", "vm2"]]
         assert hosts.domain.state_now[0] == RUNNING
 

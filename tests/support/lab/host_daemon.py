@@ -46,16 +46,29 @@ class HostDaemon:
             "progress-interval: 0.05\n"
         )
 
+    def check(self) -> "subprocess.CompletedProcess[str]":
+        """Run `migfra --check` with the same configuration, to its end."""
+        return self._host.run([*self._argv, "--check"], check=False, env=self._environment)
+
+    @property
+    def _argv(self) -> list[object]:
+        configuration = self._directory / "migfra.yaml"
+        return [sys.executable, "-m", "fastlib.cli.migfra", "-c", configuration]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {
+            "RUNTIME_DIRECTORY": str(self._directory),
+            "STATE_DIRECTORY": str(self._directory),
+            "PYTHONUNBUFFERED": "1",
+        }
+
     def launch(self) -> None:
         """Start the process; `wait_until_ready` must follow."""
         self._ready_after = len(self.log)
         self._process = self._host.popen(
-            [sys.executable, "-m", "fastlib.cli.migfra", "-c", self._directory / "migfra.yaml"],
-            env={
-                "RUNTIME_DIRECTORY": str(self._directory),
-                "STATE_DIRECTORY": str(self._directory),
-                "PYTHONUNBUFFERED": "1",
-            },
+            self._argv,
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

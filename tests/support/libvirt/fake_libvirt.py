@@ -20,10 +20,12 @@ from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.connection.connection import DomainChanges, End
 from fastlib.migfra.hypervisors.libvirt.connection.pool import ConnectionPool
+from fastlib.migfra.hypervisors.libvirt.domain.file_probe import is_probe
 from fastlib.migfra.hypervisors.libvirt.errors import LostError, translated
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from tests.support.certificates import Authority
 
 RUNNING, PAUSED, SHUT_OFF = 1, 3, 5
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
@@ -65,6 +67,8 @@ class FakeDomain:
         self.on: dict[str, Callable[[], object]] = {}
         """What a call does besides, by its name."""
         self.devices: list[str] = []
+        self.disks: dict[str, str] = {}
+        """The file of each disk of a temporary domain."""
         self.above_devices = ""
         """XML that stands before the devices."""
         self.letting_go: dict[str, int | None] = {}
@@ -153,7 +157,8 @@ class FakeDomain:
             raise
 
     def undefineFlags(self, flags: int) -> None:
-        self._called("undefine")
+        if not is_probe(self._name):
+            self._called("undefine")
         self.persistent = False
         if not self.isActive():
             del self.host.domains[self._name]
@@ -162,8 +167,20 @@ class FakeDomain:
         self.undefineFlags(0)
 
     def blockInfo(self, disk: str) -> list[int]:
-        """The host has no files; the tests of storage use other hosts."""
-        raise refusal("SYSTEM_ERROR", f"Failed to open the file of {disk}", errno.ENOENT)
+        """Hosts have the files of `files`; the tests of storage use other hosts."""
+        size = len(self._content(disk))
+        return [size, size, size]
+
+    def blockPeek(self, disk: str, offset: int, size: int, flags: int) -> bytes:
+        return self._content(disk)[offset : offset + size]
+
+    def _content(self, disk: str) -> bytes:
+        found = self.host.files.get(self.disks.get(disk, ""))
+        if isinstance(found, bytes):
+            return found
+        if found is None:
+            raise refusal("SYSTEM_ERROR", f"Failed to open the file of {disk}", errno.ENOENT)
+        raise refusal("SYSTEM_ERROR", f"Failed to open the file of {disk}: {found}", found)
 
     def saveFlags(self, path: str, xml: None, flags: int) -> None:
         self._called("save")
@@ -333,6 +350,8 @@ class FakeHost:
         self.node_devices: list[FakeDevice] = []
         self.knows_devices = True
         self.is_there = True
+        self.files: dict[str, bytes | int] = {}
+        """The content of files, or the number of the error on opening them."""
         self.kind = "QEMU"
         self.version = 7_002_000
         self.libvirt_version = 9_000_000
@@ -472,7 +491,8 @@ class FakeHost:
         return int(fits if self.cpu_fits else lacks)
 
     def defineXML(self, xml: str) -> FakeDomain:
-        self._called("define")
+        if not is_probe(str(ElementTree.fromstring(xml).findtext("name"))):
+            self._called("define")
         domain = self._described(xml, SHUT_OFF)
         domain.persistent = True
         return domain
@@ -498,6 +518,10 @@ class FakeHost:
         domain = self.domains[name]
         domain.memory = int(element.findtext("memory") or domain.memory)
         domain.vcpu_count = int(element.findtext("vcpu") or 1)
+        for disk in element.iterfind("devices/disk"):
+            source, target = disk.find("source"), disk.find("target")
+            if source is not None and target is not None:
+                domain.disks[str(target.get("dev"))] = str(source.get("file"))
         return domain
 
     def saveImageGetXMLDesc(self, path: str, flags: int) -> str:
@@ -600,6 +624,19 @@ class FakeHosts:
             cancellation=self.cancellation,
             services=DaemonServices(report=self.progress.append),
         )
+
+    def give_certificates(self, folder: str = "/etc/pki/qemu") -> Authority:
+        """Give both hosts certificates of one authority. Returns it.
+
+        The domain's machine type shows that its process can encrypt several connections.
+        """
+        machine = "<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>"
+        self.domain.above_devices = machine
+        authority = Authority()
+        for host, name in ((self.source, "node01"), (self.destination, "node02")):
+            files = authority.qemu_files(name)
+            host.files.update({f"{folder}/{file}": data for file, data in files.items()})
+        return authority
 
     @property
     def phases(self) -> list[str]:

@@ -23,6 +23,7 @@ from fastlib.migfra.virt.names import check_name
 from .domain import control, host_info, pinning
 from .domain.emulator import Emulator
 from .errors import LibvirtError, LostError
+from .migration.encryption import check_own_certificates
 from .migration.option_checks import read_versions
 from .options import LibvirtOptions
 from .runtime import LibvirtRuntime
@@ -56,10 +57,10 @@ class LibvirtHypervisor(Hypervisor):
             )
 
     async def check_open(self) -> None:
-        """Connect like `open`, but publish nothing."""
+        """Connect like `open`, but publish nothing. Checks the certificates of this host, too."""
         api()
         try:
-            await self._runtime.local()
+            await check_own_certificates(self._runtime, await self._runtime.local())
         finally:
             await self.close()
 
@@ -71,6 +72,7 @@ class LibvirtHypervisor(Hypervisor):
             "driver": self.options.driver,
             "transport": self.options.transport,
             "migration": self.options.migration,
+            "encryption": self.options.encryption,
             "migration-types": ["live", "warm", "offline"],
             "swap": True,
             "cancel": True,

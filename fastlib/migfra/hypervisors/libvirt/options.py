@@ -10,6 +10,7 @@ from fastlib.codec.annotations import Wire
 from fastlib.codec.rules import Positive, Rule, ValueRule
 from fastlib.message import PciId
 from fastlib.migfra.plugin_api.config_section import ConfigSection, Count, Port, Seconds
+from fastlib.migfra.virt.encryption import EncryptionMode
 from fastlib.migfra.virt.migration_limits import (
     DEFAULT_MIGRATIONS,
     INCOMING_MEANING,
@@ -242,6 +243,13 @@ class LibvirtOptions(ConfigSection):
         "that the destination reports."),
     ] = None  # fmt: skip
     rdma_host: Annotated[str, Wire("Name of a host for migration by RDMA.")] = "<host>-ib"
+    encryption: Annotated[
+        EncryptionMode,
+        Wire(
+            "Whether memory and disks are sent encrypted. required: always; migrations that cannot "
+            "be encrypted are refused. preferred: where both hosts have certificates. off: never."
+        ),
+    ] = "preferred"
     stall_timeout: Annotated[
         Seconds, Wire("Time without progress after which a migration is aborted.", unit="s")
     ] = 30.0

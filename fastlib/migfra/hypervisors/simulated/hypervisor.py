@@ -21,6 +21,7 @@ from fastlib.message.tasks import MigrateParameter, Query
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
 from fastlib.migfra.hypervisors.simulated.cluster.description import State
+from fastlib.migfra.hypervisors.simulated.migration.encryption import encrypts
 from fastlib.migfra.hypervisors.simulated.migration.migration import run_migration
 from fastlib.migfra.hypervisors.simulated.migration.swap import check_swap, swap
 from fastlib.migfra.hypervisors.simulated.migration.turn import in_turn
@@ -28,7 +29,7 @@ from fastlib.migfra.hypervisors.simulated.tasks.evacuation import evacuate
 from fastlib.migfra.hypervisors.simulated.tasks.recovery import recover
 from fastlib.migfra.hypervisors.simulated.tasks.start_arguments import StartArguments
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.domain_results import domain_result
+from fastlib.migfra.plugin_api.domain_results import domain_result, migration_result
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
 from fastlib.migfra.virt.combinations import COMPRESSIONS, check_order
 from fastlib.migfra.virt.migration_limits import MigrationLimits
@@ -91,6 +92,7 @@ class SimulatedHypervisor(Hypervisor):
             "swap": True,
             "cancel": True,
             "post-copy": True,
+            "encryption": self.options.encryption,
             "compression": list(COMPRESSIONS),
             "outgoing-migrations": self.options.outgoing_migrations,
             "incoming-migrations": self.options.incoming_migrations,
@@ -215,6 +217,7 @@ class SimulatedHypervisor(Hypervisor):
             msgspec.structs.replace(task, destination=destination), self._host
         )
         check_order(spec)
+        encrypted = encrypts(self._runtime, spec)
         with self._runtime.scope(context) as scope:
             await self._runtime.apply_faults(
                 Call(task="migrate", host=self._host, vm_name=spec.name), scope
@@ -236,7 +239,7 @@ class SimulatedHypervisor(Hypervisor):
                 check = partial(check_swap, self._runtime, *specs)
                 async with in_turn(self._runtime, specs, scope, context, check):
                     await swap(self._runtime, *specs, context)
-        return None
+        return migration_result(task.vm_name, None, encrypted=encrypted)
 
     async def evacuate(self, task: Evacuate, context: Context) -> Outcome:
         """Move every active domain to the destinations, within the limits of migrations."""

@@ -7,6 +7,7 @@ from fastlib.codec.annotations import Wire
 from fastlib.codec.rules import Between, Positive, Rule
 from fastlib.migfra.hypervisors.simulated.cluster.description import ClusterDescription, Fault
 from fastlib.migfra.plugin_api.config_section import ConfigSection, Count
+from fastlib.migfra.virt.encryption import EncryptionMode
 from fastlib.migfra.virt.migration_limits import (
     DEFAULT_MIGRATIONS,
     INCOMING_MEANING,
@@ -53,6 +54,13 @@ class SimulatedOptions(ConfigSection):
     call_seconds: Annotated[float, Wire("Time of any other call.", unit="s")] = 0.01
     outgoing_migrations: Annotated[Count, Wire(OUTGOING_MEANING)] = DEFAULT_MIGRATIONS
     incoming_migrations: Annotated[Count, Wire(INCOMING_MEANING)] = DEFAULT_MIGRATIONS
+    encryption: Annotated[
+        EncryptionMode,
+        Wire(
+            "Whether migrations are encrypted. required: always; others are refused. preferred: "
+            "where both hosts have certificates. off: never."
+        ),
+    ] = "preferred"
     faults: Annotated[
         Sequence[Fault], Wire("Faults on this host, besides those of the cluster.")
     ] = ()

@@ -95,6 +95,22 @@ def migration_uri(options: LibvirtOptions, host: str, rdma: bool) -> str | None:
     return None if address is None else f"tcp://{check_host(address)}"
 
 
+def destination_names(
+    options: LibvirtOptions, host: str, reported: str, rdma: bool
+) -> tuple[str, ...]:
+    """Return the names that the certificate of a destination may have, the best one first.
+
+    They are the names of the order and of the configuration. `reported` is the name that the host
+    gives itself. It counts only if it is the order's name with a domain.
+    """
+    uri = migration_uri(options, host, rdma)
+    named = [] if uri is None else [uri.partition("://")[2]]
+    named += [host, _of(options, host).address or host]
+    if reported.partition(".")[0].lower() == host.lower():
+        named.append(reported)
+    return tuple(dict.fromkeys(name.strip("[]").rstrip(".") for name in named))
+
+
 def is_own_name(options: LibvirtOptions, own: str, host: str) -> bool:
     """Return whether a name is surely this host's; False if unsure. Queries no host."""
     if host == own:

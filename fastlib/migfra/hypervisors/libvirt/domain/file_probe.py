@@ -28,6 +28,8 @@ _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 _SAMPLE_BYTES: Final = 65536
 """Bytes of one sample. libvirt returns at most 4 MiB."""
 _SAMPLE_SPREAD: Final = 8
+_MOST_CONTENT: Final = 1 << 20
+"""Most bytes of a file that is read whole."""
 _FIRST_PARTITION: Final = 1 << 20
 """Byte at which the first partition usually begins, and with it the head of a file system."""
 
@@ -40,6 +42,16 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     """In bytes. None for a folder, and if it is not known."""
     error: str = ""
     """libvirt's error text if the presence is unknown."""
+
+
+class FileContent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host's libvirt can read of a file."""
+
+    is_present: bool = False
+    data: bytes | None = None
+    """All of its bytes. None if it is absent, is a folder, or was not to be read."""
+    problem: str = ""
+    """The reason why it cannot be read. Empty if it is absent."""
 
 
 class Prober(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +115,21 @@ def read_samples(
     return samples
 
 
+def read_files(
+    connection: Any, prober: Prober, paths: Sequence[str], *, unread: Sequence[str] = ()
+) -> dict[str, FileContent]:
+    """Read small files of the host as its libvirt sees them. Leaves the host as it was.
+
+    Of those in `unread`, it only finds out whether they are there.
+    """
+    contents = {}
+    for some in _portions([*paths, *unread]):
+        with _domain_with(connection, prober, some) as (domain, disks):
+            for path, disk in disks.items():
+                contents[path] = _content(domain, disk, is_read=path not in unread)
+    return contents
+
+
 def _portions(paths: Sequence[str]) -> Iterator[Sequence[str]]:
     for begin in range(0, len(paths), _MOST_DISKS):
         yield paths[begin : begin + _MOST_DISKS]
@@ -152,6 +179,26 @@ def _facts(domain: Any, disk: str) -> FileFacts:
             return FileFacts(presence="present")
         return FileFacts(presence="unknown", error=str(error))
     return FileFacts(presence="present", size=int(physical))
+
+
+def _content(domain: Any, disk: str, *, is_read: bool) -> FileContent:
+    libvirt = api()
+    facts = _facts(domain, disk)
+    if facts.presence == "absent":
+        return FileContent()
+    if facts.presence == "unknown":
+        return FileContent(problem=facts.error)
+    if facts.size is None or not is_read:
+        return FileContent(is_present=True)
+    if facts.size > _MOST_CONTENT:
+        problem = f"it has {facts.size} bytes, more than {_MOST_CONTENT}"
+        return FileContent(is_present=True, problem=problem)
+    if facts.size == 0:
+        return FileContent(is_present=True, data=b"")
+    try:
+        return FileContent(is_present=True, data=domain.blockPeek(disk, 0, facts.size, 0))
+    except libvirt.libvirtError as error:
+        return FileContent(is_present=True, problem=str(error))
 
 
 def _sample(domain: Any, disk: str, size: int) -> bytes | None:

@@ -20,9 +20,17 @@ class MigrateArguments(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def migrate_arguments(
-    spec: MigrationSpec, *, persistent: bool, peer: str | None, migration_uri: str | None
+    spec: MigrationSpec,
+    *,
+    persistent: bool,
+    peer: str | None,
+    migration_uri: str | None,
+    server_name: str | None = None,
 ) -> MigrateArguments:
-    """Return the arguments. `peer` is the URI of the destination, None without peer-to-peer."""
+    """Return the arguments. `peer` is the URI of the destination, None without peer-to-peer.
+
+    `server_name` is the name in the destination's certificate, None without encryption.
+    """
     libvirt = api()
     options = spec.parameter
     flags = 0
@@ -55,6 +63,9 @@ def migrate_arguments(
         if options.parallel_connections:
             count = options.parallel_connections
             parameters[libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS] = count
+    if server_name is not None:
+        flags |= libvirt.VIR_MIGRATE_TLS
+        parameters[libvirt.VIR_MIGRATE_PARAM_TLS_DESTINATION] = server_name
     if migration_uri is not None:
         parameters[libvirt.VIR_MIGRATE_PARAM_URI] = migration_uri
     return MigrateArguments(

@@ -26,6 +26,7 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 from . import checks, cleanup
 from .arguments import migrate_arguments
 from .call import follow, run_migration
+from .encryption import Encryption, decide_encryption, with_required_encryption
 from .monitor import MigrationMonitor
 from .preparation import Preparation, attempt
 from .pscom import process_count
@@ -57,6 +58,7 @@ class Migration:
         self._preparation = Preparation(runtime, spec, self.record, scope, context, self._measure)
         self._persistent = True
         self._pscom_count = 0
+        self._encryption: Encryption | None = None
         self._notes: Sequence[str] = ()
         """The checks that were not possible, in words, for the details of an offline migration."""
         self._location: Location | None = None
@@ -68,6 +70,11 @@ class Migration:
             await self.check()
             details = await self.prepare_and_move()
         return await self.finish(details)
+
+    @property
+    def encrypted(self) -> bool | None:
+        """Whether the memory was sent encrypted. None if there was nothing to encrypt."""
+        return self.record.state.encrypted
 
     async def prepare_and_move(self) -> str | None:
         """Run the phases between check and finish, or undo them. Raises HypervisorError."""
@@ -96,8 +103,9 @@ class Migration:
         spec = self.spec
         self._report("check")
         source, destination = await self.run_or_undo(
-            checks.check(self._runtime, spec, self._context)
+            checks.check(self._runtime, self._spec_to_check(), self._context)
         )
+        self._encryption = await self.run_or_undo(self._decide_encryption())
         self._notes = await self.run_or_undo(check_storage(self._runtime, spec, self._context))
         self._pscom_count = await self.run_or_undo(process_count(self._runtime, spec))
         self._scope.check()
@@ -110,7 +118,15 @@ class Migration:
             autostart=observed.autostart,
             destination_identity=destination.identity,
             known_on_destination=destination.domain_state.known,
+            encrypted=None if self._encryption is None else self._encryption.encrypted,
         )
+
+    def _spec_to_check(self) -> MigrationSpec:
+        """Return the spec with the options that the configuration adds. Raises FinalError."""
+        return with_required_encryption(self._runtime, self.spec)
+
+    async def _decide_encryption(self) -> Encryption | None:
+        return await decide_encryption(self._runtime, self.spec, self._context)
 
     # Prepare
 
@@ -150,6 +166,7 @@ class Migration:
             migration_uri=migration_uri(
                 options, spec.destination, bool(spec.parameter.rdma_migration)
             ),
+            server_name=None if self._encryption is None else self._encryption.server_name,
         )
         warm = spec.kind == "warm"
         try:

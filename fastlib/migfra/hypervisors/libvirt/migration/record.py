@@ -29,6 +29,8 @@ class MigrationState(msgspec.Struct, frozen=True, kw_only=True):
     """The host to which the destination's name led when the migration began."""
     known_on_destination: bool = False
     """Whether the destination had a definition of the domain before."""
+    encrypted: bool | None = None
+    """Whether the memory is sent encrypted. None if nothing is to be encrypted."""
     pscom: int = 0
     """The number of suspended pscom processes."""
     detached: Sequence[AttachedDevice] = ()

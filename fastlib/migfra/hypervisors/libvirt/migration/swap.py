@@ -5,7 +5,7 @@ are.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.placement import Guest, SwapOrder, swap_order
 
 from .migration import Migration
+from .record import MigrationState
 from .swap_via_storage import MigrationViaStorage
 
 _GIVEN_UP: Final = "given up with its partner"
@@ -27,8 +28,11 @@ _GIVEN_UP: Final = "given up with its partner"
 
 async def swap(
     runtime: LibvirtRuntime, there: MigrationSpec, back: MigrationSpec, context: Context
-) -> str | None:
-    """Swap two domains. Raises HypervisorError with the hosts of both."""
+) -> tuple[str | None, bool | None]:
+    """Swap two domains. Returns the details, and whether the memory of both was encrypted.
+
+    Raises HypervisorError with the hosts of both.
+    """
     with CancelScope(context) as first, CancelScope(context) as second:
         order = await _order(runtime, there, back)
         context.log.info("swap of %s and %s: %s", there.name, back.name, order)
@@ -40,7 +44,8 @@ async def swap(
         if order in ("save-first", "save-second"):
             saved = MigrationViaStorage(runtime, one, one_scope, context, measurement)
             moved = Migration(runtime, other, other_scope, context, measurement)
-            await _check_both(saved, moved)
+            pair: tuple[Migration, Migration] = (saved, moved)
+            await _check_both(*pair)
             details = await _swap_via_storage(runtime, saved, moved, context)
         else:
             pair = (
@@ -52,7 +57,13 @@ async def swap(
                 details = await _swap_in_parallel(pair, (one_scope, other_scope))
             else:
                 details = await _swap_in_turn(*pair)
-    return "; ".join(details) or None
+    return "; ".join(details) or None, encrypted_of(each.record.state for each in pair)
+
+
+def encrypted_of(states: Iterable[MigrationState]) -> bool | None:
+    """Return whether the memory of all was sent encrypted. None if there was none to encrypt."""
+    found = {state.encrypted for state in states}
+    return None if None in found or not found else all(found)
 
 
 async def check_swap(

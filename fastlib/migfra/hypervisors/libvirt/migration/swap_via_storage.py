@@ -11,8 +11,10 @@ from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledErro
 from fastlib.migfra.hypervisors.libvirt.domain import control, storage
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
 from fastlib.migfra.hypervisors.libvirt.runtime import POLL_SECONDS
+from fastlib.migfra.virt.encryption import effective_mode
 
 from .call import await_call, wait_for_job_end
+from .encryption import Encryption
 from .migration import Migration
 from .monitor import MigrationMonitor
 from .preparation import attempt
@@ -22,6 +24,18 @@ from .storage_checks import check_shared_file
 
 class MigrationViaStorage(Migration):
     """A migration through a file that both hosts see."""
+
+    async def _decide_encryption(self) -> Encryption | None:
+        """Refuse an encrypted migration: libvirt writes the memory into the file as it is."""
+        spec = self.spec
+        mode = effective_mode(self._runtime.options.encryption, spec.parameter.encrypted)
+        if mode == "required":
+            raise FinalError(
+                f"{spec.name} cannot be sent encrypted: neither {spec.source} nor "
+                f"{spec.destination} has memory for both domains, and libvirt writes the memory "
+                "into a file of snapshot-directory unencrypted; free memory on one of them"
+            )
+        return Encryption()
 
     async def check_path(self, path: str) -> None:
         """Raise HypervisorError if the file exists already, or is not the same on both hosts."""

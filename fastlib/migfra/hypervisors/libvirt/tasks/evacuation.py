@@ -23,7 +23,7 @@ from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import Whereabouts, find_domain
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.domain_results import domain_result
+from fastlib.migfra.plugin_api.domain_results import migration_result
 from fastlib.migfra.virt.evacuation import check_evacuation, evacuation_spec, retry_pauses
 from fastlib.migfra.virt.migration_queue import turn_order
 from fastlib.migfra.virt.migration_spec import MigrationSpec
@@ -201,6 +201,7 @@ async def evacuate_one(
     name = placed.guest
     measurement = TimeMeasurement(enabled=context.measurement.enabled)
     end: str | HypervisorError | None
+    encrypted: bool | None = None
 
     async def find() -> Whereabouts:
         """Find the present host of the domain. The caller holds its lock."""
@@ -215,13 +216,15 @@ async def evacuate_one(
                 end = await _leave_here(runtime, task, placed, find, scope)
             else:
                 spec = evacuation_spec(task, name, runtime.host, placed.host)
-                end = await _migrate_with_retries(runtime, spec, find, scope, context, measurement)
+                end, encrypted = await _migrate_with_retries(
+                    runtime, spec, find, scope, context, measurement
+                )
         except HypervisorError as error:
             end = error
         except Exception as error:  # the other domains must still get their results
             context.log.exception("unexpected error in the migration of %s", name)
             end = HypervisorError(f"{type(error).__name__}: {error}")
-    return domain_result(name, end, measurement)
+    return migration_result(name, end, measurement, encrypted=encrypted)
 
 
 async def _leave_here(
@@ -246,29 +249,34 @@ async def _migrate_with_retries(
     scope: CancelScope,
     context: Context,
     measurement: TimeMeasurement,
-) -> str | None:
-    """Migrate one domain. Returns the number of retries if the task has a counter for them.
+) -> tuple[str | None, bool | None]:
+    """Migrate one domain. Returns the details, and whether its memory was sent encrypted.
+
+    The details are the number of retries if the task has a counter for them.
 
     The daemon repeats whole tasks only, but some domains of an evacuation may have moved already.
     """
-    migration = partial(Migration, runtime, spec, scope, context, measurement)
+    new = partial(Migration, runtime, spec, scope, context, measurement)
 
     async def check() -> bool:
         is_here = (await find()).here.active
         if is_here:
-            await migration().check()
+            await new().check()
         return is_here
 
-    async def attempt(number: int) -> str | None:
+    async def attempt(number: int) -> tuple[str | None, bool | None]:
         async with in_turn(runtime, (spec,), scope, context, check, is_whole_task=False):
             found = await find()
             if not found.here.active:
-                return found.sentence
-            details = await migration().run()
-        return details if retries is None else None
+                return found.sentence, None
+            migration = new()
+            details = await migration.run()
+        return details if retries is None else None, migration.encrypted
 
     retries = spec.parameter.retry_counter
-    details, made = await context.retrying(
+    (details, encrypted), made = await context.retrying(
         attempt, retries=retries, vm_name=spec.name, sleep=scope.sleep, pauses=retry_pauses()
     )
-    return str(made) if details is None and retries is not None else details
+    if details is None and retries is not None:
+        details = str(made)
+    return details, encrypted

@@ -2,18 +2,19 @@
 
 from functools import partial
 
-from fastlib.message import Migrate
+from fastlib.message import Migrate, MigrationResult
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.libvirt.migration.swap import check_swap, swap
 from fastlib.migfra.hypervisors.libvirt.migration.turn import in_turn
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.domain_results import migration_result
 from fastlib.migfra.virt.combinations import check_order
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 
-async def migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> str | None:
+async def migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> MigrationResult:
     """Move a domain, or swap two. Raises HypervisorError with the hosts of the domains."""
     spec = MigrationSpec.from_task(task, runtime.host)
     check_order(spec)
@@ -23,7 +24,10 @@ async def migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> s
             there, back = spec.swap_specs(task)
             check = partial(check_swap, runtime, there, back, scope, context)
             async with in_turn(runtime, (there, back), scope, context, check):
-                return await swap(runtime, there, back, context)
-        migration = partial(Migration, runtime, spec, scope, context, context.measurement)
-        async with in_turn(runtime, (spec,), scope, context, lambda: migration().check()):
-            return await migration().run()
+                details, encrypted = await swap(runtime, there, back, context)
+                return migration_result(spec.name, details, encrypted=encrypted)
+        new = partial(Migration, runtime, spec, scope, context, context.measurement)
+        async with in_turn(runtime, (spec,), scope, context, lambda: new().check()):
+            migration = new()
+            details = await migration.run()
+            return migration_result(spec.name, details, encrypted=migration.encrypted)

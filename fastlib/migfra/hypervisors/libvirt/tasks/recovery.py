@@ -13,6 +13,7 @@ from typing import Any, Final
 from fastlib.message import (
     Evacuate,
     Migrate,
+    MigrationResult,
     Repin,
     Result,
     Resume,
@@ -30,13 +31,14 @@ from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.libvirt.migration.monitor import MigrationMonitor
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState, saved_states
 from fastlib.migfra.hypervisors.libvirt.migration.storage_checks import remove_left_definitions_on
+from fastlib.migfra.hypervisors.libvirt.migration.swap import encrypted_of
 from fastlib.migfra.hypervisors.libvirt.migration.swap_via_storage import MigrationViaStorage
 from fastlib.migfra.hypervisors.libvirt.migration.turn import already_begun
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import refuse_if_elsewhere
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.domain_results import domain_result
+from fastlib.migfra.plugin_api.domain_results import domain_result, migration_result
 from fastlib.migfra.virt.domain_xml_policy import check_domain_xml
 from fastlib.migfra.virt.evacuation import evacuation_spec
 from fastlib.migfra.virt.migration_limits import QUEUED
@@ -56,7 +58,7 @@ _INTERRUPTED: Final = "the daemon ended while this was in progress"
 
 async def recover(
     runtime: LibvirtRuntime, task: Task, context: Context
-) -> Sequence[Result] | str | None:
+) -> Sequence[Result] | Result | str | None:
     """Return the outcome of an interrupted task. Raises HypervisorError if it is not done."""
     if isinstance(task, Migrate):
         return await _recover_migrate(runtime, task, context)
@@ -185,7 +187,9 @@ async def _result_or_error(
 # Migrations
 
 
-async def _recover_migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> str | None:
+async def _recover_migrate(
+    runtime: LibvirtRuntime, task: Migrate, context: Context
+) -> MigrationResult:
     spec = MigrationSpec.from_task(task, runtime.host)
     states = saved_states(context.saved_state)
     if not states and context.saved_state.get(QUEUED):
@@ -193,9 +197,12 @@ async def _recover_migrate(runtime: LibvirtRuntime, task: Migrate, context: Cont
         return await migrate(runtime, task, context)
     with CancelScope(context) as scope:
         if task.parameter is None or task.parameter.swap_with is None:
-            return await _recover_migration(runtime, spec, states.get(spec.name), scope, context)
-        specs = spec.swap_specs(task)
-        return await _recover_swap(runtime, specs, states, scope, context)
+            state = states.get(spec.name)
+            details = await _recover_migration(runtime, spec, state, scope, context)
+        else:
+            specs = spec.swap_specs(task)
+            details = await _recover_swap(runtime, specs, states, scope, context)
+    return migration_result(spec.name, details, encrypted=encrypted_of(states.values()))
 
 
 async def _recover_swap(
@@ -261,7 +268,9 @@ async def _recover_evacuation(
             return await evacuate_one(runtime, task, placed, uuids.get(name, ""), scope, context)
         spec = evacuation_spec(task, name, runtime.host, host)
         recovering = _recover_migration(runtime, spec, states.get(name), scope, context)
-        return domain_result(name, await _result_or_error(recovering))
+        end = await _result_or_error(recovering)
+        encrypted = states[name].encrypted if name in states else None
+        return migration_result(name, end, encrypted=encrypted)
 
     with CancelScope(context) as scope:
         return await asyncio.gather(*(one(name, host, scope) for name, host in placements.items()))

@@ -133,8 +133,11 @@ class Database:
         }
         self._connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         self._connection.executemany(
-            "INSERT INTO host VALUES (?, ?, ?, ?)",
-            [(h.name, h.cpus, h.memory, i) for i, h in enumerate(description.hosts)],
+            "INSERT INTO host VALUES (?, ?, ?, ?, ?)",
+            [
+                (h.name, h.cpus, h.memory, h.certificates, i)
+                for i, h in enumerate(description.hosts)
+            ],
         )
         for domain in description.domains:
             self.insert_domain(described_domain(domain))

@@ -28,6 +28,9 @@ class HostDescription(ConfigSection):
     name: Annotated[str, Wire("Name of the host.")]
     cpus: Annotated[U32, Wire("Its CPUs.")] = 16
     memory: Annotated[U64, Wire("Its memory.", unit="KiB")] = 64 << 20
+    certificates: Annotated[
+        bool, Wire("Whether its hypervisor has certificates for encrypted migrations.")
+    ] = False
 
 
 class LinkDescription(ConfigSection):

@@ -12,14 +12,14 @@ from fastlib.migfra.virt.precopy import KIB, MIB
 
 from .description import ClusterDescription, DomainDescription, HostDescription, State
 
-VERSION: Final = 3
+VERSION: Final = 4
 _MOST_MEMORY: Final = 1 << 48
 """The most memory in KiB. Sums of it must fit into SQLite's integers."""
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE host (
     name TEXT PRIMARY KEY, cpus INTEGER NOT NULL, memory INTEGER NOT NULL,
-    position INTEGER NOT NULL
+    certificates INTEGER NOT NULL, position INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE domain (
     name TEXT PRIMARY KEY, host TEXT NOT NULL REFERENCES host, state TEXT NOT NULL,
@@ -62,7 +62,7 @@ HOSTS: Final = (
     " WHERE destination = host.name AND phase IN ('copy', 'paused')), "
     "(SELECT count(*) FROM domain WHERE host = host.name AND state != 'shut off') + "
     "(SELECT count(*) FROM migration"
-    " WHERE destination = host.name AND phase IN ('copy', 'paused')) FROM host"
+    " WHERE destination = host.name AND phase IN ('copy', 'paused')), certificates FROM host"
 )
 
 
@@ -101,6 +101,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of its active domains and of those that migrate to it, in KiB."""
     active: int
     """The number of both."""
+    certificates: bool = False
+    """Whether its hypervisor has certificates for encrypted migrations."""
 
     @property
     def free(self) -> int:
@@ -115,8 +117,15 @@ DOMAIN: Final = (
 
 
 def host_of_row(row: Sequence[Any]) -> Host:
-    name, cpus, memory, used, active = row
-    return Host(name=name, cpus=cpus, memory=memory, used=used, active=active)
+    name, cpus, memory, used, active, certificates = row
+    return Host(
+        name=name,
+        cpus=cpus,
+        memory=memory,
+        used=used,
+        active=active,
+        certificates=bool(certificates),
+    )
 
 
 def domain_of_row(row: Sequence[Any]) -> Domain:

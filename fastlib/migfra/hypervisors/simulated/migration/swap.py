@@ -7,16 +7,19 @@ are. A domain that is on storage when the daemon dies is then shut off on its so
 import asyncio
 from typing import Final
 
-from fastlib.migfra.errors import HypervisorError, TaskCancelledError
+from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.simulated.cluster.location import describe_location
 from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
 from fastlib.migfra.hypervisors.simulated.scope import ClockScope
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.encryption import effective_mode
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.precopy import KIB, MIB
 
 from .migration import Migration
 
+_KEPT: Final[tuple[type[HypervisorError], ...]] = (FinalError, TaskCancelledError)
+"""Errors whose kind stays in that of the swap."""
 _STORAGE_BYTES_PER_SECOND: Final = 1024.0 * MIB
 """Rate of saving and restoring, in bytes a second."""
 
@@ -36,12 +39,17 @@ async def swap(
             await _swap_in_parallel(runtime, pair, context)
         elif begun.order in ("first", "second"):
             await _swap_in_turn(runtime, pair if begun.order == "first" else pair[::-1], context)
+        elif effective_mode(runtime.options.encryption, first.parameter.encrypted) == "required":
+            raise FinalError(
+                "neither host has memory for both domains, and the memory in a file is not "
+                "encrypted; free memory on one of them"
+            )
         else:
             saved_first = begun.order == "save-first"
             await _swap_via_storage(runtime, pair if saved_first else pair[::-1], context)
     except HypervisorError as error:
         where = "; ".join(describe_location(cluster, spec.name) for spec in (first, second))
-        kind = TaskCancelledError if isinstance(error, TaskCancelledError) else HypervisorError
+        kind = next((kind for kind in _KEPT if isinstance(error, kind)), HypervisorError)
         raise kind(f"the swap failed: {error}; {where}") from error
     finally:
         for _, migration in pair:

@@ -7,12 +7,13 @@ from fastlib.message.tasks import EvacuateParameter
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.cluster.location import describe_state
 from fastlib.migfra.hypervisors.simulated.faults import Call
+from fastlib.migfra.hypervisors.simulated.migration.encryption import encrypts
 from fastlib.migfra.hypervisors.simulated.migration.migration import run_migration
 from fastlib.migfra.hypervisors.simulated.migration.turn import in_turn
 from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
 from fastlib.migfra.hypervisors.simulated.scope import ClockScope
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.plugin_api.domain_results import domain_result
+from fastlib.migfra.plugin_api.domain_results import domain_result, migration_result
 from fastlib.migfra.virt.evacuation import check_evacuation, evacuation_spec, retry_pauses
 from fastlib.migfra.virt.migration_queue import turn_order
 from fastlib.migfra.virt.names import check_name
@@ -112,8 +113,10 @@ async def evacuate_one(
 
     retries = spec.parameter.retry_counter
     outcome: str | HypervisorError | None
+    encrypted: bool | None = None
     with measurement.measure("overall"), context.about(spec.name):
         try:
+            encrypted = encrypts(runtime, spec)
             details, made = await context.retrying(
                 attempt,
                 retries=retries,
@@ -124,4 +127,4 @@ async def evacuate_one(
             outcome = str(made) if details is None and retries is not None else details
         except HypervisorError as error:
             outcome = error
-    return domain_result(spec.name, outcome, measurement)
+    return migration_result(spec.name, outcome, measurement, encrypted=encrypted)

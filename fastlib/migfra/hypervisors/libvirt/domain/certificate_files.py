@@ -1,0 +1,66 @@
+"""Read QEMU's certificates for migrations from a host. The functions block: use `Connection.call`.
+
+libvirt reads the files, so they are those that QEMU on that host will find. Nothing is read of a
+private key; only its presence is looked up.
+"""
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from . import qemu_conf
+from .file_probe import FileContent, Prober, read_files
+
+Role = Literal["server", "client"]
+"""QEMU at the destination is the server, at the source the client."""
+AUTHORITY: Final = "ca-cert.pem"
+
+
+class HostCertificates(msgspec.Struct, frozen=True, kw_only=True):
+    """The certificates of one host for one role."""
+
+    host: str
+    role: Role
+    folder: str
+    authority: FileContent
+    certificate: FileContent
+    has_key: bool
+    verifies_source: bool = True
+    """Whether a destination requires a certificate of the source."""
+
+    def path(self, name: str) -> str:
+        """Return the path of a file in the folder."""
+        return f"{self.folder}/{name}"
+
+
+class UnreadableError(Exception):
+    """The settings of a host's QEMU cannot be read."""
+
+
+def read_certificates(connection: Any, prober: Prober, host: str, role: Role) -> HostCertificates:
+    """Read the certificates of a host. Raises UnreadableError, and libvirtError."""
+    first = read_files(connection, prober, [qemu_conf.PATH], unread=[qemu_conf.OWN_FOLDER])
+    conf, own_folder = first[qemu_conf.PATH], first[qemu_conf.OWN_FOLDER]
+    if conf.problem:
+        raise UnreadableError(f"{qemu_conf.PATH} on {host} cannot be read: {conf.problem}")
+    settings = qemu_conf.tls_settings(
+        (conf.data or b"").decode(errors="replace"), has_own_folder=own_folder.is_present
+    )
+    folder = settings.folder
+    authority, certificate = f"{folder}/{AUTHORITY}", f"{folder}/{role}-cert.pem"
+    key = f"{folder}/{role}-key.pem"
+    contents = read_files(connection, prober, [authority, certificate], unread=[key])
+    return HostCertificates(
+        host=host,
+        role=role,
+        folder=folder,
+        authority=contents[authority],
+        certificate=contents[certificate],
+        has_key=contents[key].is_present or bool(contents[key].problem),
+        verifies_source=settings.verifies_source,
+    )
+
+
+def own_prober(connection: Any, host: str) -> Prober:
+    """Return a prober for the files of the host itself, which belong to no domain."""
+    return Prober(host=host, domain_uuid="certificates", architecture=str(connection.getInfo()[0]))

@@ -1,0 +1,233 @@
+"""Certificates of both hosts: what is accepted, and what each error names."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from fastlib.migfra.hypervisors.libvirt.domain.certificate_files import HostCertificates
+from fastlib.migfra.hypervisors.libvirt.domain.file_probe import FileContent
+from fastlib.migfra.hypervisors.libvirt.domain.qemu_conf import TlsSettings, tls_settings
+from fastlib.migfra.hypervisors.libvirt.migration.certificate_checks import (
+    own_problems,
+    problems_between,
+)
+from tests.support.certificates import DAY, Authority
+
+FOLDER = "/etc/pki/qemu"
+OURS = Authority("ours")
+CERTIFICATE = OURS.issue("node02", ["node02"])
+CLIENT = OURS.issue("node01")
+
+
+def content(data):
+    return FileContent(is_present=data is not None, data=data)
+
+
+def host(name, role, *, authority=OURS.pem, certificate=None, **changes):
+    certificate = certificate or (CERTIFICATE if role == "server" else CLIENT).pem
+    found = HostCertificates(
+        host=name,
+        role=role,
+        folder=FOLDER,
+        authority=content(authority),
+        certificate=content(certificate),
+        has_key=True,
+    )
+    return msgspec.structs.replace(found, **changes)
+
+
+SOURCE = host("node01", "client")
+DESTINATION = host("node02", "server")
+
+
+def problems(source=SOURCE, destination=DESTINATION, names=("node02",)):
+    found, name = problems_between(source, destination, names)
+    assert (name is None) or not found or source.certificate.data is not None
+    return [(problem.kind, problem.text) for problem in found]
+
+
+def signed(certificate):
+    """The destination with another certificate."""
+    pem = certificate if isinstance(certificate, bytes) else certificate.pem
+    return msgspec.structs.replace(DESTINATION, certificate=content(pem))
+
+
+def test_valid_certificates_have_no_problem():
+    assert problems_between(SOURCE, DESTINATION, ["node02"]) == ([], "node02")
+    assert own_problems(SOURCE) == own_problems(DESTINATION) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"authority": content(None)}, "ca-cert.pem"),
+        ({"certificate": content(None)}, "{role}-cert.pem"),
+        ({"has_key": False}, "{role}-key.pem"),
+    ],
+)
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_missing_file_is_named_with_its_host(changes, path, role):
+    hosts = {"client": SOURCE, "server": DESTINATION}
+    hosts[role] = msgspec.structs.replace(hosts[role], **changes)
+    text = f"{hosts[role].host} has no {FOLDER}/{path.format(role=role)}; put it there"
+    assert problems(hosts["client"], hosts["server"]) == [("missing", text)]
+    assert [problem.text for problem in own_problems(hosts[role])] == [text]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"certificate": FileContent(is_present=True, problem="denied")},
+         "/server-cert.pem on node02 cannot be read: denied"),
+        ({"certificate": content(b"")}, "must have a certificate in PEM"),
+        ({"certificate": content(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")},
+         "must have a certificate in PEM"),
+    ],
+)  # fmt: skip
+def test_file_that_is_no_certificate_is_refused(changes, words):
+    ((kind, text),) = problems(destination=msgspec.structs.replace(DESTINATION, **changes))
+    assert kind == "invalid"
+    assert words in text
+
+
+@pytest.mark.parametrize(
+    ("certificate", "words"),
+    [
+        (OURS.issue("node02", ["node02"], end=-timedelta(hours=1)), "has expired: CN=node02"),
+        (OURS.issue("node02", ["node02"], begin=DAY), "is not valid yet: CN=node02"),
+        (OURS.issue("node02", ["node02"], purposes=["client"]), "must be for the purpose server"),
+        (Authority("others").issue("node02", ["node02"]), "but CN=others signed it"),
+        (Authority("ours").issue("node02", ["node02"]), "but CN=ours signed it"),
+        (OURS.issue("node03", ["node03", "10.0.0.3"]), "but it is for node03, 10.0.0.3"),
+        (OURS.issue("node02", ["node03"]), "must be for node02, but it is for node03"),
+        (OURS.issue("node02", []), None),
+        (OURS.issue("node02", ["10.0.0.2"]), None),
+        (OURS.issue("NODE02"), None),
+        (OURS.issue("x", ["node02"], purposes=[]), None),
+    ],
+)
+def test_certificate_of_the_destination_is_checked(certificate, words):
+    found = problems(destination=signed(certificate))
+    if words is None:
+        assert found == []
+        return
+    ((kind, text),) = found
+    assert kind == "invalid"
+    assert text.startswith(f"{FOLDER}/server-cert.pem on node02 ")
+    assert words in text
+
+
+@pytest.mark.parametrize(
+    ("certificate", "words"),
+    [
+        (OURS.issue(end=-DAY), "has expired"),
+        (OURS.issue(purposes=["server"]), "must be for the purpose client"),
+        (Authority("others").issue(), "of /etc/pki/qemu/ca-cert.pem on node02 (CN=ours), but"),
+        (OURS.issue("any name", ["any.name"]), None),
+    ],
+)
+def test_certificate_of_the_source_is_checked(certificate, words):
+    source = msgspec.structs.replace(SOURCE, certificate=content(certificate.pem))
+    found = problems(source)
+    if words is None:
+        assert found == []
+    else:
+        ((kind, text),) = found
+        assert (kind, text.startswith("/etc/pki/qemu/client-cert.pem on node01 ")) == (
+            "invalid",
+            True,
+        )
+        assert words in text
+    lax = msgspec.structs.replace(DESTINATION, verifies_source=False)
+    assert problems(source, lax) == []
+
+
+def test_source_needs_no_certificate_where_the_destination_does_not_verify():
+    source = msgspec.structs.replace(SOURCE, certificate=content(None), has_key=False)
+    assert problems(source) != []
+    lax = msgspec.structs.replace(DESTINATION, verifies_source=False)
+    assert problems(source, lax) == []
+    nothing = msgspec.structs.replace(source, authority=content(None))
+    assert problems(nothing, lax) != []
+
+
+def test_each_host_may_trust_several_authorities():
+    other = Authority("others")
+    source = msgspec.structs.replace(SOURCE, authority=content(OURS.pem + other.pem))
+    assert problems(source, signed(other.issue("node02", ["node02"]))) == []
+
+
+def test_chain_in_the_file_of_the_certificate_is_followed():
+    middle = Authority("middle", by=OURS)
+    last = Authority("last", by=middle)
+    own = last.issue("node02", ["node02"]).pem
+    assert problems(destination=signed(own + last.pem + middle.pem)) == []
+    ((_, text),) = problems(destination=signed(own + last.pem))
+    assert "(CN=ours), but CN=middle signed it" in text
+    old = Authority("middle", by=OURS, end=-timedelta(hours=1))
+    own = old.issue("node02", ["node02"]).pem
+    ((_, text),) = problems(destination=signed(own + old.pem))
+    assert "has expired: CN=middle" in text
+
+
+def test_expired_authority_is_named():
+    old = Authority("old", end=-timedelta(hours=1))
+    both = {"authority": content(old.pem)}
+    source = msgspec.structs.replace(SOURCE, certificate=content(old.issue().pem), **both)
+    destination = msgspec.structs.replace(signed(old.issue("node02", ["node02"])), **both)
+    texts = [text for _, text in problems(source, destination)]
+    assert len(texts) == 2
+    for text, name in zip(texts, ("node01", "node02"), strict=True):
+        assert text.startswith(f"/etc/pki/qemu/ca-cert.pem on {name} has expired: CN=old")
+
+
+@pytest.mark.parametrize(
+    ("names", "own", "found"),
+    [
+        (["a", "b"], ["b", "a"], "a"),
+        (["node02.example.org"], ["*.example.org"], "node02.example.org"),
+        (["NODE02."], ["node02"], "NODE02."),
+        (["a.node02.example.org"], ["*.example.org"], None),
+        (["example.org"], ["*.example.org"], None),
+        (["node02"], ["*"], None),
+        (["org"], ["*.org"], None),
+        (["10.0.0.2"], ["10.0.0.2"], "10.0.0.2"),
+        (["fe80::2"], ["fe80:0::2"], "fe80::2"),
+        (["10.0.0.2"], ["10.0.0.3", "node02"], None),
+    ],
+)
+def test_names_are_compared_like_gnutls_does(names, own, found):
+    problems, name = problems_between(SOURCE, signed(OURS.issue("cn", own)), names)
+    assert name == found
+    assert bool(problems) == (found is None)
+
+
+def test_common_name_counts_only_without_alternative_names():
+    assert problems(destination=signed(OURS.issue("node02"))) == []
+    assert problems(destination=signed(OURS.issue("node02", ["node03"]))) != []
+
+
+# qemu.conf
+
+
+@pytest.mark.parametrize(
+    ("text", "has_own", "expected"),
+    [
+        ("", False, TlsSettings(folder="/etc/pki/qemu")),
+        ("", True, TlsSettings(folder="/etc/pki/libvirt-migrate")),
+        ('#migrate_tls_x509_cert_dir = "/a"\n', False, TlsSettings(folder="/etc/pki/qemu")),
+        ('default_tls_x509_cert_dir = "/a/"', False, TlsSettings(folder="/a")),
+        ('default_tls_x509_cert_dir = "/a"', True, TlsSettings(folder="/etc/pki/libvirt-migrate")),
+        ("x = 1\n migrate_tls_x509_cert_dir='/b'\ndefault_tls_x509_cert_dir = \"/a\"\n", True,
+         TlsSettings(folder="/b")),
+        ("default_tls_x509_verify = 0", False,
+         TlsSettings(folder="/etc/pki/qemu", verifies_source=False)),
+        ("default_tls_x509_verify = 0\nmigrate_tls_x509_verify = 1", False,
+         TlsSettings(folder="/etc/pki/qemu")),
+        ("migrate_tls_x509_verify=0 # no", False,
+         TlsSettings(folder="/etc/pki/qemu", verifies_source=False)),
+    ],
+)  # fmt: skip
+def test_settings_of_qemu_conf(text, has_own, expected):
+    assert tls_settings(text, has_own_folder=has_own) == expected
