@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import end_of_run
+from tests.support.global_state import GlobalState
 from tests.support.processes import give_children_default_signals, name_processes_left_behind
 
 SLOW_MARKERS = {
@@ -135,6 +136,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "the programs look like, instead of comparing with the stored ones",
     )
     parser.addoption(
+        "--compare-state",
+        action="store_true",
+        help="fail the last test of a file if the tests of the file have left the state of the "
+        "process changed: environment, signal handlers, loggers, registry, modules of fastlib",
+    )
+    parser.addoption(
         "--shuffle", type=int, metavar="SEED", help="run the tests in the random order of this seed"
     )
 
@@ -248,6 +255,34 @@ def _skip_without_browser(items: list[pytest.Item]) -> None:
 
     if why := browser.missing():
         end_of_run.skip(items, "the dashboard is not tested in a browser", why)
+
+
+_STATE = pytest.StashKey[GlobalState]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Keep the state of the process from before the first test of a file."""
+    if item.config.getoption("--compare-state") and _STATE not in item.session.stash:
+        item.session.stash[_STATE] = GlobalState()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Fail the last test of a file if its tests have changed the state."""
+    result = yield
+    if _STATE in item.session.stash and (nextitem is None or nextitem.path != item.path):
+        before = item.session.stash[_STATE]
+        del item.session.stash[_STATE]
+        if changes := before.changes(GlobalState()):
+            pytest.fail(
+                f"a test of {item.path.name} must leave this as it was:\n" + "\n".join(changes),
+                pytrace=False,
+            )
+    return result
 
 
 @pytest.hookimpl(wrapper=True)

@@ -136,7 +136,7 @@ def _run_long(arguments: list[str]) -> int:
 
 
 def _long_jobs(seed: str, arguments: list[str]) -> Iterator[Job]:
-    long = ("--long", f"--shuffle={seed}", *LONG_TIMEOUT, *arguments)
+    long = ("--long", f"--shuffle={seed}", "--compare-state", *LONG_TIMEOUT, *arguments)
     coverage_floor.erase()
     yield _fast_with_coverage(arguments)
     yield Job("long tests", pytest_command(*long, parallel=workers()), LONG_LIMIT_SECONDS)

@@ -91,10 +91,10 @@ def similar_hosts(client: "MigfraClient", host: str) -> str:
 
     Takes `QUIET_SECONDS`. Empty if no name is near, or if the broker refuses the presences.
     """
-    until = time.monotonic() + QUIET_SECONDS
     known: set[str] = set()
     try:
         with client.watch(results=False, presence=True) as watch:
+            until = time.monotonic() + QUIET_SECONDS
             while (left := until - time.monotonic()) > 0 and not watch.ended:
                 observed = watch.get(left)
                 if observed is not None and not observed.is_forgotten:

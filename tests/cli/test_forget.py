@@ -14,8 +14,9 @@ from tests.support.shell import Daemon, run, silence
 OFFLINE = "{status: offline, hypervisor: qemu, version: '1.0', time: 2026-11-01T08:00:00Z}"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def quick(monkeypatch):
+    """Wait only a short time for the presence of a host, where there is none."""
     monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.3)
 
 
@@ -50,6 +51,7 @@ def test_presence_of_a_dead_host_is_deleted(mosquitto, env):
         assert retained(mosquitto, "node07") is None
 
 
+@pytest.mark.usefixtures("quick")
 def test_unknown_host_is_an_error(env):
     done = run("forget", "nobody", env=env)
     assert (done.returncode, done.stdout) == (1, "")

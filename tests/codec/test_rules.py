@@ -26,6 +26,8 @@ from fastlib.codec import (
 )
 from fastlib.message import Message
 
+pytestmark = pytest.mark.usefixtures("isolated_registry")
+
 Count = Annotated[int, msgspec.Meta(ge=0, le=100)]
 
 
