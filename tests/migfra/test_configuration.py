@@ -236,6 +236,14 @@ def test_empty_documents_after_the_configuration_are_allowed(end: str) -> None:
     assert check_configuration(f"---\nhypervisor: {{type: dummy}}\n{end}").ok
 
 
+def test_missing_hypervisor_is_reported_with_an_example() -> None:
+    (problem,) = check_configuration("hostname: node01").problems
+    assert str(problem) == (
+        "line 1, column 1: hypervisor: missing; expected a mapping with the key 'type', such as "
+        "hypervisor: {type: libvirt}"
+    )
+
+
 def test_wrong_number_is_reported_with_its_unit() -> None:
     report = check_configuration(
         "{hypervisor: {type: dummy}, shutdown-timeout: 60s, limits: {payload: 4 MiB}}"

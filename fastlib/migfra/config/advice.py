@@ -23,6 +23,9 @@ def with_advice(problem: Problem, root: Shape) -> Problem:
 
     The keys of a section are listed if none is near.
     """
+    if problem.code == "missing" and problem.path == "hypervisor":
+        message = f"{problem.message}, such as hypervisor: {{type: libvirt}}"
+        return msgspec.structs.replace(problem, message=message)
     *above, key = problem.path.split(".")
     if problem.code == "unknown-key":
         if problem.suggestion is not None:

@@ -90,7 +90,10 @@ def _checked(name: str, found: Any, owner: str) -> type[Hypervisor]:
     if not isinstance(found, type) or not issubclass(found, Hypervisor):
         raise broken(f"{found!r} is no subclass of fastlib.migfra.Hypervisor")
     if found.name != name:
-        raise broken(f"its class says name = {found.name!r}")
+        raise broken(
+            f"its class must have the name of its entry point: write `name = {name!r}`; it has "
+            f"{found.name!r}"
+        )
     options = found.Options
     if not isinstance(options, type) or not issubclass(options, ConfigSection):
         raise broken(f"its Options, {options!r}, is no subclass of fastlib.migfra.ConfigSection")
