@@ -94,7 +94,7 @@ def test_operations_ahead_do_not_wait_with_one_that_waits() -> None:
     run(scene)
 
 
-def test_failed_preparation_fails_its_transaction_only() -> None:
+def test_operation_fails_alone_if_its_preparation_fails() -> None:
     async def scene(group: Group) -> None:
         failures: list[tuple[str, BaseException]] = []
         group.commit._on_failure = lambda what, error: failures.append((what, error))
@@ -107,7 +107,7 @@ def test_failed_preparation_fails_its_transaction_only() -> None:
         outcomes = await asyncio.gather(bad, good, return_exceptions=True)
         assert str(outcomes[0]) == "the journal failed: ValueError: unexpected"
         assert outcomes[1] is None
-        assert [str(error) for _, error in failures] == ["unexpected"]
+        assert [(part, str(error)) for part, error in failures] == [("the journal", "unexpected")]
         assert group.transactions == [["good"]]
 
     run(scene)
@@ -244,5 +244,74 @@ def test_transaction_has_a_bounded_number_of_operations(
     async def scene(group: Group) -> None:
         await asyncio.gather(*(group.submit(name, ahead=ahead) for name in "1234567"))
         assert group.transactions == [[*"123"], [*"456"], ["7"]]
+
+    run(scene)
+
+
+def test_operation_may_wait_only_behind_one_that_was_prepared() -> None:
+    async def scene(group: Group) -> None:
+        asked: list[bool] = []
+
+        def prepare(may_wait: bool) -> bool:
+            asked.append(may_wait)
+            return True
+
+        await asyncio.gather(
+            group.submit("1"), group.submit("2", prepare), group.submit("3", prepare)
+        )
+        assert asked == [False, True]
+        assert group.transactions == [["1", "2", "3"]]
+
+    run(scene)
+
+
+def test_lost_file_is_logged_once_and_nobody_waits_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        problems: list[str] = []
+        committed: list[list[object]] = []
+        changes: list[Exception | None] = []
+        group = Failing(
+            find_problem=lambda: problems[-1] if problems else None, on_commit=committed.append
+        )
+        commit = group.commit
+        commit.on_change = lambda: changes.append(commit.last_error)
+        with closing(group.connection):
+            group.connection.execute("CREATE TABLE t (n)")
+            insert = "INSERT INTO t VALUES (1)"
+            assert await commit.submit(lambda c: c.execute(insert).rowcount) == 1
+            assert (len(committed), changes, commit.lost) == (1, [], None)
+            problems.append("it was deleted")
+            assert await commit.submit(lambda c: c.execute(insert).rowcount) == 1
+            problems.append("it was replaced")
+            group.connection.execute("PRAGMA query_only = 1")
+            assert await commit.submit(lambda c: c.execute(insert).rowcount) is None
+            assert len(committed) == 1  # nothing counts as stored any more
+            assert changes == [commit.lost]
+            assert str(commit.last_error) == "it was deleted"
+            await commit.close(1)
+            assert group.failures == []
+
+    asyncio.run(main())
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("ERROR", "it was deleted")
+    ]
+
+
+def test_attempt_that_is_cancelled_closes_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(group: Group) -> None:
+        attempt = asyncio.get_running_loop().create_future()
+        monkeypatch.setattr(group.commit._thread, "submit", lambda *_: attempt)
+        future = group.commit.submit(lambda _: 1)
+        while group.commit._batch == []:
+            await asyncio.sleep(0)
+        attempt.cancel()
+        await group.commit._wait_until_idle()
+        with pytest.raises(JournalError, match="the journal is closed"):
+            await group.commit.submit(lambda _: 2)
+        await group.commit.close(1)
+        with pytest.raises(JournalError, match="the journal was closed: None"):
+            await future
 
     run(scene)

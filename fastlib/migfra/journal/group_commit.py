@@ -74,7 +74,7 @@ class GroupCommit:
         """What is being committed. It stays here until it is: nothing can overtake it."""
         self._thread = CommitThread("fastlib journal")
         self._context: Context | None = None
-        """That of all steps. Its log lines must not name the task that happened to write first."""
+        """That of the steps. Their log lines must not name the task that wrote first."""
         self._is_at_work = False
         """Whether a step is under way or scheduled."""
         self._idle = asyncio.Event()
@@ -240,13 +240,13 @@ class GroupCommit:
         """Give the batch to the thread."""
         self._pause = None
         if not self._batch:
-            self._collect(0)
+            self._write()
             return
         operations = [entry[0] for entry in self._batch]
         try:
             loop = asyncio.get_running_loop()
             outcome = loop.run_in_executor(self._thread, self._commit, operations)
-            outcome.add_done_callback(self._attempted, context=self._context)
+            outcome.add_done_callback(self._attempted)
         except Exception as error:  # no thread can be started
             self._drop_batch(error)
 
@@ -295,9 +295,8 @@ class GroupCommit:
         if self._is_closed:
             self._rest()
             return
-        loop = asyncio.get_running_loop()
         pause = self._backoff.pause()
-        self._pause = loop.call_later(pause, self._attempt, context=self._context)
+        self._pause = asyncio.get_running_loop().call_later(pause, self._attempt)
 
     def _drop_batch(self, error: BaseException) -> None:
         """Fail the batch with an error that nobody expected."""
@@ -306,7 +305,7 @@ class GroupCommit:
         for _, future, _ in batch:
             _fail(future, f"the journal failed: {describe(error)}")
         self._on_failure("the journal", error)
-        self._collect(0)
+        self._write()
 
     def _collect(self, turns: int) -> None:
         """Write on after some turns of the loop."""

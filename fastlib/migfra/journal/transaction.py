@@ -28,7 +28,6 @@ class OperationError(Exception):
 
     def __init__(self, position: int, error: Exception) -> None:
         """`position` is that of the operation in the transaction."""
-        super().__init__(position, error)
         self.position: Final = position
         self.error: Final = error
 
