@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from fastlib.cli.migfra import main
-from fastlib.migfra import read_configuration
 from fastlib.migfra.journal.lock import lock_of
 from fastlib.migfra.service.lock import InstanceLock, lock_path
 from fastlib.migfra.startup import own_topics
@@ -126,7 +125,9 @@ def test_check_online_of_another_file_leaves_a_running_daemon_alone(
 ):
     """It would end the daemon's connection, which has the same client id."""
     path = write(configuration, broker.port)
-    journal = read_configuration(configuration.read_text()).journal_path()
+    journal = configuration.with_name("journal")
+    with configuration.open("a") as file:
+        file.write(f"journal: {{path: {journal}}}\n")
     with InstanceLock(lock_of(journal)):
         before = len(broker.log)
         assert main(["-c", path, "--check", "--online"]) == 1
