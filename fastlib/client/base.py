@@ -1,4 +1,4 @@
-"""What the clients for threads and for coroutines declare alike."""
+"""The common declarations of the clients for threads and for coroutines."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -19,7 +19,7 @@ W = TypeVar("W", bound=Watcher)
 
 
 class ClientBase:
-    """What the clients for threads and for coroutines declare alike."""
+    """The common declarations of the clients for threads and for coroutines."""
 
     _core: ClientCore
 

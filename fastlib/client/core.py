@@ -1,4 +1,4 @@
-"""The part that both clients share: it handles everything that arrives, and never waits."""
+"""The common part of both clients: it handles all arriving messages, and never waits."""
 
 import threading
 from collections.abc import Callable

@@ -78,10 +78,13 @@ class NotUnderstoodError(ClientError):
 
 def _doubt(request: "PendingRequest") -> str:
     if request.understood:
-        return "but it has reported progress of it before"
+        return "but the daemon reported progress of this order earlier"
     if request.repeated or request.sent_before:
         return "an earlier copy may have been executed"
-    return "its answer has no id or digest that only this message has, so another may be meant"
+    return (
+        "the answer has no id or digest that only this message has, so it may belong to "
+        "another message"
+    )
 
 
 class UnexpectedResultError(ClientError):

@@ -42,7 +42,7 @@ class AsyncHandleClient(Protocol):
 
 
 class _Handle(Generic[R]):
-    """What the handles of both clients have in common."""
+    """The common part of the handles of both clients."""
 
     def __init__(self, request: PendingRequest, extract: Callable[[ResultContainer], R]) -> None:
         self._request: Final = request
@@ -114,8 +114,8 @@ class Handle(_Handle[R]):
         own = getattr(callback_thread, "communicator", None) is self._client.communicator
         if own and not self.done():
             raise ClientError(
-                f"{self._request}: its result cannot be waited for in a callback of the client, "
-                "which would keep it from coming; use `add_done_callback`"
+                f"{self._request}: a callback of the client must not wait for its result, because "
+                "the result cannot arrive during the callback; use `add_done_callback`"
             )
         answer = wait(self._request.future, timeout, f"the result of {self._request}")
         return self._extracted(answer, check)

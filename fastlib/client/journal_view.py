@@ -1,4 +1,4 @@
-"""Extract what a daemon's history report says about one order. No I/O."""
+"""Extract the facts about one order from a daemon's history report. No I/O."""
 
 from datetime import datetime
 from typing import Final
@@ -13,7 +13,7 @@ _ACTS: Final = frozenset({"phase", "retry"})
 
 
 def journal_view(request: PendingRequest, report: HistoryReport, now: datetime) -> JournalView:
-    """Return what a report that arrived at `now` says about the order of a request."""
+    """Return the facts about the order of a request from a report that arrived at `now`."""
     order = next(iter(report.orders), None)
     if order is None:
         # Both times of the report are of the daemon's clock, which may differ from this one.

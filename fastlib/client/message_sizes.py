@@ -39,8 +39,8 @@ class SizeCheck:
         if (topic, host) not in self._warned:
             self._warned.add((topic, host))
             log.warning(
-                "%s: a message of %d bytes is dropped; at most %d are read; further ones of this "
-                "host are dropped without a warning",
+                "%s: a message of %d bytes is dropped, because the limit is %d bytes; further "
+                "large messages of this host are dropped without a warning",
                 received.topic,
                 received.size,
                 LARGEST[topic],
@@ -83,7 +83,8 @@ class ResultReader:
                 queued = self._queued.get(host, 0) + size
                 if queued > MAX_QUEUED:
                     log.warning(
-                        "%s: a result is dropped; %d bytes of this host wait to be read",
+                        "%s: a result is dropped, because %d bytes of this host are waiting to be "
+                        "parsed",
                         received.topic,
                         queued - size,
                     )

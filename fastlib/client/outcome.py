@@ -1,4 +1,4 @@
-"""Decide what is known about an order that got no result in time. No I/O."""
+"""Decide the outcome of an order without a result in time. No I/O."""
 
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
@@ -19,14 +19,14 @@ QUEUED: Final = "queued"
 
 
 class JournalView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a daemon has answered about one order from its journal."""
+    """The facts about one order that a daemon has answered from its journal."""
 
     time: datetime
     """The daemon's clock when it answered."""
     began: datetime | None
-    """When it began the order, by its own clock; None if it has not."""
+    """Time at which it began the order, by its own clock; None if it has not."""
     expires: datetime | None
-    """When it expires, as the journal says; the order's own if the journal does not have it."""
+    """Time of expiry from the journal; the order's own if the journal does not have it."""
     complete: bool
     """True if the journal is certain to have the order and its begin, if there were any."""
 
@@ -103,7 +103,7 @@ def worth_asking(evidence: Evidence, now: datetime) -> bool:
 
 
 def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
-    """Decide what is certain about an order at the time `now`."""
+    """Return the outcome that is certain at the time `now`."""
     if evidence.withdrawn and not evidence.sent_before:
         return Outcome("never begun", "it expired before it could be sent")
     if evidence.only_asks:
@@ -125,7 +125,7 @@ def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
     if evidence.status is None:
         return Outcome(
             "unknown",
-            "its daemon has reported no presence, and a C++ daemon executes an order however late",
+            "its daemon has reported no presence, and a C++ daemon executes an order at any time",
         )
     if not evidence.knows_expires:
         return Outcome(
@@ -142,7 +142,9 @@ def outcome_of(evidence: Evidence, now: datetime) -> Outcome:
     if not evidence.away:
         return Outcome("unknown", "its daemon may have begun it, and has not answered")
     if not evidence.heard:
-        return Outcome("unknown", "the broker has not answered since, so its daemon may be back")
+        return Outcome(
+            "unknown", "the broker has not answered since, so its daemon may be online again"
+        )
     return Outcome("never begun", "its daemon was offline until the order had expired")
 
 

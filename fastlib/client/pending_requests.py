@@ -157,7 +157,11 @@ class PendingRequests:
         if results.result == request.container.declaration.result:
             request.future.set_result(results)
             return
-        doubt = "" if found == "proven" else "; another order with its id may be meant"
+        doubt = (
+            ""
+            if found == "proven"
+            else ("; the answer may belong to another order with the same id")
+        )
         request.future.set_exception(
             UnexpectedResultError(f"{request} was answered with '{results.result}'{doubt}")
         )
@@ -166,7 +170,7 @@ class PendingRequests:
         """Handle the answer that a message cannot be read, which has the id of a request."""
         if found == "possible" and request.understood:
             with self._lock:
-                self._note([request], f"it answered that it cannot read a message: {reason}")
+                self._note([request], f"the host answered that it cannot read a message: {reason}")
         elif self.remove(request):
             certain = is_certain(request, found)
             request.future.set_exception(NotUnderstoodError(request, reason, certain=certain))
@@ -185,7 +189,10 @@ class PendingRequests:
             if is_meant:
                 self._remove(silent[0])
             else:
-                self._note(silent, f"it answered, without an id, that it cannot read: {reason}")
+                self._note(
+                    silent,
+                    f"the host answered, without an id, that it cannot read a message: {reason}",
+                )
         if is_meant:
             silent[0].future.set_exception(NotUnderstoodError(silent[0], reason, certain=False))
 
@@ -193,7 +200,7 @@ class PendingRequests:
         """Note an unreadable answer of a host for the errors of its pending requests."""
         with self._lock:
             waiting = self._waiting.get(host, {}).values()
-            self._note(waiting, f"it sent an answer that cannot be read: {error}")
+            self._note(waiting, f"the host sent an answer that cannot be read: {error}")
 
     def fail(self, request: PendingRequest, error: BaseException) -> None:
         """Complete a request with an error of the transport."""
@@ -250,4 +257,4 @@ class PendingRequests:
 
 
 def _reason(results: ResultContainer) -> str:
-    return "; ".join(r.details for r in results.results if r.details) or "it gave no reason"
+    return "; ".join(r.details for r in results.results if r.details) or "the host gave no reason"

@@ -1,4 +1,4 @@
-"""The presence of the hosts that a client listens to, and since when it does. No I/O."""
+"""The presence of the hosts that a client listens to, and the times of subscription. No I/O."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -70,7 +70,7 @@ class Presences:
                 self._listening.setdefault(host, _Listening(now, self._connection))
 
     def unlisten(self, host: str | None) -> None:
-        """Forget a host whose presence is not received any more; with None all unused ones."""
+        """Forget a host whose presence is no longer received; with None all unused ones."""
         with self._lock:
             if host is None:
                 self._listening_to_all = None
@@ -90,7 +90,7 @@ class Presences:
         return [listening for listening in found if listening is not None]
 
     def _listening_to(self, host: str) -> _Listening:
-        """Return since when a host's presence is received; the earlier time if there are two."""
+        """Return the time since which a host's presence is received; the earlier one of two."""
         known = self._known_listening(host)
         if not known:  # the broker has refused its presence
             return _Listening(self._clock.monotonic(), self._connection)
@@ -225,7 +225,7 @@ class Presences:
             self._looks.setdefault(host, []).append(seen)
 
     def end_look(self, host: str, seen: Callable[[], None]) -> None:
-        """Do not call `seen` any more."""
+        """Stop calling `seen`."""
         with self._lock:
             left = [one for one in self._looks.pop(host, ()) if one is not seen]
             if left:
@@ -240,7 +240,7 @@ class Presences:
         self._deaf = True
 
     def seen_again(self, host: str) -> None:
-        """Call what waits until the broker sends the presence of a host again."""
+        """Call the callbacks that wait until the broker sends the presence of a host again."""
         with self._lock:
             looks: Iterable[Callable[[], None]] = self._looks.pop(host, ())
         for seen in looks:

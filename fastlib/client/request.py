@@ -20,7 +20,7 @@ class Absence:
 
 
 class PendingRequest:
-    """A container that was sent to a host, and all that is known about it so far."""
+    """A container that was sent to a host, with all facts about it so far."""
 
     __slots__ = (
         "absence",
@@ -83,7 +83,7 @@ class PendingRequest:
         self.incarnations: set[tuple[str, int]] = set()
         """The runs of the daemon, with the connection of this client, that it was sent to."""
         self.asked = 0
-        """How often the daemon was queried for the order in its journal."""
+        """Number of queries of the daemon for the order in its journal."""
         self.journal: JournalView | None = None
         """The daemon's answer to that query."""
         self.looked = False

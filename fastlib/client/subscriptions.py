@@ -131,7 +131,7 @@ class ClientSubscriptions:
             held = self._held.get((RESULT, host))
             error = self._refused.get(host) if held is None else _refusal_of(held.confirmed)
         if error is not None:
-            raise RefusedError(f"{error}; so nothing is sent to this host", error.code)
+            raise RefusedError(f"{error}; the client sends nothing to this host", error.code)
 
     def hold(self, topics: Iterable[Topic], hosts: Iterable[str] | None) -> Held:
         """Listen to topics of all hosts, or of some, until `release`.
@@ -257,7 +257,7 @@ class ClientSubscriptions:
             self._refused[host] = error
             if self._hosts.leave(host):
                 self._leave(host)
-        text = f"{error}; so this client cannot get the result of an order that it has sent"
+        text = f"{error}; this client cannot receive the results of orders that it has sent"
         for request in self._core.pending.for_host(host):
             self._core.pending.fail(request, RefusedError(f"{request}: {text}", error.code))
 

@@ -77,7 +77,7 @@ class UnansweredRequests:
         return unclear
 
     def fail(self, request: PendingRequest) -> None:
-        """Fail a request with what is known about its order, unless it has ended."""
+        """Fail a request with the facts about its order, unless it has ended."""
         if self._pending.remove(request):
             self._fail_without_result(request)
 

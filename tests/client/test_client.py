@@ -321,7 +321,9 @@ def test_unknown_with_id_fails_that_request(hosts):
     one, two = client.suspend("hostA", "vm1"), client.suspend("hostA", "vm2")
     daemon.wait(2)
     daemon.say(UNKNOWN + f"id: {two.id}\n---")
-    with pytest.raises(NotUnderstoodError, match=r"bad conversion.*another may be meant") as caught:
+    with pytest.raises(
+        NotUnderstoodError, match=r"bad conversion.*it may belong to another message"
+    ) as caught:
         two.result(PATIENCE)
     assert not caught.value.certain  # others know the id, too
     assert not one.done()

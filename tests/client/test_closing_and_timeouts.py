@@ -262,7 +262,7 @@ def test_unknown_without_id_of_fastlib_daemon_completes_no_request(clients: Clie
     assert handle.result(PATIENCE).status == "success"
     assert not other.done()
     (noted,) = getattr(other, "inner", other)._request.possible_answers
-    assert noted == "it answered, without an id, that it cannot read: too large"
+    assert noted == "the host answered, without an id, that it cannot read a message: too large"
 
 
 @pytest.mark.parametrize("is_async", [False, True])

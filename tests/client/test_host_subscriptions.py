@@ -236,7 +236,7 @@ def test_order_fails_if_the_broker_refuses_the_results_of_its_host(
     handle = client.suspend("hostA", "vm1")
     daemon.wait()
     waiting[0].set_exception(REFUSED)  # the answer to what was sent together with the order
-    with pytest.raises(RefusedError, match="so this client cannot get the result"):
+    with pytest.raises(RefusedError, match="this client cannot receive the results"):
         handle.result(PATIENCE)
     with pytest.raises(RefusedError):  # nothing is sent while that is so
         client.suspend("hostA", "vm2")

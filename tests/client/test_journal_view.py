@@ -86,7 +86,7 @@ def test_begin_in_the_journal_is_the_begin() -> None:
         (("phase", "queued, place 2"), True),
         (("phase", "memory"), False),
         (("retry", None), False),
-        (("recovered", "its state is looked up"), True),  # it waited when its daemon ended
+        (("recovered", "the daemon determines its state"), True),  # it waited when its daemon ended
     ],
 )
 def test_order_that_seems_to_have_acted_is_not_excluded(

@@ -126,7 +126,7 @@ def test_unreadable_is_never_certain_after_progress(clients: ClientFactory, prov
     proof = f"request-digest: {digest}\n" if proven else ""
     daemon.say(f"{UNREADABLE}id: {handle.id}\n{proof}")
     if proven:
-        with pytest.raises(NotUnderstoodError, match="progress of it before") as caught:
+        with pytest.raises(NotUnderstoodError, match="progress of this order earlier") as caught:
             handle.result(PATIENCE)
         assert not caught.value.certain
     else:
@@ -141,5 +141,5 @@ def test_wrong_title_without_proof_says_that_another_order_may_be_meant(
     handle = client.suspend("hostA", "vm1")
     daemon.wait()
     daemon.say(f"result: vm stopped\nlist: [{{vm-name: a, status: success}}]\nid: {handle.id}")
-    with pytest.raises(UnexpectedResultError, match="another order with its id may be meant"):
+    with pytest.raises(UnexpectedResultError, match="may belong to another order with the same id"):
         handle.result(PATIENCE)

@@ -106,7 +106,7 @@ def test_phase_after_the_queue_shows_that_it_has_begun(phase: str) -> None:
     [
         (
             {"status": None, "away": False, "knows_expires": False},
-            "its daemon has reported no presence, and a C++ daemon executes an order however late",
+            "its daemon has reported no presence, and a C++ daemon executes an order at any time",
         ),
         (
             {"knows_expires": False},
@@ -114,7 +114,7 @@ def test_phase_after_the_queue_shows_that_it_has_begun(phase: str) -> None:
         ),
         ({"expires": None}, "it has no 'expires', so its daemon can begin it at any time"),
         ({"away": False}, MAY_HAVE_BEGUN),
-        ({"heard": False}, "the broker has not answered since, so its daemon may be back"),
+        ({"heard": False}, "the broker has not answered since, so its daemon may be online again"),
         ({"sent_before": True}, "an earlier order with its idempotency key may have begun"),
         (
             {"sent_before": True, "withdrawn": True, "status": None, "knows_expires": False},

@@ -128,7 +128,7 @@ def test_order_fails_if_the_results_of_its_host_are_refused_after_a_reconnect(
     handle = client.suspend("hostA", "vm1", timeout=None)
     wait_until(lambda: client.communicator.is_connected, "the connection")
     restart(broker, RESULT("hostA"), RESULT.pattern())
-    with pytest.raises(RefusedError, match="so this client cannot get the result"):
+    with pytest.raises(RefusedError, match="this client cannot receive the results"):
         handle.result(PATIENCE)
     clients.close()
 
