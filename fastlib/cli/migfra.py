@@ -34,8 +34,8 @@ examples:
   migfra -c /etc/migfra.yaml -d -l /var/log/migfra.log
 
 signals:
-  TERM, INT  finish what runs, for at most 'shutdown-timeout' seconds, and end;
-             a second one ends at once
+  TERM, INT  give running tasks at most 'shutdown-timeout' seconds to finish,
+             then end; a second signal ends the daemon at once
   HUP        read the level of the log again
 
 The exit status is 0 after an orderly end, 1 if the daemon cannot work, or if --check finds a
@@ -99,7 +99,10 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration")
     parser.add_argument(
-        "-d", "--daemon", action="store_true", help="go to the background once it works"
+        "-d",
+        "--daemon",
+        action="store_true",
+        help="continue in the background when the daemon works",
     )
     parser.add_argument(
         "-l", "--log", metavar="FILE", help="log to a file instead of to standard error"
@@ -297,7 +300,8 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
     if options.daemon:
         if log_file is None:
             print_safely(
-                "migfra: warning: without -l FILE nothing is logged once it works in the background"
+                "migfra: warning: without -l FILE the daemon logs nothing while it works in the "
+                "background"
             )
         status = daemonizer.enter(_waiting(configuration, log_file))
         if status is not None:
@@ -326,7 +330,7 @@ def _run(configuration: "Configuration", options: argparse.Namespace) -> int:
 def _waiting(configuration: "Configuration", log_file: Path | None) -> str:
     """Return the text of the foreground about a daemon that is slow to start."""
     hosts = " or ".join(configuration.communicator.host)
-    shown = "" if log_file is None else f"; {printable(str(log_file))} says more"
+    shown = "" if log_file is None else f"; the log {printable(str(log_file))} has details"
     return (
         f"migfra: the daemon does not work yet; it may be waiting for the broker at {hosts}"
         f"{shown}. Ctrl-C ends only this command; the daemon continues in the background"
@@ -368,7 +372,7 @@ async def _serve(configuration: "Configuration", path: Path, daemonizer: "Daemon
     try:
         await opening
     except asyncio.CancelledError:
-        log.info("ended before it began to work")
+        log.info("ended during the start")
         return 0
     log.info(
         "migfra %s works on %s with the hypervisor %s",
@@ -395,11 +399,11 @@ def _reload_log_level(path: Path) -> None:
     try:
         report = check_configuration(path.read_bytes())
     except OSError as error:
-        log.error("the configuration cannot be read again: %s", error)
+        log.error("reading the configuration again failed: %s", error)
         return
     if not isinstance(report.message, Configuration):
         problems = "; ".join(str(problem) for problem in report.errors)
-        log.error("the configuration is wrong; the log level stays: %s", problems)
+        log.error("the configuration is wrong; the log level does not change: %s", problems)
         return
     level = report.message.log.level
     set_level(level)

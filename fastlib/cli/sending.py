@@ -47,14 +47,14 @@ def add_order_options(group: Any) -> None:
         "--expires",
         metavar="WHEN",
         type=expiry,
-        help="until when the daemon may begin it: a duration such as 90s, 15m or 2h, a time such "
-        f"as {EXAMPLE}, or {NEVER} (default: the end of --timeout). C++ daemons begin it at any "
-        "time",
+        help="latest time at which the daemon may begin it: a duration such as 90s, 15m or 2h, a "
+        f"time such as {EXAMPLE}, or {NEVER} (default: the end of --timeout). C++ daemons "
+        "begin it at any time",
     )
     group.add_argument(
         "--only-if-online",
         action="store_true",
-        help="send nothing if the host's daemon is offline; a C++ daemon never says that it is",
+        help="send nothing if the host's daemon is offline; a C++ daemon never reports that",
     )
     group.add_argument(
         "--idempotency-key",
@@ -70,7 +70,8 @@ def add_result_options(group: Any) -> None:
         "--no-wait",
         dest="wait",
         action="store_false",
-        help="wait for no result; print the id as soon as the broker has confirmed the message",
+        help="do not wait for the result; print the id as soon as the broker has confirmed the "
+        "message",
     )
     group.add_argument(
         "--timeout",

@@ -1,4 +1,4 @@
-"""A read-only web page of the cluster: hosts, VMs, work under way, results, histories.
+"""A read-only web page of the cluster: hosts, VMs, running and queued tasks, results, histories.
 
 `serve` runs it in an event loop. `Dashboard` is the same without a server: an ASGI application and
 the state behind it. It needs the packages of the extra `web`.

@@ -1,4 +1,4 @@
-"""Decide who may read the page: names of the server, tokens, cookies. No I/O but `read_token`."""
+"""Access to the page: names of the server, tokens, cookies. No I/O except in `read_token`."""
 
 import hashlib
 import hmac
@@ -16,14 +16,14 @@ COOKIE: Final = "fastlib-dashboard"
 SESSION_SECONDS: Final = 12 * 3600
 """Seconds for which a browser stays logged in."""
 MIN_TOKEN: Final = 16
-"""Characters of the shortest token that is accepted."""
+"""Minimum characters of a token."""
 MAX_TOKEN: Final = 1024
-"""Characters of the longest token."""
+"""Maximum characters of a token."""
 MAX_FAILURES: Final = 10
-"""Wrong tokens from an address within `FAILURE_SECONDS`; then it must wait."""
+"""Maximum wrong tokens from an address within `FAILURE_SECONDS`; after these it must wait."""
 FAILURE_SECONDS: Final = 60.0
 MAX_ADDRESSES: Final = 1000
-"""Addresses whose wrong tokens are counted; one more drops the oldest."""
+"""Maximum addresses whose wrong tokens are counted; one more drops the oldest."""
 
 
 class AccessError(FastlibError):
@@ -58,7 +58,7 @@ def read_token(file: Path) -> str:
 
 def _existing_token(file: Path) -> str:
     if file.stat().st_mode & 0o077:
-        raise AccessError(f"others may read the token file {file}; run: chmod 600 {file}")
+        raise AccessError(f"other users can read the token file {file}; run: chmod 600 {file}")
     with file.open(encoding="utf-8", errors="replace") as opened:
         line = opened.readline(MAX_TOKEN + 2).rstrip("\r\n")
     if not MIN_TOKEN <= len(line) <= MAX_TOKEN or not line.isascii() or not line.isprintable():
@@ -80,15 +80,15 @@ def is_loopback(address: str) -> bool:
 
 
 class Access:
-    """Who may read the page."""
+    """The access rules of the page."""
 
     def __init__(
         self, token: str | None = None, *, names: Iterable[str] = (), secure: bool = False
     ) -> None:
-        """Without a `token`, everybody who reaches the server may read the page.
+        """Without a `token`, every user who reaches the server may read the page.
 
-        `names` are host names of the server in addresses of the page, beside those of the machine;
-        `secure` means that browsers reach it by HTTPS only.
+        `names` are further host names of the server in addresses of the page. `secure` means that
+        browsers reach it only by HTTPS.
         """
         if token is not None and len(token) < MIN_TOKEN:
             raise AccessError(f"a token must have at least {MIN_TOKEN} characters")
@@ -108,8 +108,8 @@ class Access:
     def is_our_name(self, host: str | None) -> bool:
         """Return whether a Host header names this server.
 
-        A page of a stranger can let its own name lead to this server (DNS rebinding). It cannot do
-        that with an IP address.
+        A foreign page can resolve its own name to the address of this server (DNS rebinding). It
+        cannot do that with an IP address.
         """
         name = _plain(_without_port(host or ""))
         if name in self._names:
@@ -124,7 +124,7 @@ class Access:
         """Return whether a text is the token, in a time that does not depend on the text."""
         if self._token is None:
             return False
-        # Digests have one length, so not even the length of the token shows.
+        # Digests have the same length, so the time does not depend on the length of the token.
         return hmac.compare_digest(_digest(given.encode("utf-8", "replace")), _digest(self._token))
 
     def is_throttled(self, address: str, now: float) -> bool:

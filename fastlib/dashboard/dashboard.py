@@ -29,15 +29,15 @@ with needs_extra("the dashboard", "starlette"):
 REFRESH_SECONDS: Final = 0.5
 """Seconds between two messages to a reader of events."""
 HEARTBEAT_SECONDS: Final = 10.0
-"""Seconds after which a reader gets a message although nothing has changed."""
+"""Seconds after which a reader gets a message without a change."""
 TICK_SECONDS: Final = 1.0
-"""Seconds between two looks at the connection to the broker."""
+"""Seconds between two checks of the connection to the broker."""
 MAX_READERS: Final = 64
-"""Readers of events at the same time. Each has one message of the state in memory at most."""
+"""Maximum readers of events at the same time. Each has at most one message in memory."""
 MAX_HISTORIES: Final = 8
-"""Requests for a history at the same time; further ones are refused."""
+"""Maximum requests for a history at the same time; further ones are refused."""
 MAX_FORM: Final = 4096
-"""Bytes of the form with the token."""
+"""Maximum bytes of the form with the token."""
 
 HEADERS: Final = {
     "content-security-policy": (
@@ -51,7 +51,7 @@ HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-"""Headers of all answers. The page loads nothing from other hosts, and none may frame it."""
+"""Headers of all answers. The page loads nothing from other hosts, and no page may frame it."""
 
 _STATIC: Final = {
     "dashboard.css": "text/css",
@@ -74,11 +74,11 @@ class Dashboard:
         queries: bool = True,
         tasks: bool = False,
     ) -> None:
-        """Show what `client` sees; it must be open while `run` runs.
+        """Show the messages that `client` receives; it must be open while `run` runs.
 
         `title` is shown on the page, such as the address of the broker. `queries` asks the daemons
-        for their hosts and domains. `tasks` also reads the tasks that schedulers send, which tell
-        the destinations of migrations; their XML may have passwords, which the page never shows.
+        for their hosts and domains. `tasks` also reads the tasks that schedulers send, which have
+        the destinations of migrations. Their XML may have passwords, which the page never shows.
         """
         self.state: Final = State()
         self._client = client
@@ -105,7 +105,7 @@ class Dashboard:
 
     @property
     def readers(self) -> int:
-        """How many browsers read events now."""
+        """Number of browsers that read events now."""
         return self._readers
 
     async def run(self) -> None:
@@ -124,10 +124,12 @@ class Dashboard:
                 self.state.add(observed, loop.time())
                 if self._queries is not None:
                     self._queries.soon(changed)
-            raise ClientError("the client was closed, so the dashboard would show an old state")
+            raise ClientError(
+                "the client was closed, so the state of the dashboard would be out of date"
+            )
 
     def close(self) -> None:
-        """End the streams of events, without which a server does not end."""
+        """End the streams of events. A server with open streams does not end."""
         self._closing.set()
 
     async def _look(self) -> None:
@@ -165,7 +167,7 @@ class Dashboard:
         return StreamingResponse(self._stream(), media_type="text/event-stream")
 
     async def _stream(self) -> AsyncIterator[bytes]:
-        """Yield the state, then what has changed. A slow reader skips states."""
+        """Yield the state, then the changes. A slow reader skips states."""
         self._readers += 1
         try:
             loop = asyncio.get_running_loop()
@@ -179,7 +181,7 @@ class Dashboard:
                     async with asyncio.timeout(REFRESH_SECONDS):
                         await self._closing.wait()
                 except TimeoutError:
-                    continue  # the time for the next look
+                    continue  # the time of the next check
         finally:
             self._readers -= 1
 
@@ -192,7 +194,7 @@ class Dashboard:
                 404, "this dashboard sends no queries, so it has no histories; use: fastlib log"
             )
         if self._waiting_histories >= MAX_HISTORIES:
-            return _problem(503, "too many histories are being asked for; try again")
+            return _problem(503, "too many queries of histories are running; try again")
         self._waiting_histories += 1
         try:
             found = await self._histories.of(name)
@@ -232,7 +234,7 @@ class Dashboard:
 
 
 class _Guard:
-    """Refuses requests of strangers before any route sees them, and adds headers to answers."""
+    """Refuses forbidden requests before they reach a route, and adds headers to answers."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -240,7 +242,7 @@ class _Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return  # neither WebSockets nor start-up of the application
+            return  # no support for WebSockets and for start-up events
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -257,7 +259,8 @@ class _Guard:
         if not self._access.is_our_name(request.headers.get("host")):
             return _problem(
                 421,
-                "this server has another name; start it with --name NAME, or use its address",
+                "the request names a host that this server does not have; start the server with "
+                "--name NAME, or use its address",
             )
         if request.headers.get("sec-fetch-site") == "cross-site" and (
             request.url.path != "/" or request.headers.get("sec-fetch-mode") != "navigate"

@@ -24,18 +24,18 @@ from .state import MAX_NAME, State, cut, short
 
 ANSWER_SECONDS: Final = 10.0
 MAX_ORDERS: Final = 50
-"""Orders of a history: the newest."""
+"""Maximum orders of a history, the newest ones."""
 MAX_EVENTS: Final = 100
-"""Events of an order."""
+"""Maximum events of an order."""
 MAX_IN_FLIGHT: Final = 16
-"""Hosts that are asked at the same time."""
+"""Maximum hosts that are queried at the same time."""
 KEPT_SECONDS: Final = 3.0
-"""Seconds for which an answer is given again, without asking the daemons."""
+"""Seconds for which an answer is used again without a query."""
 MAX_KEPT: Final = 16
 
 
 class Histories:
-    """Asks the daemons for the history of a VM, one VM at a time."""
+    """Queries the daemons for the history of a VM, one VM at a time."""
 
     def __init__(self, client: AsyncMigfraClient, state: State) -> None:
         self._client = client
@@ -44,9 +44,9 @@ class Histories:
         self._kept: dict[str, tuple[float, dict[str, Any]]] = {}
 
     async def of(self, name: str) -> dict[str, Any]:
-        """Return the orders about a VM as a plain tree, the newest first.
+        """Return the orders of a VM as a plain tree, the newest first.
 
-        `missing` has the reason for each host that has told nothing.
+        `missing` has the reason for each host without a report.
         """
         loop = asyncio.get_running_loop()
         async with self._one:

@@ -1,4 +1,4 @@
-"""Ask the daemons for their hosts and domains again and again, each a little at a time."""
+"""Query the daemons for their hosts and domains at intervals, a few at a time."""
 
 import asyncio
 from collections.abc import Iterable
@@ -10,16 +10,16 @@ from fastlib.transport.errors import RefusedError
 from .state import State
 
 INTERVAL_SECONDS: Final = 5.0
-"""Seconds between two queries to a host, where they are few."""
+"""Seconds between two queries to a host in a small cluster."""
 MAX_QUERIES_PER_SECOND: Final = 20.0
-"""Queries to all hosts; with more than 100 hosts, each is asked less often."""
+"""Queries a second to all hosts; with more than 100 hosts, each is queried less often."""
 MAX_IN_FLIGHT: Final = 16
-"""Queries without an answer yet."""
+"""Maximum queries without an answer yet."""
 SOON_SECONDS: Final = 1.0
-"""Seconds after a result until the host is asked again."""
+"""Seconds after a result until the host is queried again."""
 ANSWER_SECONDS: Final = 10.0
 PAUSE_SECONDS: Final = 30.0
-"""Seconds until a host is asked again that has not answered."""
+"""Seconds until a host that has not answered is queried again."""
 TICK_SECONDS: Final = 0.25
 
 
@@ -30,28 +30,28 @@ class Queries:
         self._client = client
         self._state = state
         self._due: dict[str, float] = {}
-        """When each host is asked next: time of the event loop."""
+        """Time of the next query of each host, by the event loop's clock."""
         self._running: set[str] = set()
 
     def soon(self, hosts: Iterable[str]) -> None:
-        """Ask some hosts soon, because something has changed there."""
+        """Query some hosts soon, because their state has changed."""
         now = asyncio.get_running_loop().time()
         for host in hosts:
             if host in self._due:
                 self._due[host] = min(self._due[host], now + SOON_SECONDS)
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Query until cancelled."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             while True:
                 for host in self._choose(loop.time()):
                     self._running.add(host)
                     group.create_task(self._ask(host))
-                await asyncio.sleep(TICK_SECONDS)  # this is a rate, nothing announces it
+                await asyncio.sleep(TICK_SECONDS)  # the loop sets the rate, so no event is awaited
 
     def _choose(self, now: float) -> list[str]:
-        """Return the hosts to ask now, those that have waited longest first."""
+        """Return the hosts to query now, those that have waited longest first."""
         online = self._online()
         for host in self._due.keys() - online:
             del self._due[host]

@@ -23,7 +23,7 @@ with needs_extra("the dashboard", "uvicorn"):
     from .connections import BoundedProtocol
 
 MAX_HEADERS: Final = 16 << 10
-"""Bytes of a request's headers."""
+"""Maximum bytes of a request's headers."""
 IDLE_SECONDS: Final = 5
 CLOSE_SECONDS: Final = 2
 
@@ -33,16 +33,16 @@ class ServeError(FastlibError):
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the page is served."""
+    """The address and the certificate of the server."""
 
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = 8073
-    """0 means any free one."""
+    """The port; 0 means any free one."""
     certificate: Path | None = None
     """The server's certificate (PEM); without it, the page is served by HTTP."""
     key: Path | None = None
-    """The certificate's key (PEM), if it is in a file of its own."""
+    """The certificate's key (PEM), if it is in a separate file."""
 
     @property
     def is_loopback(self) -> bool:
@@ -58,7 +58,7 @@ async def serve(
 ) -> None:
     """Serve a dashboard until cancelled.
 
-    `on_listening` gets the address of the page. Raises ServeError, and what the client raises.
+    `on_listening` gets the address of the page. Raises ServeError, and the errors of the client.
     """
     with _listen(options) as listening:
         server = _Server(_configuration(dashboard, options))
@@ -110,7 +110,7 @@ def _configuration(dashboard: Dashboard, options: ServerOptions) -> uvicorn.Conf
         lifespan="off",
         interface="asgi3",
         log_config=None,
-        access_log=False,  # addresses of pages are nobody's business
+        access_log=False,  # the log must not have addresses of pages
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=MAX_HEADERS,

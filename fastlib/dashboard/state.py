@@ -1,7 +1,7 @@
-"""The state of the cluster as the page shows it. It is bounded, and readers ask it for changes.
+"""The state of the cluster that the page shows. It is bounded, and readers request its changes.
 
-No I/O. Each part has the number of the change that made it, so a reader that is slow or new gets
-the newest state of what has changed, and no queue grows for it.
+No I/O. Each part has the number of its last change. So a slow or new reader gets the newest state
+of the changed parts, and no queue grows for it.
 """
 
 from collections import deque
@@ -26,19 +26,19 @@ from fastlib.message.node import NodeReport, Presence, Progress
 from fastlib.message.task import declaration_of_result
 
 MAX_HOSTS: Final = 2000
-"""Hosts; further ones are counted and not shown."""
+"""Maximum hosts; further ones are counted and not shown."""
 MAX_DOMAINS: Final = 50_000
-"""Domains on all hosts; those of further reports are counted and not shown."""
+"""Maximum domains on all hosts; those of further reports are counted and not shown."""
 MAX_WORK: Final = 2000
-"""Domains and tasks under way; one more drops the oldest."""
+"""Maximum running and queued tasks, with their domains; one more drops the oldest."""
 MAX_RESULTS: Final = 200
-"""Results; one more drops the oldest."""
+"""Maximum results; one more drops the oldest."""
 MAX_RESULTS_OF_TASK: Final = 50
-"""Results that one container adds at most."""
+"""Maximum results that one container adds."""
 MAX_NAME: Final = 256
-"""Characters of a name, an id or a word; the rest is cut."""
+"""Maximum characters of a name, an id or a word; the rest is cut."""
 MAX_TEXT: Final = 2000
-"""Characters of an error or another text; the rest is cut."""
+"""Maximum characters of an error or another text; the rest is cut."""
 
 QUERIES: Final = (Query.declaration, QueryHistory.declaration)
 """Tasks that change nothing, and that the page does not show."""
@@ -57,13 +57,13 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HostView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the page shows of a host. What is absent is not known."""
+    """The facts about a host that the page shows. An absent value is not known."""
 
     name: str
     status: str = "unknown"
-    """online, offline, degraded, or unknown: C++ daemons do not tell."""
+    """online, offline, degraded, or unknown: C++ daemons do not report it."""
     degraded: str | None = None
-    """Why it accepts no tasks."""
+    """The reason why it accepts no tasks."""
     since: float | None = None
     """The Unix time of the last change of its status; None if the dashboard does not know it."""
     hypervisor: str | None = None
@@ -76,7 +76,7 @@ class HostView(msgspec.Struct, frozen=True, omit_defaults=True):
     domains: tuple[Domain, ...] = ()
     domains_left_out: int = 0
     silent: str | None = None
-    """Why the last query has no answer; the domains are older then."""
+    """The reason why the last query has no answer; the domains are then older."""
 
 
 class Work(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,11 +85,11 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     host: str
     task: str
     state: str
-    """sent, queued, running and so on, or the phase that the last progress tells."""
+    """sent, queued, running and so on, or the phase of the last report of progress."""
     id: str | None = None
     domain: str | None = None
     domains: int = 0
-    """How many domains the task names, if the row is about the whole task."""
+    """Number of domains that the task names, if the row is about the whole task."""
     destination: str | None = None
     percent: float | None = None
     transferred: int | None = None
@@ -114,7 +114,7 @@ class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
     domain: str | None = None
     details: str | None = None
     again: bool = False
-    """Whether it is the answer to a repeated order, from the journal."""
+    """True for the answer to a repeated order, from the journal."""
 
 
 _Key = tuple[str, str, str]
@@ -122,7 +122,7 @@ _Key = tuple[str, str, str]
 
 
 class State:
-    """Hosts, work under way and last results. All its parts have bounds."""
+    """Hosts, running and queued tasks, and last results. All its parts have bounds."""
 
     def __init__(self) -> None:
         self.version = 1
@@ -135,7 +135,7 @@ class State:
         self._domains = 0
         self._work: dict[_Key, Work] = {}
         self._updated: dict[_Key, float] = {}
-        """When a message told of the work last: monotonic seconds."""
+        """Monotonic time of the last message about each task."""
         self._destinations: dict[tuple[str, str], str] = {}
         self._work_version = 1
         self._ended: deque[Ended] = deque(maxlen=MAX_RESULTS)
@@ -157,7 +157,7 @@ class State:
 
     @property
     def work(self) -> list[Work]:
-        """The work under way, the oldest first."""
+        """Return the running and queued tasks, the oldest first."""
         return list(self._work.values())
 
     @property
@@ -171,9 +171,9 @@ class State:
         return [] if found is None else [found]
 
     def changes(self, since: int = 0) -> dict[str, Any]:
-        """Return what has changed after the change number `since`; 0 means everything.
+        """Return the changes after the change number `since`; 0 means everything.
 
-        `full` tells that hosts which are not among `hosts` are gone.
+        With `full`, the hosts that are missing in `hosts` are gone.
         """
         full = since == 0 or self._removed > since
         since = 0 if full else since
@@ -267,7 +267,7 @@ class State:
             self._set_host(msgspec.structs.replace(known, silent=cut(reason)))
 
     def remove(self, name: str) -> None:
-        """Forget a host, whose presence the broker keeps no more."""
+        """Forget a host whose presence the broker has deleted."""
         known = self._hosts.pop(name, None)
         if known is None:
             return
@@ -406,7 +406,7 @@ class State:
                 return
 
     def _reconcile(self, name: str, report: NodeReport, asked: float) -> None:
-        """Make the work on a host agree with what its daemon has told."""
+        """Update the tasks on a host by the report of its daemon."""
         told: dict[_Key, Work] = {}
         for task in report.tasks:
             if task.task in _QUERY_TITLES:
@@ -426,7 +426,7 @@ class State:
         for key, work in told.items():
             before = self._work.get(key)
             if before is not None:
-                # The progress tells more than the state; the report knows when it was accepted.
+                # The progress has a better state; the report has the time of acceptance.
                 fresh = before.state if before.state != "sent" else work.state
                 work = msgspec.structs.replace(before, state=fresh, since=work.since)
             elif not key[2] and key[:2] in begun:

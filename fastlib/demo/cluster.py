@@ -46,7 +46,7 @@ SESSION_SECONDS: Final = 600
 CLEANUP_SECONDS: Final = 5.0
 """Real seconds until the clean-up at the broker fails."""
 FAILURE_SECONDS: Final = 0.05
-"""Real seconds between two looks at the daemons for a failure."""
+"""Real seconds between two checks of the daemons for a failure."""
 
 
 class DemoCluster:
@@ -112,7 +112,7 @@ class DemoCluster:
         )
 
     async def wait_for_failure(self) -> str:
-        """Wait until a daemon fails by an unexpected error, and return what to say of it."""
+        """Wait until a daemon fails by an unexpected error, and return the text about it."""
         while True:
             for daemon in [*self._killed, *self.daemons.values()]:
                 if daemon.failure is not None:

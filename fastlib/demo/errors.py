@@ -8,4 +8,4 @@ class SettingsError(FastlibError, ValueError):
 
 
 class ScenarioError(FastlibError):
-    """A step failed; the text says what was expected and what came."""
+    """A step failed; the text has the expected and the actual result."""

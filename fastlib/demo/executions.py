@@ -21,7 +21,7 @@ class ExecutionCounter:
         self.counts[context.host, context.id, getattr(task, "vm_name", None)] += 1
 
     def repeated(self) -> list[Execution]:
-        """Return what was executed more than once."""
+        """Return the tasks that were executed more than once."""
         return sorted((key for key, count in self.counts.items() if count > 1), key=str)
 
 

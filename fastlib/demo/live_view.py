@@ -173,7 +173,7 @@ def _lines(message: Text, width: int) -> int:
 
 
 def _last_that_fit(messages: Iterable[Text], width: int, lines: int) -> list[Text]:
-    """Return the last messages that fit in so many lines; the last one in any case."""
+    """Return the last messages that fit in `lines` lines, and always the last one."""
     kept: list[Text] = []
     for message in reversed([*messages]):
         lines -= _lines(message, width)

@@ -1,4 +1,4 @@
-"""Record every message of the run, over a connection of its own."""
+"""Record every message of the run, over a separate connection."""
 
 import asyncio
 from collections import Counter
@@ -73,7 +73,7 @@ class Observer:
             if known is None:
                 self.unexpected.append(f"{observed.host} answered {message.id}, which nobody sent")
                 return
-            # An answer from the journal says the same, and when the task was executed.
+            # An answer from the journal is the same, with the time of the execution.
             known.answers.append(msgspec.structs.replace(message, executed=None))
             known.progress.clear()
         elif isinstance(message, Progress):
@@ -99,7 +99,7 @@ class Observer:
 
     @property
     def tasks(self) -> list[TaskRecord]:
-        """The records of all tasks but queries, in the order of sending."""
+        """Return the records of all tasks except queries, in the order of sending."""
         return [record for record in self.records.values() if not record.is_query]
 
     def unanswered(self) -> list[TaskRecord]:
@@ -107,7 +107,7 @@ class Observer:
         return [record for record in self.records.values() if not record.answers]
 
     def violations(self) -> list[str]:
-        """Return what breaks the rule of one answer a task; a repeated answer counts once."""
+        """Return the violations of one answer for each task; a repeated answer counts once."""
         found = list(self.unexpected)
         for record in self.tasks:
             task = f"'{record.container.task}' {record.container.id} to {record.host}"

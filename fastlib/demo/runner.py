@@ -21,7 +21,7 @@ REFRESH_SECONDS: Final = 0.1
 async def run(settings: Settings, view: View) -> Summary:
     """Run the demo to its end, or until a step fails.
 
-    Raises TransportError if the broker cannot be reached, and what the view raises.
+    Raises TransportError if the broker cannot be reached, and the errors of the view.
     """
     try:
         async with DemoCluster(settings) as cluster:

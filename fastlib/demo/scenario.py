@@ -284,7 +284,7 @@ class Scenario:
         )
         await self._scheduler.locate_vms()
         left = sorted(self._scheduler.locations)
-        expect(not left, f"all VMs should have stopped, but for {join_names(left)}")
+        expect(not left, f"all VMs must be stopped, but these run: {join_names(left)}")
 
     async def _quit(self) -> None:
         await gather(self._scheduler.execute_successfully(host, Quit()) for host in self._hosts)

@@ -26,7 +26,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What the observer counted in messages, and what the cluster measured."""
+    """The observer's counts of messages, and the cluster's measurements."""
 
     ok: bool
     """Whether every step succeeded and no check failed."""

@@ -53,9 +53,10 @@ class TextView:
             self._write(f"    {line_of(observed)}{' (again)' if times == 2 else ''}")
 
     def _count(self, observed: ObservedMessage[Any]) -> int:
-        """Return how often this message has come. A client repeats tasks after each presence.
+        """Return the number of times that this message has come.
 
-        A presence with an unchanged status counts as one too many.
+        A client repeats tasks after each presence. A presence with an unchanged status counts as a
+        repetition, too.
         """
         message, host = observed.message, observed.host
         if isinstance(message, Presence):

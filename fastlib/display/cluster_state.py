@@ -15,15 +15,15 @@ from fastlib.message.task import declaration_of_result
 from fastlib.message.topics import parse
 
 MAX_HOSTS: Final = 5000
-"""Hosts; one more drops the one that has been silent for the longest time."""
+"""Maximum hosts; one more drops the one that has been silent for the longest time."""
 MAX_TASKS: Final = 1000
-"""Pending tasks; one more drops the oldest."""
+"""Maximum pending tasks; one more drops the oldest."""
 MAX_RESULTS: Final = 200
-"""Results; one more drops the oldest."""
+"""Maximum results; one more drops the oldest."""
 
 
 class HostState(msgspec.Struct):
-    """What is known of a host."""
+    """The facts about a host."""
 
     heard: datetime
     """The time of its last message."""
@@ -34,7 +34,7 @@ class HostState(msgspec.Struct):
 
     @property
     def is_fine(self) -> bool:
-        """Whether it is not known to be offline or degraded."""
+        """False if it is known to be offline or degraded."""
         presence = self.presence
         return presence is None or (presence.status == "online" and not presence.degraded)
 
@@ -104,7 +104,7 @@ class ClusterState:
             del self.tasks[key]
 
     def _host(self, observed: ObservedMessage[Any]) -> HostState:
-        """Return what is known of the host of a message, which was heard now."""
+        """Return the facts about the host of a message that was received now."""
         known = self.hosts.get(observed.host)
         if known is None:
             if len(self.hosts) >= MAX_HOSTS:

@@ -57,7 +57,7 @@ class FittedTable:
     ) -> None:
         """Choose the widths of the columns, and how many of the first rows are shown.
 
-        `lines` counts the titles of the columns, and the line that tells how many rows are left
+        `lines` counts the titles of the columns, and the line with the number of rows that are left
         out. Bars shrink first. Then columns that may disappear do so, the last one first. Then the
         columns with `shrink_to` shrink, the widest first. If that is not enough, the texts of the
         widest of the other columns continue on further lines.
@@ -126,7 +126,7 @@ def _count_that_fits(heights: Sequence[int], room: int) -> int:
 def _widths(
     columns: Sequence[Column], rows: Sequence[Row], width: int
 ) -> tuple[list[int], int, bool]:
-    """Return the width of each column, the gap between two, and whether nothing got lost."""
+    """Return the width of each column, the gap between two, and whether all texts fit."""
     cells = [[row[index] for row in rows] for index in range(len(columns))]
     natural = [_natural(column, own) for column, own in zip(columns, cells, strict=True)]
     least = [
@@ -162,7 +162,7 @@ class _Widths:
 
     @property
     def excess(self) -> int:
-        """How many columns of the terminal are missing; not above 0 if it fits."""
+        """Number of missing columns of the terminal; at most 0 if it fits."""
         shown = sum(width > 0 for width in self.widths)
         return sum(self.widths) + self.gap * max(0, shown - 1) - self._limit
 

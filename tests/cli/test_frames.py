@@ -102,7 +102,7 @@ def test_watch_of_100_hosts_shows_active_hosts(size, write, mosquitto, broker):
         screen.interrupt()
         assert screen.wait() == 0
         frame = screen.frame()
-    hosts = frame.partition("under way")[0]
+    hosts = frame.partition("running and queued")[0]
     assert HOSTS[88] in hosts
     assert HOSTS[70] in hosts
     check_frame(f"watch-100-hosts-{TITLES[size]}", frame, write=write)

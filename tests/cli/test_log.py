@@ -138,7 +138,7 @@ def test_running_order_comes_first_also_behind_newer_ones(cluster, env: Environm
     cluster("hostA", waiting, order(2, 50), order(1, state="running", **OPEN))
     done = run("log", "vm1", "--host", "hostA", "--limit", 2, env=env)
     shown = done.stdout
-    assert first_line(shown).startswith("'stop vm' of vm1 on hostA is under way, begun at")
+    assert first_line(shown).startswith("'stop vm' of vm1 on hostA is running, begun at")
     assert shown.index("order 1") < shown.index("has not begun; accepted") < shown.index("order 3")
     assert "1 other order, the newest first" in shown
     assert "order 2" not in shown
@@ -186,7 +186,8 @@ def test_unknown_order_has_exit_status_1_and_time_since_when_it_is_not_known(
     done = run("log", "nope", "--host", "hostA", env=env)
     assert done.returncode == 1
     assert " ".join(done.stdout.split()).startswith(
-        "No order with the id, key or domain 'nope' is known on hostA: not known since 2026-11-01 "
+        "No order with the id, key or domain 'nope' is known on hostA. Its journal has every "
+        "order that was accepted since 2026-11-01 "
     )
 
 
@@ -196,7 +197,10 @@ def test_several_journals_know_all_orders_since_youngest_began(cluster, env: Env
     done = run("log", "nope", env=env)
     assert done.returncode == 1
     said = " ".join(done.stdout.split())
-    assert "is known on hostA, hostB: not known since 2026-11-21 " in said
+    assert (
+        "is known on hostA, hostB. Their journals have every order that was accepted since "
+        "2026-11-21 " in said
+    )
 
 
 def test_offline_host_is_named_and_not_asked(cluster, env: Environment):

@@ -92,7 +92,7 @@ def test_one_host_is_shown_with_its_domains_and_tasks(cluster, env):
         "  vm1          running   4      2.0 GiB  no\n"
         "  vm2          running   -      -        -\n"
         "  vm3\\x1b[31m  shut off  -      -        yes\n"
-        "tasks under way:\n"
+        "running and queued tasks:\n"
         "  id  task        VM   state    for\n"
         "  m1  migrate vm  vm1  running  90 s\n"
     )
@@ -101,7 +101,7 @@ def test_one_host_is_shown_with_its_domains_and_tasks(cluster, env):
 def test_host_without_domains_is_shown(cluster, env):
     cluster("node01")
     done = run("query", "--host", "node01", env=env)
-    assert done.stdout == "node01: qemu\ndomains: none\ntasks under way: none\n"
+    assert done.stdout == "node01: qemu\ndomains: none\nrunning and queued tasks: none\n"
 
 
 def test_json_and_yaml_are_the_exact_results(cluster, env):

@@ -198,7 +198,7 @@ def test_terminal_shows_live_table(env, present):
     with Running("watch", "--host", "hostW", env=env, terminal=SCREEN) as watch:
         watch.until(r"hosts\n.*\nhostW +online +qemu +1.0 +0:00:0\d ago", "terminal")
         present.communicator.send(TASK_TEXT.encode(), TASK("hostW")).wait(30)
-        watch.until(r"under way\n.*\nhostW +s1 +stop vm vm1 +sent", "terminal")
+        watch.until(r"running and queued\n.*\nhostW +s1 +stop vm vm1 +sent", "terminal")
         present.progress(PROGRESS_TEXT)
         watch.until(r"stop vm vm1 +waiting 50 % +\S+ +0:00:0\d\b", "terminal")
         publish(present)
@@ -408,4 +408,4 @@ def test_table_of_large_cluster_fits_terminal(height):
     assert text.count("\n") < height
     assert text.count(" more\n") == 3
     assert "hosts (100)" in text
-    assert f"under way ({MAX_TASKS})" in text
+    assert f"running and queued ({MAX_TASKS})" in text

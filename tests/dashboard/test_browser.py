@@ -60,7 +60,7 @@ def test_migration_moves_and_vm_arrives(browser, small):
     browser.until(f"{row} && {row}.querySelector('progress').value > arguments[0]", first)
     browser.until("document.querySelector('#results .success .vm').innerText === 'vm-01'")
     browser.until(f"{host(destination)}.innerText.includes('7 VMs')")
-    assert browser.text("#work-empty") == "Nothing is under way."
+    assert browser.text("#work-empty") == "No task is running or queued."
     assert browser.errors() == []
 
 
@@ -76,7 +76,7 @@ def test_dead_daemon_turns_grey_until_its_restart(browser, small):
     browser.until(f"{host(name)}.dataset.status === 'offline'")
     assert browser.value(colour) == "grayscale(1)"
     assert "offline since" in browser.value(f"{host(name)}.innerText")
-    assert "those that its daemon told last" in browser.value(f"{host(name)}.innerText")
+    assert "the last one that its daemon reported" in browser.value(f"{host(name)}.innerText")
     assert browser.text("#n-offline") == "1"
     small.run(small.cluster.start_daemon(name))
     browser.until(f"{host(name)}.dataset.status === 'online'")

@@ -98,19 +98,19 @@ FAILED = {"status": "error", "results": [result("vm1", "error", "no such domain"
         ),
         (
             waiting(expires=at(60)),
-            f"{SUBJECT} has not begun; accepted at 04:10:00 (2 min ago), and cannot begin any "
-            "more, as it expired at 04:11:00 (70 s ago)",
+            f"{SUBJECT} has not begun; accepted at 04:10:00 (2 min ago), and cannot begin, "
+            "because it expired at 04:11:00 (70 s ago)",
         ),
         (
             waiting(state="running", began=at(1)),
-            f"{SUBJECT} is under way, begun at 04:10:01 (2 min ago)",
+            f"{SUBJECT} is running, begun at 04:10:01 (2 min ago)",
         ),
         (
             waiting(state="running", began=at(1), events=[
                 OrderEvent(time=at(2), event="phase", details="memory 42 %"),
                 OrderEvent(time=at(3), event="repeated"),
             ]),
-            f"{SUBJECT} is under way, begun at 04:10:01 (2 min ago); last report: memory 42 %",
+            f"{SUBJECT} is running, begun at 04:10:01 (2 min ago); last report: memory 42 %",
         ),
         (
             waiting(state="cancelling"),
@@ -118,10 +118,10 @@ FAILED = {"status": "error", "results": [result("vm1", "error", "no such domain"
         ),
         (
             waiting(state="running", events=[
-                OrderEvent(time=at(9), event="recovered", details="its state is looked up"),
+OrderEvent(time=at(9), event="recovered", details="its state is determined"),
             ]),
-            f"{SUBJECT} is under way; not begun, accepted at 04:10:00 (2 min ago); last report: "
-            "its state is looked up",
+            f"{SUBJECT} is in progress; not begun, accepted at 04:10:00 (2 min ago); last report: "
+            "its state is determined",
         ),
         (
             order(**FAILED, began=None, task=None),

@@ -32,8 +32,8 @@ def test_foreground_says_why_it_waits_and_ctrl_c_ends_only_the_foreground(tmp_pa
         assert foreground.stderr is not None
         assert foreground.stderr.readline() == (
             "migfra: the daemon does not work yet; it may be waiting for the broker at "
-            f"127.0.0.1; {log} says more. Ctrl-C ends only this command; the daemon continues in "
-            "the background\n"
+            f"127.0.0.1; the log {log} has details. Ctrl-C ends only this command; the daemon "
+            "continues in the background\n"
         )
         foreground.send_signal(signal.SIGINT)
         assert foreground.wait(PATIENCE) == -signal.SIGINT

@@ -44,13 +44,13 @@ def add_broker_options(
         type=port_number,
         help="port of the broker, if --broker has none (default: 1883, with TLS 8883)",
     )
-    group.add_argument("--username", metavar="NAME", help="who we are")
+    group.add_argument("--username", metavar="NAME", help="name of the user at the broker")
     group.add_argument(
         "--password-file",
         metavar="FILE",
         type=Path,
-        help="its first line is the password, which may also be in the environment's "
-        f"{PASSWORD_VARIABLE}",
+        help="file whose first line is the password; without it, the environment's "
+        f"{PASSWORD_VARIABLE} has the password",
     )
     group.add_argument(
         "--ca-file",
@@ -61,9 +61,14 @@ def add_broker_options(
         "system's)",
     )
     group.add_argument(
-        "--certificate", metavar="FILE", type=Path, help="our own certificate (PEM); implies TLS"
+        "--certificate",
+        metavar="FILE",
+        type=Path,
+        help="certificate of this client (PEM); implies TLS",
     )
-    group.add_argument("--key", metavar="FILE", type=Path, help="the certificate's key (PEM)")
+    group.add_argument(
+        "--key", metavar="FILE", type=Path, help="key of the client's certificate (PEM)"
+    )
     group.add_argument(
         "--mqtt", choices=("3.1.1", "5"), default="3.1.1", help="version of MQTT (default: 3.1.1)"
     )

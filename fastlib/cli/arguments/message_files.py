@@ -102,8 +102,8 @@ def add_type_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--type",
         metavar="NAME",
-        help="the type of the messages, where no title tells it, such as mmbwmon.Reply or Stop; "
-        "'fastlib describe' lists them",
+        help="the type of messages without a title, such as mmbwmon.Reply or Stop; 'fastlib "
+        "describe' lists them",
     )
     parser.set_defaults(parser=parser)
 

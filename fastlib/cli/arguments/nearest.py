@@ -1,4 +1,4 @@
-"""Name the known words that are near to a word that is not known."""
+"""Name the known words that are similar to an unknown word."""
 
 from collections.abc import Iterable
 from typing import Final

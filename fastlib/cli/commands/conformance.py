@@ -60,7 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"random messages of each type (default: {EXAMPLES})",
     )
     parser.add_argument(
-        "--seed", metavar="N", type=int, default=0, help="another one for other random messages"
+        "--seed",
+        metavar="N",
+        type=int,
+        default=0,
+        help="start value of the random choices; another one gives other messages",
     )
     parser.add_argument(
         "--types",

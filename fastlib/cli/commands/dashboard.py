@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-file",
         metavar="FILE",
         type=Path,
-        help="its first line is the token that readers need; a missing file is created "
-        "with a new one",
+        help="file whose first line is the token that readers need; a missing file is created "
+        "with a new token",
     )
     server.add_argument(
         "--name",

@@ -71,7 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=1,
-        help="of the VMs' sizes, and of which of them are moved (default: 1)",
+        help="start value of the random choices: the VMs' sizes, and the VMs that are moved "
+        "(default: 1)",
     )
     group.add_argument(
         "--format",

@@ -32,7 +32,7 @@ examples:
   fastlib describe agent.Init --format json
 
 MESSAGE is the name of a type or the title of a task, of a result or of another message; FIELD is a
-path as it stands in the problems that 'fastlib validate' reports.
+path as in the problems that 'fastlib validate' reports.
 """
 
 
@@ -165,6 +165,6 @@ def _details(field: FieldDescription) -> Iterable[str]:
         yield f"Also read as {keys}."
     yield from field.notes
     if field.extension is not None:
-        yield f"Of the extension {field.extension}."
+        yield f"Part of the extension {field.extension}."
     for remedy in field.old.values():
         yield f"Not read: {remedy}."

@@ -150,7 +150,7 @@ class _Answer(msgspec.Struct, frozen=True):
     report: HistoryReport | None = None
     error: str | None = None
     degraded: str | None = None
-    """Why the daemon accepts no tasks now."""
+    """The reason why the daemon accepts no tasks now."""
 
     @property
     def orders(self) -> Sequence[OrderReport]:
@@ -312,10 +312,10 @@ def _not_found(name: str | None, answers: Sequence[_Answer]) -> str:
     since = max(report.since for report in reports.values())
     what = "No order" if name is None else f"No order with the id, key or domain {name!r}"
     hosts = join_names(reports) if len(reports) <= MAX_NAMES else f"{len(reports)} hosts"
-    kept = "its journal keeps" if len(reports) == 1 else "their journals keep"
+    kept = "Its journal has" if len(reports) == 1 else "Their journals have"
     return (
-        f"{what} is known on {hosts}: not known since {full_time(since)}, from when on {kept} "
-        "every accepted order."
+        f"{what} is known on {hosts}. {kept} every order that was accepted since "
+        f"{full_time(since)}."
     )
 
 

@@ -41,11 +41,11 @@ examples:
   fastlib schema --write schemas
 
 MESSAGE is a name that 'fastlib schema' lists, a title such as 'start vm', the name of a type such
-as SwapWith, or 'task' and 'result' for any of these containers. Directions: 'load' is what is
-understood, any other key beside it; 'emit' what is written, and no other key; 'edit', of tasks and
-results, for editors: as 'load', but without other keys, which would be misspelt ones.
-'configuration' is the configuration file of migfra with the options of each hypervisor, for
-editors.
+as SwapWith, or 'task' and 'result' for any of these containers. Directions: 'load' describes what
+fastlib reads, and allows other keys; 'emit' describes what it writes, and allows no other keys;
+'edit' is for editors: as 'load', but other keys are errors, because they are probably misspelt.
+Only tasks and results have it. 'configuration' is the configuration file of migfra with the options
+of each hypervisor, for editors.
 """
 
 

@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ids.add_argument(
         "--new-id",
         action="store_true",
-        help="replace the ids and the idempotency keys of the files by new ones, so that each task "
-        "is executed (again)",
+        help="replace the ids and the idempotency keys of the files by new ones; each task is "
+        "then executed, also again",
     )
     add_order_options(order)
     add_broker_options(parser)

@@ -45,7 +45,7 @@ id, message and error. An unreadable message is shown with its error. For a host
 forget' removes, message and error of its presence are null; the live table then drops the host.
 
 It ends with Ctrl-C, with exit status 0. The exit status is 2 for wrong usage or no broker, 3 if
---timeout was over before --count messages had come.
+--timeout ended before --count messages had arrived.
 """
 
 REFRESH_SECONDS: Final = 0.25

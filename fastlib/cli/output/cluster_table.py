@@ -96,7 +96,7 @@ class ClusterTable:
 def render(state: ClusterState, now: datetime, height: int, width: int) -> RenderableType:
     """Return the tables, cut to `height` lines and `width` columns."""
     room = max(3 * MIN_TABLE_LINES, height - FIXED_LINES)
-    titles = ("hosts", "under way", "last results")
+    titles = ("hosts", "running and queued", "last results")
     contents = (_hosts(state, now), _tasks(state, now, room, width), _results(state, room, width))
     lines = _share_lines(
         [FittedTable(columns, rows, width, room).lines for columns, rows in contents], room

@@ -75,7 +75,7 @@ def print_report(report: NodeReport, now: datetime) -> None:
         ],
     )
     _print_section(
-        "tasks under way",
+        "running and queued tasks",
         ("id", "task", "VM", "state", "for"),
         [
             (

@@ -156,7 +156,7 @@ function showLoad(meter, text, known, used, all, format, between = " of ", after
 function showNote(note, host, status) {
   const said = [];
   if (host.degraded) said.push(`degraded: ${host.degraded}`);
-  if (status === "offline" && (host.domains || []).length) said.push("The VMs are those that its daemon told last.");
+  if (status === "offline" && (host.domains || []).length) said.push("The list of VMs is the last one that its daemon reported.");
   if (host.silent) said.push(`It does not answer queries: ${host.silent}`);
   note.hidden = !said.length;
   setText(note, visible(said.join(" ")));
@@ -234,7 +234,7 @@ function filterHosts() {
   byId("hosts-empty").hidden = hosts.size > 0;
 }
 
-// --- work under way
+// --- running and queued work
 
 const isQueued = (item) => QUEUED.has(item.state);
 
@@ -354,7 +354,7 @@ function showConnection() {
   if (!connected && lastMessage) {
     problem = `No connection to the dashboard. The page shows the state of ${clock(lastMessage / 1000)}. Trying again.`;
   } else if (connected && !broker.connected) {
-    problem = `The dashboard has had no connection to the broker since ${clock(broker.since)}. The page shows the state of then.`;
+    problem = `The dashboard has had no connection to the broker since ${clock(broker.since)}. The page shows the state at that time.`;
   }
   byId("banner").hidden = !problem;
   setText(byId("banner"), problem);
@@ -388,7 +388,7 @@ function historyParts(found) {
   if (found.more) parts.push(element("p", {class: "hint", text: "There are older orders: fastlib log shows more."}));
   if (found.missing.length) {
     parts.push(element("details", {},
-      element("summary", {text: `${plural(found.missing.length, "host")} did not tell anything`}),
+      element("summary", {text: `${plural(found.missing.length, "host")} sent no report`}),
       element("ul", {}, ...found.missing.map((item) => element("li", {text: visible(`${item.host}: ${item.reason}`)})))));
   }
   return parts;
