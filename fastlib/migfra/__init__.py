@@ -1,4 +1,4 @@
-"""The migration daemon: executes tasks with a hypervisor, and loses none.
+"""The migration daemon: it executes tasks with a hypervisor and answers each of them.
 
 To write a hypervisor, use `Hypervisor`, `ConfigSection`, `Context`, `Outcome` and
 `HypervisorError`. To run a daemon inside a program, use `Daemon` and `read_configuration`.

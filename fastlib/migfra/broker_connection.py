@@ -26,11 +26,11 @@ from .telemetry.presence import last_will
 log = getLogger("fastlib.migfra")
 
 CLOSE_SECONDS: Final = 10.0
-"""How long the broker may take to confirm what was sent last."""
+"""Seconds that the broker may take to confirm the last messages."""
 
 
 class BrokerConnection:
-    """Connects as the configuration says, or as it was given, with the daemon's last will."""
+    """Connects by the configuration, or by given options, with the daemon's last will."""
 
     def __init__(
         self,
@@ -39,8 +39,10 @@ class BrokerConnection:
         instance: str,
         on_failure: OnFailure,
     ) -> None:
-        """`instance` names this run in the last will. `on_failure` is called if the connection ends
-        for good, which only an error can cause.
+        """`instance` names this run in the last will.
+
+        `on_failure` is called if the connection ends and is not opened again, which only an error
+        can cause.
 
         Raises ConfigurationError and OptionsError.
         """
@@ -59,9 +61,9 @@ class BrokerConnection:
         self._communicator: AsyncCommunicator | None = None
         self._last_error: Exception | None = None
         self.close_timeout = CLOSE_SECONDS
-        """Seconds that `close` waits for the broker at most."""
+        """Maximum seconds that `close` waits for the broker."""
         self.refusal: str | None = None
-        """Why the broker lets no order through, None if it does."""
+        """The reason why the broker delivers no orders, None if it delivers them."""
         self.publish_will = True
         """False once the broker needs no last will: it has the presence `offline`."""
 
@@ -71,7 +73,7 @@ class BrokerConnection:
         return self._options.client_id
 
     async def open(self) -> AsyncCommunicator:
-        """Connect, however long it takes until the broker is there. Raises RefusedError."""
+        """Connect; wait for the broker without a limit. Raises RefusedError."""
         while True:
             try:
                 self._communicator = await connect_async(self._options)
@@ -79,35 +81,40 @@ class BrokerConnection:
                 raise
             except ConnectError as error:
                 self._last_error = error
-                log.debug("once more from the beginning: %s", error)  # the reason was logged
+                log.debug("connecting again after an error: %s", error)  # the reason was logged
             else:
                 self._communicator.on_close(self._ended)
                 return self._communicator
 
     def _ended(self) -> None:
         if not self._closing:
-            self._on_failure("the connection to the broker", ClosedError("it has ended for good"))
+            self._on_failure(
+                "the connection to the broker", ClosedError("it was closed and is not opened again")
+            )
 
     def outage(self) -> str | None:
-        """Return why there is no connection now, None if there is one."""
+        """Return the reason why there is no connection now, None if there is one."""
         communicator = self._communicator
         if communicator is None:
-            return str(self._last_error or "it has not answered yet")
+            return str(self._last_error or "the broker has not answered yet")
         if communicator.is_connected:
             return None
         return str(communicator.last_error or "there is no connection")
 
     async def close(self) -> None:
-        """Disconnect once the broker has everything, or when `close_timeout` is over."""
+        """Disconnect when the broker has confirmed everything, or at the end of `close_timeout`."""
         assert self._communicator is not None
         self._closing = True
         try:
             await self._communicator.close(self.close_timeout, publish_will=self.publish_will)
         except UndeliveredError as error:
-            log.warning("not confirmed, and sent again by the next run: %s", error)
+            log.warning(
+                "the broker has not confirmed all messages; the next run sends them again: %s",
+                error,
+            )
 
     async def drop(self) -> None:
-        """End the connection without a word, as if the process were killed."""
+        """End the connection without a DISCONNECT, as if the process were killed."""
         assert self._communicator is not None
         self._closing = True
         with suppress(TransportError):

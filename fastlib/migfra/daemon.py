@@ -45,9 +45,11 @@ class Daemon:
         in_memory: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Prepare a daemon. A given part replaces that of the configuration: a broker, a hypervisor
-        that exists already, the path of the journal. With `in_memory` the journal has no file and
-        ends with the daemon. `clock` tells the time, by which orders expire.
+        """Prepare a daemon.
+
+        A given part replaces the configured one: a broker, an existing hypervisor, the path of the
+        journal. With `in_memory` the journal has no file and ends with the daemon. `clock` has the
+        time by which orders expire.
 
         Raises PluginError.
         """
@@ -61,7 +63,7 @@ class Daemon:
         self.counters: Final = Counters()
         self.started: Final = clock.now()
         self.instance: Final = secrets.token_hex(8)
-        """Random text that tells this run from others."""
+        """Random text that identifies this run."""
         self.ended: Final = asyncio.Event()
         """Set when the daemon has ended."""
         self.failure: BaseException | None = None
@@ -91,7 +93,7 @@ class Daemon:
         return self._runtime
 
     async def open(self) -> Self:
-        """Begin to work, as soon as the broker is there.
+        """Wait for the broker, and begin to work.
 
         Raises RunningError, HostTakenError, JournalError, PluginError, OptionsError, and
         RefusedError if the broker refuses the connection.
@@ -108,16 +110,16 @@ class Daemon:
         return self
 
     def stop(self) -> None:
-        """Finish what runs and end; `ended` is set then. Returns at once."""
+        """Finish the running tasks and end; `ended` is set then. Returns at once."""
         self._stop.set()
 
     @property
     def stopping(self) -> bool:
-        """True from the moment on that the daemon ends."""
+        """True as soon as the daemon is ending."""
         return self._stop.is_set()
 
     def stop_now(self) -> None:
-        """Wait no longer for what runs; the next run finds out how it ended. Returns at once."""
+        """Stop waiting for running tasks; the next run determines their ends. Returns at once."""
         self._stop_now.set()
 
     def _fail(self, part: str, error: BaseException) -> None:
@@ -151,21 +153,24 @@ class Daemon:
 
     async def _finish(self) -> None:
         timeout = self.configuration.shutdown_timeout
-        log.info("ending: what runs is finished within %g s", timeout)
+        log.info("ending: running tasks have %g s to finish", timeout)
         parts = self.runtime
         await parts.accept_no_more()
         left = await parts.dispatcher.finish(timeout, self._stop_now)
         words = ", ".join(f"{job.title} {job.id or '(without id)'}" for job in left)
         until = f"within {timeout:g} s"
         if self._stop_now.is_set():
-            until = "before the daemon was told to end at once"
+            until = "before the daemon received the order to end at once"
         for job in left:
             log.warning(
-                "%s did not end %s, and is left to the next run", job.title, until,
+                "%s did not end %s; the next run continues it", job.title, until,
                 extra={"about": About(job.id, job.domain)},
             )  # fmt: skip
         if parts.dispatcher.queued:
-            log.warning("%d containers wait for the next run", parts.dispatcher.queued)
+            log.warning(
+                "%d accepted containers have not begun; the next run executes them",
+                parts.dispatcher.queued,
+            )
         if parts.quit is not None:
             await self._answer_quit(parts.quit, f"did not end in time: {words}" if left else None)
         await parts.presence.end()
@@ -177,10 +182,12 @@ class Daemon:
             async with asyncio.timeout(runtime.CLOSE_SECONDS):
                 await self.runtime.dispatcher.answer(quit, quit_answer(quit.container, details))
         except TimeoutError:
-            log.warning("the answer to quit cannot be written; the next run gives it")
+            log.warning(
+                "the journal has not stored the answer to quit in time; the next run sends it"
+            )
 
     async def _flush(self) -> float:
-        """Wait until the broker has all results; return how many seconds are left to close."""
+        """Wait until the broker has confirmed all results. Return the seconds left to close."""
         publisher = self.runtime.publisher
         until = self._clock.monotonic() + runtime.CLOSE_SECONDS
         flushing = asyncio.create_task(publisher.flush(runtime.CLOSE_SECONDS))
@@ -190,15 +197,15 @@ class Daemon:
         stopped_now.cancel()
         if publisher.unconfirmed:
             log.warning(
-                "the broker does not have %d results; the next run sends them",
+                "the broker has not confirmed %d results; the next run sends them again",
                 publisher.unconfirmed,
             )
         if not self.runtime.communicator.is_connected:
-            return 0.0  # the last will says the rest
+            return 0.0  # the last will reports the end
         return 0.0 if self._stop_now.is_set() else max(0.0, until - self._clock.monotonic())
 
     async def close(self) -> None:
-        """Finish what runs, at most for the configured timeout, and end."""
+        """Finish the running tasks within the configured timeout, and end."""
         self.stop()
         if self._life is not None:
             await asyncio.shield(self._life)
@@ -206,7 +213,7 @@ class Daemon:
     async def kill(self) -> None:
         """End at once as if the process were killed: for tests and demos.
 
-        The hypervisor is closed all the same, and threads in it run on.
+        The hypervisor is still closed, and threads in it continue to run.
         """
         self._killed = True
         await self.close()

@@ -1,17 +1,17 @@
 """Every error of the daemon, in one tree::
 
 FastlibError
-├── HypervisorError         a task failed in a way that was to be expected; its text is the answer
+├── HypervisorError         a task failed for an expected reason; its text is the answer
 │   ├── UnsupportedError    the hypervisor has no method for the task
-│   ├── FinalError          another try could not succeed, or would find another state
+│   ├── FinalError          a retry could not succeed, or would find another state
 │   │   └── TaskExpiredError    the task expired before it began, so it never begins
-│   └── TaskCancelledError  the task was cancelled, and what it had begun is undone
-├── UnexpectedError           what a hypervisor raised that is no HypervisorError; has `.error`
+│   └── TaskCancelledError  the task was cancelled, and its changes are undone
+├── UnexpectedError           another error of a hypervisor, which is a defect; has `.error`
 ├── PluginError             a plug-in is unknown or broken; names the distribution
 ├── ConfigurationError      the configuration file is wrong; has `.problems`
 ├── JournalError            the journal cannot be read or written
 ├── RunningError            another instance runs; has `.pid`
-└── ClaimError              this daemon may not have its host any more, so nothing begins
+└── ClaimError              this daemon may have lost its host, and begins no tasks
     └── HostTakenError          another daemon of this host's name is online
 """
 
@@ -21,11 +21,11 @@ from typing import Final
 from fastlib.codec.errors import FastlibError, MessageError, Problem
 
 CANCELLED: Final = "cancelled"
-"""The text of a task that was cancelled, unless the hypervisor has more to say."""
+"""The text of a cancelled task, unless the hypervisor gives another one."""
 
 
 class HypervisorError(FastlibError):
-    """A task failed, and the text tells a scheduler why: it becomes the result's `details`."""
+    """A task failed. The text has the reason for the scheduler: the `details` of the result."""
 
 
 class UnsupportedError(HypervisorError):
@@ -34,29 +34,29 @@ class UnsupportedError(HypervisorError):
     def __init__(self, hypervisor: str, title: str) -> None:
         self.hypervisor: Final = hypervisor
         self.title: Final = title
-        super().__init__(f"hypervisor {hypervisor} has no support for {title}")
+        super().__init__(f"the hypervisor {hypervisor} does not support {title}")
 
 
 class FinalError(HypervisorError):
-    """The task failed when a part of it was done, or it can never succeed as it is written.
+    """The task failed after a part of it was done, or it can never succeed in this form.
 
-    A task with a retry counter is not tried again after it.
+    The daemon does not retry a task after it.
     """
 
 
 class TaskExpiredError(FinalError):
-    """The order expired before the task began. Nothing was done, and nothing will be."""
+    """The order expired before the task began. Nothing was changed, and the task never begins."""
 
 
 class TaskCancelledError(HypervisorError):
-    """The task was cancelled; what it had begun is undone."""
+    """The task was cancelled, and its changes are undone."""
 
     def __init__(self, text: str = CANCELLED) -> None:
         super().__init__(text)
 
 
 class UnexpectedError(FastlibError):
-    """A hypervisor raised what is no HypervisorError, which is a mistake in it."""
+    """A hypervisor raised another error than HypervisorError, which is a defect of it."""
 
     def __init__(self, error: BaseException, note: str | None = None) -> None:
         """`note` is added to the text of the error."""
@@ -68,11 +68,11 @@ class UnexpectedError(FastlibError):
 
 
 class PluginError(FastlibError):
-    """A plug-in is unknown, or it is broken and the text names its distribution."""
+    """A plug-in is unknown, or it is broken. The text names its distribution."""
 
 
 class ConfigurationError(MessageError):
-    """The configuration is wrong. `problems` says why, every reason at once."""
+    """The configuration is wrong. `problems` has all reasons."""
 
     def __init__(self, what: str, problems: Iterable[Problem]) -> None:
         super().__init__(what, problems)
@@ -93,7 +93,7 @@ class RunningError(FastlibError):
 
 
 class ClaimError(FastlibError):
-    """It cannot be confirmed that this daemon still has its host, so nothing begins any more."""
+    """The daemon cannot confirm that it still has its host, and begins no tasks."""
 
 
 class HostTakenError(ClaimError):

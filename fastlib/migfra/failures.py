@@ -1,4 +1,4 @@
-"""Reports unexpected errors, so that none is lost and the daemon does not hang."""
+"""Report unexpected errors. Without a report an error would be lost, and the daemon could hang."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ OnFailure = Callable[[str, BaseException], object]
 
 
 def log_failure(part: str, error: BaseException) -> None:
-    """Log an unexpected error of a part of the daemon. The default where no daemon can end."""
+    """Log an unexpected error of a part of the daemon. The default in parts without a daemon."""
     log.critical("%s failed unexpectedly: %s", part, describe(error), exc_info=error)
 
 
@@ -19,13 +19,13 @@ def describe(error: BaseException) -> str:
     """Return the type and the text of an error, on one line."""
     try:
         text = str(error)
-    except Exception as second:  # an exception of a plug-in may fail to make its text
-        text = f"its text cannot be made ({type(second).__name__})"
+    except Exception as second:  # the `__str__` of a plug-in's exception may fail
+        text = f"the text of the error cannot be formatted ({type(second).__name__})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def report_failure(task: "asyncio.Future[None]", part: str, on_failure: OnFailure) -> None:
-    """Report the error of a task that nobody awaits. A cancelled task has none."""
+    """Report the error of a task that no caller awaits. A cancelled task has none."""
 
     def ended(task: "asyncio.Future[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -1,8 +1,8 @@
 """Open files that only this daemon should have: locks, logs, the journal.
 
-Another user of the machine may have put something else at their place: a symbolic link to a file of
-root, a file of his own, a named pipe. So the last part of a path is never a link that is followed,
-and a file of another user is refused.
+Another user of the machine may have put something else in their place: a symbolic link to a file of
+root, a file of that user, a named pipe. So a symbolic link as the last part of a path is not
+followed, and a file of another user is refused.
 """
 
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 PRIVATE: Final = 0o600
-"""Mode of what nobody else may read: orders have domain XML with passwords."""
+"""Mode of files that only their owner may read: orders have domain XML with passwords."""
 LOG: Final = 0o640
 """Mode of a new log file: its group may read it."""
 
@@ -20,7 +20,7 @@ LOG: Final = 0o640
 def open_own_file(path: Path | str, flags: int, mode: int, *, correct_mode: bool = False) -> int:
     """Open a file, or make it with a mode; return its descriptor.
 
-    With `correct_mode`, permissions of an existing file that exceed the mode are taken away. Raises
+    With `correct_mode`, permissions of an existing file that exceed the mode are removed. Raises
     OSError, also for a symbolic link, and for a file of another user if `correct_mode` is set.
     """
     try:
@@ -75,11 +75,14 @@ def _check_own(path: Path | str, found: os.stat_result) -> None:
 
 
 def _link(path: Path | str) -> OSError:
-    reason = f"it is a symbolic link, which is not followed; name {os.path.realpath(path)} itself"
+    reason = (
+        "it is a symbolic link, and the daemon follows none; name its target "
+        f"{os.path.realpath(path)} instead"
+    )
     return OSError(errno.ELOOP, reason, str(path))
 
 
-# --- the same without a trace ---------------------------------------------------------------------
+# --- checks that change nothing -------------------------------------------------------------------
 
 
 def check_own_folder(folder: Path) -> None:
@@ -111,7 +114,7 @@ def check_own_file(path: Path | str, flags: int, *, correct_mode: bool = False) 
 
 
 def _check_new_entry(folder: Path) -> None:
-    """Raise OSError if nothing can be made in an existing folder."""
+    """Raise OSError if no file can be made in an existing folder."""
     os.stat(folder)
     if os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         return

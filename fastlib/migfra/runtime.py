@@ -1,4 +1,4 @@
-"""The parts of a running daemon: how they are opened, connected to each other, and closed."""
+"""The parts of a running daemon: open them, connect them to each other, and close them."""
 
 import asyncio
 import platform
@@ -46,24 +46,24 @@ from .telemetry.presence import PresencePublisher
 log = getLogger("fastlib.migfra")
 
 CLOSE_SECONDS: Final = 10.0
-"""How long the broker, the journal and the hypervisor may each take to close."""
+"""Seconds that the broker, the journal and the hypervisor may each take to close."""
 CLOCK_SECONDS: Final = 2.0
-"""How far the clock may be behind the journal without a warning."""
+"""Seconds that the clock may be behind the journal without a warning."""
 CHECK_SECONDS: Final = 1.0
-"""How long the presence waits for a look at the journal's file."""
+"""Seconds that the presence waits for a check of the journal's file."""
 ENDING: Final = (
-    "the daemon is ending: it finishes what runs, and accepts no more tasks; start it again, then "
-    "it gets those that wait at the broker"
+    "the daemon is ending: it finishes the running tasks and accepts no others; start it again, "
+    "and it receives the tasks that wait at the broker"
 )
 SPARE_THREADS: Final = 4
-"""Threads beside those of the running members: for queries, `open` and `close`."""
+"""Threads in addition to those of the running members: for queries, `open` and `close`."""
 
 Broker = MqttOptions | MemoryOptions | MemoryBroker
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a daemon is made of, before it is opened."""
+    """The parts of a daemon before it is opened."""
 
     configuration: Configuration
     hypervisor: Hypervisor
@@ -76,7 +76,7 @@ class Plan:
     """Seconds since 1970 (UTC)."""
     clock: Clock
     instance: str
-    """Random text that tells this run from others."""
+    """Random text that identifies this run."""
 
 
 class Runtime:
@@ -113,7 +113,7 @@ class Runtime:
         )
         self.acks: Final = LateAcks()
         self._ends = False
-        """True while it only finishes what runs."""
+        """True while the daemon only finishes running tasks."""
         events = Events(journal, asyncio.get_running_loop())
         caller = MethodCaller(
             ContextMaker(
@@ -222,16 +222,19 @@ class Runtime:
         self.presence.changed()
 
     async def accept_no_more(self) -> None:
-        """Receive no more tasks; say so in the presence if the end must wait for what runs."""
+        """Stop receiving tasks.
+
+        If the end must wait for running tasks, report that in the presence.
+        """
         await self.receiver.end()
         if self.dispatcher.running:
             self._ends = True
             self.presence.changed()
 
     async def _check_journal(self) -> None:
-        """Look at the journal's file, for which there may be no other reason in a quiet hour."""
+        """Check the journal's file: a daemon without orders has no other occasion."""
         self.journal.trim_if_due()
-        with suppress(TimeoutError, JournalError):  # `last_error` says why
+        with suppress(TimeoutError, JournalError):  # `last_error` has the reason
             async with asyncio.timeout(CHECK_SECONDS):
                 await self.journal.check_file()
 
@@ -247,25 +250,26 @@ class Runtime:
         """Continue what an earlier run has left in the journal."""
         if self.journal.is_new and self.communicator.session_start == 0:
             log.warning(
-                "the journal %s is new, but the broker has a session of this daemon: orders that "
-                "it accepted before are not known here; they get no answer, and those that come "
-                "again are executed again; if you have the old journal, stop the daemon and put it "
-                "back",
+                "the journal %s is new, but the broker has a session of this daemon: the journal "
+                "does not have the orders that the daemon accepted earlier; the daemon does not "
+                "answer these, and executes each of them again if it is sent again; if you have "
+                "the old journal, stop the daemon and put that back",
                 self.journal.path,
             )  # fmt: skip
         if self.journal.is_older_copy:
             log.warning(
-                "the journal %s was replaced by an older copy of itself: it does not know the "
-                "orders that came after the copy was made; those that come again are executed "
-                "again, and what it has without an answer may have been executed since",
+                "the journal %s was replaced by an older copy of itself: it does not have the "
+                "orders that came after the copy was made; the daemon executes each of these "
+                "again if it is sent again; orders without an answer in the copy may have been "
+                "executed since",
                 self.journal.path,
             )  # fmt: skip
         behind = (self.journal.newest or 0.0) - self._clock.now()
         if behind > CLOCK_SECONDS:
             log.warning(
-                "the newest order in the journal was accepted %s in the future: the clock of "
-                "this host is behind now, or was ahead then; orders expire by this clock, so "
-                "synchronize it, for example by NTP", duration_words(behind),
+                "the newest order in the journal was accepted %s in the future: the clock of this "
+                "host is slow now, or was fast then; orders expire by this clock; synchronize it, "
+                "for example by NTP", duration_words(behind),
             )  # fmt: skip
         self.journal.trim()
         for owed in await self.journal.unconfirmed():
@@ -273,8 +277,8 @@ class Runtime:
         left = await self.journal.unfinished()
         if self.journal.earlier_host not in (None, self._host):
             log.warning(
-                "the journal %s was that of the host %s; what came to it and is not answered (%d "
-                "containers) is finished here, and answered under the name %s",
+                "the journal %s belonged to the host %s; this daemon finishes its unanswered "
+                "orders (%d containers), and answers them under the name %s",
                 self.journal.path, self.journal.earlier_host, len(left), self.journal.earlier_host,
             )  # fmt: skip
         for unfinished in left:
@@ -286,29 +290,31 @@ class Runtime:
                 host=self._host,
                 clock=self._clock,
             )
-            if unfinished.maybe_cancel:  # it must not wait behind its target
+            if unfinished.maybe_cancel:  # it must not wait for the end of its target
                 await self.dispatcher.load(job)
             if not job.begun:
                 self.dispatcher.put(job)
         if left:
-            log.info("containers left by the last run: %d", len(left))
+            log.info("containers that the last run did not finish: %d", len(left))
 
     async def report_left_beside(self, paths: Iterable[Path]) -> None:
-        """Log which other journals have work that no daemon finishes."""
+        """Log other journals with unfinished orders that no daemon uses."""
         for left in await asyncio.to_thread(left_beside, paths):
             log.warning("%s", left)
 
     async def claim_host(self) -> None:
-        """Refuse to work beside another daemon of this host. Raises HostTakenError."""
+        """Claim the host, and refuse to work if another daemon has it. Raises HostTakenError."""
         try:
             await self.other_daemons.claim()
         except ClaimError:
-            self.connection.publish_will = False  # it is not this host that is offline
+            self.connection.publish_will = False  # the host is not offline: another daemon has it
             raise
 
     async def publish_offline(self) -> None:
-        """Publish the presence `offline`. If the broker does not get it, it gets no goodbye either,
-        and publishes the last will.
+        """Publish the presence `offline`.
+
+        If the broker does not confirm it, the daemon does not send DISCONNECT, and the broker
+        publishes the last will.
         """
         if not self.other_daemons.may_publish_offline:
             self.presence.give_up()
@@ -330,28 +336,32 @@ class Runtime:
         if limits is None:
             return []
         return [
-            Gauge("migfra_migrations_running", "Migrations at work.", lambda: limits.running),
-            Gauge("migfra_migrations_queued", "Migrations that wait.", lambda: limits.queued),
+            Gauge("migfra_migrations_running", "Migrations that run now.", lambda: limits.running),
+            Gauge(
+                "migfra_migrations_queued",
+                "Migrations that wait in the queue.",
+                lambda: limits.queued,
+            ),
         ]
 
     def _own_gauges(self) -> list[Gauge]:
         return [
-            Gauge("migfra_containers_at_work", "Containers at work.",
+            Gauge("migfra_containers_at_work", "Task containers that run now.",
                   lambda: self.dispatcher.running),
-            Gauge("migfra_containers_waiting", "Containers that wait.",
+            Gauge("migfra_containers_waiting", "Accepted task containers that have not begun.",
                   lambda: self.dispatcher.queued),
             Gauge("migfra_messages_dropped",
-                  "Messages with QoS 0 that were dropped because they had no room.",
+                  "Messages with QoS 0 that the daemon dropped because its inbox was full.",
                   lambda: self.communicator.dropped, only_grows=True),
-            Gauge("migfra_answers_unconfirmed", "Answers that the broker does not have yet.",
+            Gauge("migfra_answers_unconfirmed", "Answers that the broker has not confirmed yet.",
                   lambda: self.publisher.unconfirmed),
-            Gauge("migfra_journal_bytes", "Size of the journal.", self.journal.size),
-            Gauge("migfra_journal_writable", "0 while the journal cannot be written.",
+            Gauge("migfra_journal_bytes", "Size of the journal in bytes.", self.journal.size),
+            Gauge("migfra_journal_writable", "1 if the journal can be written, 0 if not.",
                   lambda: float(self.journal.last_error is None)),
-            Gauge("migfra_broker_connected", "0 while there is no connection to the broker.",
+            Gauge("migfra_broker_connected", "1 if the broker is connected, 0 if not.",
                   lambda: float(self.communicator.is_connected)),
             Gauge("migfra_start_time_seconds",
-                  "When the daemon began, after the beginning of 1970 (UTC).",
+                  "Time of the daemon's start, in seconds since 1970-01-01 UTC.",
                   lambda: self._started),
         ]  # fmt: skip
 
@@ -362,7 +372,7 @@ async def open_runtime(
     """Open the parts of a daemon in order; `parts` closes them in the opposite order.
 
     `on_quit` is called when a `quit` comes as a message, `on_failure` for an unexpected error after
-    which the daemon cannot go on.
+    which the daemon cannot continue.
 
     Raises RunningError, HostTakenError, JournalError, PluginError, HypervisorError, OptionsError,
     RefusedError and, for the metrics, OSError.
@@ -388,7 +398,7 @@ async def open_runtime(
     parts.callback(outages.end)
     outages.begin()
     communicator = await connection.open()
-    # What comes next can take long: the journal's disk may be full, the broker silent.
+    # The next steps can take long: the journal's disk may be full, the broker silent.
     communicator.expect(topics.TASK(config.host))
     parts.push_async_callback(connection.close)
     runtime = Runtime(plan, journal, threads, connection, communicator, on_quit, on_failure)

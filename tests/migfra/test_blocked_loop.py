@@ -100,11 +100,11 @@ def test_repeated_blocks_are_counted(caplog: pytest.LogCaptureFixture, tmp_path:
 def test_loop_that_hangs_is_logged_before_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         watch = LoopWatch(look=0.01, blocked=0.01, hangs=0.02)
-        wait_until(lambda: "is blocked for" in caplog.text, "the log")  # blocks the loop
+        wait_until(lambda: "has been blocked for" in caplog.text, "the log")  # blocks the loop
         watch.end()
 
     asyncio.run(main())
-    (record,) = [record for record in caplog.records if "is blocked for" in record.message]
+    (record,) = [record for record in caplog.records if "has been blocked for" in record.message]
     assert record.levelno == logging.ERROR
 
 

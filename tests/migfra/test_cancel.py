@@ -153,11 +153,11 @@ def test_cancel_fails_for_an_unknown_id_and_after_its_timeout(play: Play) -> Non
         hypervisor.plan["vm1"] = plan
         daemon = await bench.daemon(hypervisor, cancel_timeout=0.5)
         answer = await bench.ask(Cancel(id="nobody"))
-        assert "no task with the id 'nobody' is under way" in str(answer.results[0].details)
+        assert "no task with the id 'nobody' is running or queued" in str(answer.results[0].details)
         await bench.send(Start(vm_name="vm1"), "1")
         await patiently(begun.wait())
         answer = await bench.ask(Cancel(id="1"))
-        assert "still under way" in str(answer.results[0].details)
+        assert "is still running" in str(answer.results[0].details)
         await bench.send(Cancel(id="1"), "again")
         await wait_until_async(
             lambda: "again" in [task.id for task in daemon.runtime.jobs.reports()]
@@ -168,9 +168,9 @@ def test_cancel_fails_for_an_unknown_id_and_after_its_timeout(play: Play) -> Non
             key=lambda answer: answer.result != "vm started",
         )
         assert started.results[0].status == "success"
-        assert "has ended before" in str(cancelled.results[0].details)
+        assert "ended before it could be cancelled" in str(cancelled.results[0].details)
         answer = await bench.ask(Cancel(id="self"), "self")
-        assert "no task with the id 'self' is under way" in str(answer.results[0].details)
+        assert "no task with the id 'self' is running or queued" in str(answer.results[0].details)
 
     play(scene)
 

@@ -399,7 +399,7 @@ def test_hypervisor_that_does_not_open_in_time(
     monkeypatch.setattr(lifecycle, "OPEN_SECONDS", 0.01)
     checked = migfra.run_here("--check")
     assert checked.returncode == 1
-    assert "does not open within 0.01 s" in checked.stderr
+    assert "did not open within 0.01 s" in checked.stderr
 
 
 def test_check_open_takes_the_place_of_open(migfra: Program) -> None:

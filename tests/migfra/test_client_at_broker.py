@@ -106,7 +106,7 @@ def test_order_above_the_bound_of_the_daemon_is_refused_at_once_and_with_certain
                 await asyncio.wait_for(handle.result(), PATIENCE)
         await daemon.close()
         assert caught.value.certain
-        assert f"at most {bound} are read" in str(caught.value)
+        assert f"at most {bound} bytes" in str(caught.value)
 
     asyncio.run(scene())
 

@@ -32,7 +32,7 @@ def test_number_of_members_is_bounded() -> None:
     assert problem_with(stops(3), 3) is None
     problem = problem_with(stops(4), 3)
     assert problem is not None
-    assert problem.startswith("the container has 4 members; at most 3 are accepted; ")
+    assert problem.startswith("a container must have at most 3 members; got 4; ")
     assert "container-members" in problem
 
 

@@ -155,8 +155,8 @@ def test_raised_error_becomes_the_details(play: Play) -> None:
             "ZeroDivisionError: by nothing\\ud800",
             "attempt 0 failed",
             "SystemExit: 3",
-            "the hypervisor answered start vm with a dict, which is no outcome; "
-            "return None, a text, a Result or a sequence of Results",
+            "the hypervisor must answer start vm with None, a text, a Result or a sequence of "
+            "Results; got dict",
             "CancelledError",
             "OddError",
         ]
@@ -176,7 +176,7 @@ def test_unsupported_task_is_answered_with_an_error(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         await bench.daemon()
         answer = await bench.ask(Repin(vm_name="vm1", vcpu_map=[[0]]))
-        details = "hypervisor scripted has no support for repin vm"
+        details = "the hypervisor scripted does not support repin vm"
         assert answer.results == (Result(vm_name="vm1", status="error", details=details),)
 
     play(scene)
@@ -286,7 +286,7 @@ def test_task_is_retried_up_to_its_retry_counter(play: Play) -> None:
         ("result: quit\nid: r\nlist: [{vm-name: a, status: success}]", "r", "ResultContainer"),
         ("", None, "there is no message"),
         (b"\xff\xfe\xfd", None, "line 1"),
-        ("task: quit\nid: big\n#" + "x" * 2000, "big", "at most 1024 are read"),
+        ("task: quit\nid: big\n#" + "x" * 2000, "big", "at most 1024 bytes"),
         ('task: nothing\nid: "\\ud800"', None, "is not a valid character"),
     ],
 )

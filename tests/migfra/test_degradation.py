@@ -39,7 +39,8 @@ def test_error_of_the_database_has_a_remedy(text: str, code: int, remedy: str) -
 
 def test_error_without_a_code_and_a_file_is_reported() -> None:
     assert degraded_by(sqlite3.OperationalError("odd"), None) == (
-        "the journal cannot be written: odd; see the log of the daemon, then the daemon goes on"
+        "the journal cannot be written: odd; see the log of the daemon; the daemon then continues "
+        "without a restart"
     )
 
 

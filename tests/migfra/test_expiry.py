@@ -228,7 +228,9 @@ def test_failed_attempt_is_not_tried_again_after_the_expiry(play: Play, first: f
         parameter = MigrateParameter(retry_counter=5)
         task = Migrate(vm_name="vm1", destination="b", parameter=parameter)
         details = str((await bench.ask(order(task, expires=60))).results[0].details)
-        assert details.startswith("attempt 0 failed; it is not tried again: the order expire")
+        assert details.startswith(
+            "attempt 0 failed; the daemon does not try it again: the order expire"
+        )
         assert hypervisor.calls == [("migrate", "vm1")]
 
     play(scene)
@@ -356,7 +358,9 @@ def test_wait_in_the_hypervisor_ends_at_the_expiry(play: Play) -> None:
         task = Migrate(vm_name="vm1", destination="b", parameter=MigrateParameter(retry_counter=3))
         check_expired(await bench.ask(order(task, expires=SOON, id="1")), "vm1")
         details = str((await bench.ask(order(task, expires=SOON, id="2"))).results[0].details)
-        assert details.startswith("attempt 0 failed; it is not tried again: the order expired at")
+        assert details.startswith(
+            "attempt 0 failed; the daemon does not try it again: the order expired at"
+        )
         assert len(hypervisor.calls) == 3
 
     play(scene)

@@ -176,7 +176,7 @@ def test_reason_against_a_retry(now: float, pause: float, words: str | None) -> 
         assert found is None
     else:
         assert found is not None
-        assert found.startswith(f"it is not tried again: {words}")
+        assert found.startswith(f"the daemon does not try it again: {words}")
 
 
 @pytest.mark.parametrize("error", [HypervisorError("broken"), UnexpectedError(ValueError("x"))])
@@ -205,7 +205,9 @@ def test_no_attempt_begins_after_the_expiry(error: Exception, before: bool) -> N
         against_retry=expiry.against_retry,
         retry_on=(HypervisorError, UnexpectedError),
     )
-    with pytest.raises(type(error), match=r"(broken|ValueError: x); it is not tried again: the or"):
+    with pytest.raises(
+        type(error), match=r"(broken|ValueError: x); the daemon does not try it again: the or"
+    ):
         asyncio.run(retry)
     assert attempts == [0]
     assert paused == ([] if before else [1.0])
@@ -217,7 +219,7 @@ def test_evacuation_tries_no_domain_again_after_the_expiry() -> None:
     async def attempt(number: int) -> None:
         raise HypervisorError(f"attempt {number} failed")
 
-    with pytest.raises(HypervisorError, match="attempt 0 failed; it is not tried again"):
+    with pytest.raises(HypervisorError, match="attempt 0 failed; the daemon does not try it again"):
         asyncio.run(context.retrying(attempt, retries=9, pauses=iter([1.0])))
 
 

@@ -199,7 +199,7 @@ def test_member_is_answered_when_its_end_cannot_be_journalled(
         assert not daemon.stopping
 
     play(scene)
-    logged(caplog, "start vm failed in the daemon")
+    logged(caplog, "start vm failed because of an error in the daemon")
 
 
 def test_member_is_answered_when_it_cannot_be_executed(
@@ -215,11 +215,11 @@ def test_member_is_answered_when_it_cannot_be_executed(
             ("b", "error"),
         ]
         assert answer.results[0].details == (
-            "the daemon failed, look at the domain: Planted: by a test"
+            "the daemon failed; check the state of the domain: Planted: by a test"
         )
 
     play(scene)
-    logged(caplog, "start vm failed in the daemon")
+    logged(caplog, "start vm failed because of an error in the daemon")
 
 
 def test_task_is_answered_when_its_begin_cannot_be_journalled(
@@ -236,7 +236,7 @@ def test_task_is_answered_when_its_begin_cannot_be_journalled(
         assert hypervisor.calls == []
 
     play(scene)
-    logged(caplog, "start vm failed in a way that it should not")
+    logged(caplog, "start vm failed with an unexpected error")
 
 
 def test_container_that_cannot_be_accepted_is_refused(
@@ -250,14 +250,14 @@ def test_container_that_cannot_be_accepted_is_refused(
             answer = await bench.ask(Start(vm_name="a"), "1")
         assert answer.id == "1"
         assert answer.results[0].details == (
-            "the daemon failed to accept it, and it is not executed: Planted: by a test"
+            "the daemon failed to accept the order and does not execute it: Planted: by a test"
         )
         assert hypervisor.calls == []
         assert daemon.counters.messages["refused"] == 1
         assert (await bench.ask(Start(vm_name="a"), "1")).results[0].status == "success"
 
     play(scene)
-    logged(caplog, "not accepted: start vm")
+    logged(caplog, "accepting failed: start vm")
 
 
 def test_daemon_ends_when_an_answer_cannot_be_journalled(
@@ -328,10 +328,10 @@ def test_message_is_answered_when_its_decoder_fails(
         with monkeypatch.context() as patch:
             patch.setattr("fastlib.migfra.tasks.receiver.read", fails)
             answer = await bench.ask(Start(vm_name="a"), "1")
-        assert answer.results[0].details == "the daemon failed to read it: Planted"
+        assert answer.results[0].details == "the daemon failed to read the message: Planted"
 
     play(scene)
-    logged(caplog, "a message could not be read")
+    logged(caplog, "reading a message failed")
 
 
 def test_daemon_ends_when_the_dispatcher_fails(
@@ -421,7 +421,7 @@ def test_lost_confirmation_does_not_block_the_end(
         await patiently(daemon.close())
 
     play(scene)
-    logged(caplog, "a confirmation is lost")
+    logged(caplog, "the broker's confirmation of a result could not be stored")
 
 
 def test_daemon_works_on_when_its_presence_cannot_be_published(
@@ -432,13 +432,15 @@ def test_daemon_works_on_when_its_presence_cannot_be_published(
         with monkeypatch.context() as patch:
             patch.setattr(PresencePublisher, "_publish", fails_async)
             daemon.runtime.presence.changed()
-            await wait_until_async(lambda: "cannot say whether this daemon is there" in caplog.text)
+            await wait_until_async(
+                lambda: "this daemon could not publish its presence" in caplog.text
+            )
             assert (await bench.ask(Start(vm_name="a"))).results[0].status == "success"
             await patiently(daemon.close())
         assert daemon.failure is None
 
     play(scene)
-    logged(caplog, "cannot say whether this daemon is there")
+    logged(caplog, "this daemon could not publish its presence")
 
 
 @pytest.mark.parametrize("part", ["sending", "building"])

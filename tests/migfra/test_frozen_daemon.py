@@ -84,7 +84,7 @@ def test_frozen_daemon_continues_if_no_other_one_has_come(
             await asyncio.sleep(other_daemons.STILL_SECONDS)
             gate.touch()
             migfra.send(signal.SIGCONT)
-            await asyncio.to_thread(migfra.wait_for, "the daemon stood still for")
+            await asyncio.to_thread(migfra.wait_for, "the daemon was suspended for")
             await wait_until_async(lambda: migfra.done()[-1] == "end vm2")
             # The lock of the journal keeps others of this machine away, frozen or not.
             migfra.send(signal.SIGSTOP)

@@ -57,8 +57,8 @@ def test_answer_and_progress_have_the_name_that_the_order_came_to(
         await bench.daemon(hypervisor, hostname=OTHER)
         answer = await bench.result()
         assert (answer.id, answer.results[0].status) == ("1", "success")
-        assert f"the journal {bench.journal} was that of the host {HOST}" in caplog.text
-        assert f"(1 containers) is finished here, and answered under the name {HOST}" in caplog.text
+        assert f"the journal {bench.journal} belonged to the host {HOST}" in caplog.text
+        assert f"orders (1 containers), and answers them under the name {HOST}" in caplog.text
         await nothing_came(bench)
 
     play(scene)

@@ -43,7 +43,7 @@ def test_container_passes_all_states(tmp_path: Path) -> None:
         journal = Journal(tmp_path / "deep" / "journal")
         number = await accept(journal, "é", b"payload")
         again = await journal.accept("é", b"payload", b"payload", key="é")
-        assert (again.kind, again.number) == ("under way", number)
+        assert (again.kind, again.number) == ("unanswered", number)
         assert (await journal.accept("é", b"2", b"2", key="é")).kind == "other"
         assert await journal.payload(number) == b"payload"
         await journal.begin(number, 0)

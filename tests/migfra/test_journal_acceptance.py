@@ -83,7 +83,7 @@ def test_same_bytes_are_one_order_within_the_window(
         assert await desk.kind("stop", id) == "new"
         desk.clock.run(seconds)
         desk.clock.jump(1e9)  # the wall clock does not count
-        assert await desk.kind("stop", id) == ("under way" if again else "new")
+        assert await desk.kind("stop", id) == ("unanswered" if again else "new")
 
     at_desk(scene)
 
@@ -93,7 +93,7 @@ def test_window_continues_after_a_restart(at_desk: AtDesk) -> None:
         assert await desk.kind("stop") == "new"
         desk.clock.run(4.9)
         await desk.restart()
-        assert await desk.kind("stop") == "under way"
+        assert await desk.kind("stop") == "unanswered"
         desk.clock.run(0.1)
         assert await desk.kind("stop") == "new"
 
@@ -110,7 +110,7 @@ def test_after_a_reboot_only_the_time_since_it_counts(
         monkeypatch.setattr(journal_module, "_boot_id", lambda: "another boot")
         desk.clock.run(since_boot - desk.clock.monotonic())
         desk.open()
-        assert await desk.kind("stop") == ("under way" if again else "new")
+        assert await desk.kind("stop") == ("unanswered" if again else "new")
 
     at_desk(scene)
 
@@ -134,7 +134,7 @@ def test_order_between_makes_a_new_order_if_it_may_be_about_the_same_domain(
     async def scene(desk: Desk) -> None:
         assert await desk.kind("stop") == "new"
         assert await desk.kind(**between) == "new"
-        assert await desk.kind("stop") == ("under way" if again else "new")
+        assert await desk.kind("stop") == ("unanswered" if again else "new")
 
     at_desk(scene)
 
@@ -143,7 +143,7 @@ def test_order_for_any_domain_is_repeated_only_without_anything_between(at_desk:
     async def scene(desk: Desk) -> None:
         regex: dict[str, Any] = {"text": "regex", "vm_names": (), "any_domain": True}
         assert await desk.kind(**regex) == "new"
-        assert await desk.kind(**regex) == "under way"
+        assert await desk.kind(**regex) == "unanswered"
         assert await desk.kind("stop") == "new"
         assert await desk.kind(**regex) == "new"
 
@@ -156,7 +156,7 @@ def test_query_between_makes_a_new_order(at_desk: AtDesk, end: str) -> None:
         for id in (":-)", None):
             assert await desk.kind("stop", id) == "new"
             desk.journal.came_between("another id")
-            assert await desk.kind("stop", id) == "under way"
+            assert await desk.kind("stop", id) == "unanswered"
             desk.journal.came_between(id)
             if end == "kill":
                 await desk.journal.unfinished()  # everything before it is written
@@ -194,7 +194,7 @@ def test_key_is_compared_after_any_time(at_desk: AtDesk) -> None:
         assert await desk.kind("start") == "new"
         desk.clock.run(500_000)
         await desk.restart()
-        assert await desk.kind("stop", key="k") == "under way"
+        assert await desk.kind("stop", key="k") == "unanswered"
         assert await desk.kind("stop", "other id", key="k2") == "new"
         assert await desk.kind("start", key="k") == "other"
 
@@ -207,10 +207,10 @@ def test_repeated_packet_is_known_after_the_window_and_a_restart(at_desk: AtDesk
         assert await desk.kind("start", packet=2) == "new"
         desk.clock.run(1000)
         await desk.restart()
-        assert await desk.kind("stop", packet=1, dup=True) == "under way"
-        assert await desk.kind("start", packet=2, dup=True) == "under way"
+        assert await desk.kind("stop", packet=1, dup=True) == "unanswered"
+        assert await desk.kind("start", packet=2, dup=True) == "unanswered"
         # The acknowledgements were lost once more.
-        assert await desk.kind("stop", packet=1, dup=True, connection=2) == "under way"
+        assert await desk.kind("stop", packet=1, dup=True, connection=2) == "unanswered"
         assert await desk.kind("stop", packet=3, connection=2) == "new"
 
     at_desk(scene)
@@ -230,10 +230,10 @@ def test_packet_that_never_arrived_is_new(at_desk: AtDesk) -> None:
 def test_packet_of_a_repetition_by_the_sender_is_known(at_desk: AtDesk) -> None:
     async def scene(desk: Desk) -> None:
         assert await desk.kind("stop", packet=1) == "new"
-        assert await desk.kind("stop", packet=2) == "under way"
+        assert await desk.kind("stop", packet=2) == "unanswered"
         desk.clock.run(1000)
-        assert await desk.kind("stop", packet=1, dup=True, connection=2) == "under way"
-        assert await desk.kind("stop", packet=2, dup=True, connection=2) == "under way"
+        assert await desk.kind("stop", packet=1, dup=True, connection=2) == "unanswered"
+        assert await desk.kind("stop", packet=2, dup=True, connection=2) == "unanswered"
 
     at_desk(scene)
 
@@ -246,7 +246,7 @@ def test_packet_id_that_is_in_use_again_is_new(at_desk: AtDesk) -> None:
         assert await desk.kind("start", packet=2, connection=2) == "new"
         desk.clock.run(1000)
         assert await desk.kind("stop", packet=1, dup=True, connection=3) == "new"
-        assert await desk.kind("start", packet=2, dup=True, connection=3) == "under way"
+        assert await desk.kind("start", packet=2, dup=True, connection=3) == "unanswered"
 
     at_desk(scene)
 
@@ -255,7 +255,7 @@ def test_settled_packets_stay_settled_after_a_repetition_and_a_restart(at_desk: 
     async def scene(desk: Desk) -> None:
         assert await desk.kind("stop", packet=1) == "new"
         assert await desk.kind("start", packet=2, connection=2) == "new"
-        assert await desk.kind("start", packet=2, dup=True, connection=3) == "under way"
+        assert await desk.kind("start", packet=2, dup=True, connection=3) == "unanswered"
         await desk.restart()
         desk.clock.run(1000)
         assert await desk.kind("stop", packet=1, dup=True) == "new"
@@ -267,7 +267,7 @@ def test_packet_with_a_key_is_known_by_the_key(at_desk: AtDesk) -> None:
     async def scene(desk: Desk) -> None:
         assert await desk.kind("stop", packet=1, key="k") == "new"
         assert await desk.kind("stop", packet=1, dup=True, connection=2) == "new"
-        assert await desk.kind("stop", packet=1, dup=True, connection=2, key="k") == "under way"
+        assert await desk.kind("stop", packet=1, dup=True, connection=2, key="k") == "unanswered"
 
     at_desk(scene)
 
@@ -280,7 +280,7 @@ def test_new_session_uses_packet_ids_again(at_desk: AtDesk) -> None:
         assert await desk.kind(**again, connection=2, session=2) == "new"
         await desk.restart()
         desk.clock.run(1000)
-        assert await desk.kind(**again) == "under way"  # of the same session
+        assert await desk.kind(**again) == "unanswered"  # of the same session
         desk.journal.session_began(1)  # without any order
         await desk.restart()
         desk.clock.run(1000)
@@ -400,7 +400,7 @@ def test_history_has_the_newest_first_and_one_more_than_the_limit(at_desk: AtDes
             await desk.kind(str(number), None)
         found = await desk.journal.history(limit=2)
         assert [record.task for record in found] == ["4", "3", "2"]
-        assert [record.state for record in found] == ["under way"] * 3
+        assert [record.state for record in found] == ["unanswered"] * 3
 
     at_desk(scene)
 

@@ -195,7 +195,7 @@ def test_log_prints_each_reason_once(caplog: pytest.LogCaptureFixture) -> None:
         for error in (None, locked, locked, sqlite3.OperationalError("locked"), full, None, None):
             group._set_last_error(error)
             assert group.last_error is error
-    tail = "; until it can, no task is acknowledged and no result sent"
+    tail = "; until it can, the daemon acknowledges no task and sends no result"
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("ERROR", f"the journal cannot be written: locked{tail}"),
         ("ERROR", f"the journal cannot be written: full{tail}"),
@@ -268,7 +268,7 @@ def test_acceptance_has_number_and_answer() -> None:
 
         await journal.accept("first", b"d", b"p", key="first")
         assert await accept(b"d") == Acceptance("new", 2)
-        assert await accept(b"d") == Acceptance("under way", 2)
+        assert await accept(b"d") == Acceptance("unanswered", 2)
         assert await accept(b"e") == Acceptance("other", 2, other_id=b"a")
         await journal.answer(2, b"answer")
         answered = (await journal.history("a"))[0].answered
@@ -334,8 +334,8 @@ def test_journal_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     with pytest.raises(JournalError) as caught:
         Journal(path)
     assert str(caught.value) == (
-        f"the journal {path} cannot be opened: file is not a database; put a good copy in its "
-        "place, or move it away: a new journal knows no earlier orders"
+        f"the journal {path} cannot be opened: file is not a database; replace it by a good "
+        "copy, or move it away: a new journal does not have the earlier orders"
     )
     assert isinstance(caught.value.__cause__, sqlite3.DatabaseError)
 

@@ -189,7 +189,7 @@ def test_lost_file_accepts_no_orders(
             await wait_until_async(lambda: journal.last_error, "the loss of the file")
             (reason,) = changes
             assert str(bench.journal) in reason
-            assert "no task is accepted any more" in reason
+            assert "the daemon accepts no more tasks" in reason
             assert "start the daemon again" in reason
             go.set()
             assert (await bench.result()).id == "runs"

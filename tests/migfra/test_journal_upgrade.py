@@ -74,7 +74,7 @@ def test_broker_repeats_an_order_of_version_1(tmp_path: Path) -> None:
 
         journal = Journal(path, host="node01", repetition_window=0.0)
         for _ in range(2):
-            assert await accept("a", b"\1", 1, dup=True) == Acceptance("under way", 1)
+            assert await accept("a", b"\1", 1, dup=True) == Acceptance("unanswered", 1)
             assert await accept("b", b"\2", 2, dup=True) == Acceptance("answered", 2, b"\xee", 6.0)
             assert (await accept(None, b"\4", 3, dup=True)).number == 4
             await journal.close()

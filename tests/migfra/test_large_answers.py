@@ -53,7 +53,7 @@ def test_details_are_cut_and_the_rest_stays() -> None:
     first, second = found.results
     assert (first.vm_name, first.status) == ("vm1", "error")
     assert str(first.details).startswith("ä" * 4000 + "…")
-    assert f"shortened: the whole answer had {len(whole)} bytes" in str(first.details)
+    assert f"shortened: the whole answer has {len(whole)} bytes" in str(first.details)
     assert second == Result(vm_name="vm2", status="success", details="fine")
 
 
@@ -73,7 +73,7 @@ def test_many_results_keep_the_first(most: int) -> None:
     assert {one.status for one in found.results} == {"error"}
     if len(found.results) < 300:
         left = 300 - len(found.results)
-        assert f"{left} further results are left out" in str(found.results[0].details)
+        assert f"{left} more results are left out" in str(found.results[0].details)
 
 
 def test_history_keeps_its_newest_orders() -> None:
@@ -139,7 +139,7 @@ def test_daemon_continues_after_an_answer_above_the_limit(
             answers = {(one := result(scheduler)).id: one.results[0] for _ in range(2)}
             assert answers["2"].status == "success"
             assert answers["1"].status == "error"
-            assert "shortened: the whole answer had" in str(answers["1"].details)
+            assert "shortened: the whole answer has" in str(answers["1"].details)
 
         asyncio.run(run(broker, tmp_path / "journal", protocol, first))
         assert "a shorter answer of" in caplog.text
@@ -197,7 +197,7 @@ def test_answer_that_cannot_be_shortened_is_given_up(
         bench.broker.largest_packet = 200
         await bench.send(TaskContainer(tasks=[Start(vm_name="big0")], id="1"))
         async with asyncio.timeout(30):
-            while "the answer is given up" not in caplog.text:
+            while "the answer cannot be shortened and is dropped" not in caplog.text:
                 await asyncio.sleep(0.01)
         bench.broker.largest_packet = None
         assert (await bench.ask(Start(vm_name="small"), "2")).id == "2"

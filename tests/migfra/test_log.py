@@ -275,7 +275,7 @@ def test_container_without_members_has_a_line_about_its_end(play: Play, lines: L
     assert [(line["level"], line["message"]) for line in ends] == [
         (
             "warning",
-            "stop vm ended with error: there is nothing to do: the list of stop vm is empty",
+            "stop vm ended with error: the list of stop vm is empty; expected at least one member",
         )
     ]
 

@@ -58,8 +58,8 @@ def test_lines_are_lost_while_the_directory_is_removed(file: Path, log: Log) -> 
     log.say("second")
     assert log.handler.lost == 2
     assert log.warnings == [
-        f"the log {file} cannot be written: No such file or directory; its lines are lost until "
-        "it can"
+        f"the log {file} cannot be written: No such file or directory; lines are lost until it can "
+        "be written again"
     ]
     file.parent.mkdir()
     log.say("after")
@@ -88,8 +88,8 @@ def test_lines_go_to_the_moved_file_while_no_new_one_can_be_made(file: Path, log
     log.say("second")
     assert lines(moved) == ["old", "first", "second"]
     assert log.warnings == [
-        f"the log {file} cannot be opened: Is a directory; its lines go on in the file that was "
-        "moved away"
+        f"the log {file} cannot be opened: Is a directory; the daemon continues to write to the "
+        "file that was moved away"
     ]
     file.rmdir()
     log.say("new")
@@ -139,7 +139,8 @@ def test_pipe_without_a_reader_costs_lines_only() -> None:
         log = Log(StreamOutput(stream))
         log.say("lost")
     assert log.warnings == [
-        "the log standard error cannot be written: Broken pipe; its lines are lost until it can"
+        "the log standard error cannot be written: Broken pipe; lines are lost until it can be "
+        "written again"
     ]
 
 

@@ -72,7 +72,7 @@ class Attacker:
             message = self._communicator.receive(topics.RESULT(HOST), ANSWER_PATIENCE)
             answer = ResultContainer.from_yaml(message.payload)
             self.answered.add(str(answer.id))
-            self.without_room += "there is no room" in str(answer.results[0].details)
+            self.without_room += "the daemon has too many orders" in str(answer.results[0].details)
             found.append(answer)
         return found
 

@@ -216,8 +216,8 @@ def test_near_name_is_found(name: str, meant: str | None) -> None:
     else:
         line = method.__code__.co_firstlineno
         assert found == [
-            f"Mine.{name} ({HERE}:{line}) is the method of no task (did you mean {meant!r}?); "
-            "begin the name of a helper with an underscore"
+            f"Mine.{name} ({HERE}:{line}) must have the name of a task's method (did you mean "
+            f"{meant!r}?); begin the name of a helper with an underscore"
         ]
 
 

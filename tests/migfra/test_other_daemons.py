@@ -67,7 +67,7 @@ def test_second_daemon_of_a_host_is_refused(play: SitePlay) -> None:
         text = str(refused.value)
         assert text.startswith(f"another daemon of the host {HOST} is online since ")
         assert f"with the client id {CLIENT_ID}: " in text
-        assert "give one another 'hostname'" in text
+        assert "give one a different 'hostname'" in text
         kept = await site.kept()
         assert (kept.status, kept.instance) == ("online", shown.instance)
         assert await works(site, first, "vm1")
@@ -292,7 +292,10 @@ def test_daemon_corrects_foreign_presence_of_its_host(play: SitePlay) -> None:
 @pytest.mark.parametrize(
     ("step", "text"),
     [
-        ("claim_host", "the broker does not answer; nothing begins until it has confirmed"),
+        (
+            "claim_host",
+            "the broker does not answer; the daemon begins no task until the broker has",
+        ),
         ("resume", "the broker has not confirmed the subscription to fast/migfra/"),
     ],
 )
@@ -354,15 +357,15 @@ def test_daemon_that_may_not_read_its_status_warns_and_looks_again_once_it_may(
 
     async def scene(site: Site) -> None:
         daemon = await site.open()
-        assert f"another daemon of the host {HOST} would not be noticed" in caplog.text
-        assert f"let this daemon read and write {topics.PRESENCE(HOST)}" in caplog.text
+        assert f"this daemon cannot detect another daemon of the host {HOST}" in caplog.text
+        assert f"allow it at the broker to read and write {topics.PRESENCE(HOST)}" in caplog.text
         rules.write_text(f"{others}topic readwrite {topics.PRESENCE(HOST)}\n")
         if reconnects:
             site.broker.stop()
             site.broker.start()
         else:
             site.broker.reload()
-        text = f"this daemon hears its presence on {topics.PRESENCE(HOST)} now"
+        text = f"this daemon now receives its presence on {topics.PRESENCE(HOST)}"
         while text not in caplog.text:
             await site.publish(offline())
             with suppress(TimeoutError):  # the broker may not have read its rules yet
@@ -385,7 +388,7 @@ def test_late_presence_of_an_earlier_daemon_does_not_interrupt_the_work(
 ) -> None:
     """The broker had forgotten the earlier daemon, and that one's MQTT library sends it again."""
     monkeypatch.setattr(other_daemons, "CLAIM_SECONDS", SHORT)
-    text = "came after it and goes on" if old else "claims the host again"
+    text = "started later and continues" if old else "claims the host again"
 
     async def scene(site: Site) -> None:
         daemon = await site.open()

@@ -117,7 +117,7 @@ def test_outages_of_broker_journal_and_hypervisor_are_logged(
 
 def test_broker_that_was_never_there_is_unavailable() -> None:
     connection = BrokerConnection(configuration(), MemoryBroker(), "i", log_failure)
-    assert connection.outage() == "it has not answered yet"
+    assert connection.outage() == "the broker has not answered yet"
 
     async def scene() -> None:
         await connection.open()
@@ -146,7 +146,7 @@ def test_failing_look_does_not_end_the_reminders(
         found.end()
 
     asyncio.run(scene())
-    assert "could not look for what is unavailable" in caplog.text
+    assert "the check for unavailable parts failed" in caplog.text
 
 
 def test_unreachable_libvirt_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_presence_is_degraded_while_the_journal_cannot_be_written(
     while (degraded := until_presence(scheduler, "online").degraded) is None:
         pass
     assert degraded.startswith(f"the journal {migfra.journal} cannot be written: ")
-    assert degraded.endswith(", then the daemon goes on")
+    assert degraded.endswith("; the daemon then continues without a restart")
     assert _queried(scheduler) == degraded
     resource.prlimit(
         migfra.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -198,7 +198,8 @@ def test_wrong_log_is_refused_at_the_start(migfra: Program, tmp_path: Path) -> N
     assert run.returncode == 1
     assert run.stderr == (
         f"migfra: error: the log {tmp_path / 'nothing' / 'log'} cannot be opened: No such file or "
-        "directory; its directory must exist, and migfra's user must be allowed to write there\n"
+        "directory; its directory must exist, and the user of migfra must have permission to "
+        "write there\n"
     )
     run = migfra.run_here("-l", str(tmp_path))
     assert run.returncode == 1

@@ -112,7 +112,7 @@ def test_method_name_comes_from_the_task() -> None:
     assert method_name(Evacuate) == "evacuate"
     assert method_name(ResetHTTPProxy) == "reset_http_proxy"  # type: ignore[arg-type]
     hypervisor = Hypervisor(None, None)  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedError, match="has no support for start vm"):
+    with pytest.raises(UnsupportedError, match="does not support start vm"):
         method_of(hypervisor, Options)  # type: ignore[arg-type]
 
 

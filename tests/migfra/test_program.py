@@ -86,7 +86,7 @@ def test_task_that_outlives_the_daemon_is_recovered(
         ask(scheduler, Migrate(vm_name="vm1", destination="node02"), "m")
         migfra.wait_for("accepted: migrate vm")
         assert migfra.terminate() == 0
-        migfra.wait_for("migrate vm did not end within 0.2 s, and is left to the next run")
+        migfra.wait_for("migrate vm did not end within 0.2 s; the next run continues it")
         migfra.start()
         answer = result(scheduler)
         assert (answer.id, answer.results[0].status) == ("m", "success")
@@ -117,11 +117,14 @@ def test_second_sigterm_ends_at_once(migfra: Program, scheduler: Communicator) -
     ask(scheduler, Migrate(vm_name="vm1", destination="node02"), "m")
     migfra.wait_for("accepted: migrate vm")
     migfra.send(signal.SIGTERM)
-    migfra.wait_for("ending: what runs is finished")
+    migfra.wait_for("ending: running tasks have")
     assert migfra.terminate() == 0
     migfra.wait_for("ending at once")
-    line = migfra.wait_for("and is left to the next run")
-    assert "[node01 m vm1] migrate vm did not end before the daemon was told to end at once" in line
+    line = migfra.wait_for("the next run continues it")
+    assert (
+        "[node01 m vm1] migrate vm did not end before the daemon received the order to end at once"
+        in line
+    )
 
 
 def test_sigterm_ends_the_wait_for_the_broker(tmp_path: Path) -> None:
@@ -150,7 +153,7 @@ def test_sighup_reads_the_log_level(migfra: Program, scheduler: Communicator) ->
     assert not [line for line in migfra.log if "start vm" in line]
     migfra.configuration.write_text(text + "log: {level: lewd}\n")
     migfra.send(signal.SIGHUP)
-    migfra.wait_for("the log level stays: line")
+    migfra.wait_for("the log level does not change: line")
     migfra.configuration.write_text(text)
     migfra.send(signal.SIGHUP)
     migfra.wait_for("log level: info")
@@ -268,9 +271,9 @@ def test_second_sigterm_ends_the_wait_for_confirmations(tmp_path: Path) -> None:
             answered = "SELECT count(*) FROM containers WHERE answer IS NOT NULL"
             wait_until(lambda: journal.execute(answered).fetchone() == (1,), "the answer")
         migfra.send(signal.SIGTERM)
-        migfra.wait_for("ending: what runs is finished")
+        migfra.wait_for("ending: running tasks have")
         migfra.send(signal.SIGTERM)
-        migfra.wait_for("the broker does not have 1 results; the next run sends them")
+        migfra.wait_for("the broker has not confirmed 1 results; the next run sends them again")
         assert migfra.wait() == 0
         broker.thaw()
         with connect(options) as scheduler:
@@ -321,7 +324,7 @@ def test_daemon_option_detaches_from_the_terminal(
     assert re.sub("^migfra: the daemon does not work yet, .*\n", "", run.stderr) == ""  # if busy
     second = migfra.run("-d")
     assert second.returncode == 1
-    assert "without -l FILE nothing is logged" in second.stderr
+    assert "without -l FILE the daemon logs nothing" in second.stderr
     assert "another instance" in second.stderr
     ask(scheduler, Start(vm_name="vm1"), "1")
     assert result(scheduler).id == "1"

@@ -89,7 +89,7 @@ def test_daemon_whose_orders_are_refused_after_a_reconnect_is_degraded_until_the
             assert found.degraded is not None
             assert WORDS in found.degraded
             assert "access rules of the broker" in found.degraded
-            assert "no order is received" in caplog.text
+            assert "the daemon receives no orders" in caplog.text
             assert daemon.runtime.connection.refusal == found.degraded
             restart(broker)
             await patiently(presence(broker, is_well))

@@ -85,12 +85,12 @@ def test_key_of_another_order_is_refused(play: Play) -> None:
         assert answer.executed is None
         assert answer.results[0].vm_name == "vm2"
         details = str(answer.results[0].details)
-        assert "'k' was used by the order with the id '1', which says something else" in details
+        assert "'k' was used by the order with the id '1', whose content differs" in details
         answer = await bench.ask(with_key("k", id="2"))
         assert answer.results[0].details == (
-            "the idempotency key 'k' was used by an order with the id '1', so this one is not "
-            "executed; an order that is sent again must be the same, its id included. Give another "
-            "order a key of its own, as 'fastlib send --new-id' does"
+            "the idempotency key 'k' was used by an order with the id '1', so the daemon does not "
+            "execute it; an order that is sent again must be identical, including its id. Give a "
+            "new order a new key, for example by 'fastlib send --new-id'"
         )
         assert hypervisor.calls == [("start", "vm1")]
 

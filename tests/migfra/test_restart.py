@@ -66,7 +66,7 @@ def test_hypervisor_without_recover_gives_an_error(play: Play) -> None:
         await bench.daemon(second)
         answer = await bench.result()
         assert (answer.id, answer.results[0].status) == ("1", "error")
-        assert "cannot tell how it ended" in str(answer.results[0].details)
+        assert "cannot determine how it ended" in str(answer.results[0].details)
         assert second.calls == []
 
     play(scene)

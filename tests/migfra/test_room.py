@@ -50,9 +50,9 @@ def test_order_without_room_in_the_journal_is_refused_and_answered(play: Play) -
         (refused,) = two.results
         assert refused.vm_name == "two"
         assert refused.status == "error"
-        assert "there is no room for it" in str(refused.details)
+        assert "the daemon has too many orders" in str(refused.details)
         assert "limits: {waiting: ...}" in str(refused.details)
-        assert "this one is not executed" in str(refused.details)
+        assert "the daemon does not execute it" in str(refused.details)
         # Small orders, a cancellation and an order that is known go on.
         assert (await bench.ask(Start(vm_name="small"), "three")).results[0].status == "success"
         await bench.send(one)
@@ -90,7 +90,7 @@ def test_orders_that_an_earlier_run_has_accepted_count_as_well(play: Play) -> No
         assert (await bench.result()).id == "one"
         await patiently(begun.wait())
         three = await bench.ask(large("three"))
-        assert "no room" in str(three.results[0].details)
+        assert "too many orders" in str(three.results[0].details)
         go.set()
         assert (await bench.result()).id == "two"
 
@@ -298,7 +298,7 @@ def test_too_many_queries_are_refused_and_answered(
             await bench.send(TaskContainer(tasks=[Query()], id=f"q{number}"))
         refused = await bench.result()
         assert refused.id == "q3"
-        assert "2 queries wait" in str(refused.results[0].details)
+        assert "2 queries are waiting" in str(refused.results[0].details)
         hypervisor.go.set()
         assert [(await bench.result()).id for _ in range(3)] == ["q0", "q1", "q2"]
 

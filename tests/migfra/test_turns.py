@@ -218,7 +218,7 @@ def test_abandoned_acceptance_takes_back_its_begin(tmp_path: Path) -> None:
 def test_known_order_does_not_begin_again_by_its_turn(tmp_path: Path) -> None:
     async def main() -> None:
         journal = Journal(tmp_path / "journal")
-        for kind in ("new", "under way"):
+        for kind in ("new", "unanswered"):
             owner = Owner("acts")
             known = await journal.accept("1", b"d", b"p", key="k", turn=owner.turn)
             assert known.kind == kind

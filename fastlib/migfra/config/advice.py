@@ -19,9 +19,9 @@ MAX_KEYS: Final = 40
 
 
 def with_advice(problem: Problem, root: Shape) -> Problem:
-    """Return a problem with an example of the mapping that belongs there, or with known keys.
+    """Return a problem with an example of the expected mapping, or with known keys.
 
-    The keys of a section are listed if none is near.
+    The keys of a section are listed if none is similar.
     """
     if problem.code == "missing" and problem.path == "hypervisor":
         message = f"{problem.message}, such as hypervisor: {{type: libvirt}}"
@@ -29,7 +29,7 @@ def with_advice(problem: Problem, root: Shape) -> Problem:
     *above, key = problem.path.split(".")
     if problem.code == "unknown-key":
         if problem.suggestion is not None:
-            return problem  # the nearest key is enough
+            return problem  # the most similar key is enough
         section = _record_at(root, above)
         if section is None:
             return problem
@@ -69,7 +69,7 @@ def _record_at(root: Shape, keys: Iterable[str]) -> Record | None:
 
 
 def _example(section: Record, got: str | None) -> str:
-    """Return an example of a section, with the value that is there if that fits."""
+    """Return an example of a section, with the given value if that is valid."""
     cls = section.cls
     if not issubclass(cls, ConfigSection):
         return ""
@@ -77,7 +77,7 @@ def _example(section: Record, got: str | None) -> str:
         try:
             text = ast.literal_eval(got)
             read_tree(section, {cls.example_key: text}, what="example")
-        except (MessageError, SyntaxError, ValueError):  # it was cut, or does not belong there
+        except (MessageError, SyntaxError, ValueError):  # the value was cut, or is not valid there
             return cls.example
         return f"{{{cls.example_key}: {text}}}"
     return cls.example

@@ -10,7 +10,7 @@ from fastlib.codec.shapes import List, Shape, Text
 
 
 class BrokerHosts(tuple[str, ...]):
-    """The brokers, the preferred one first. In the file a text, or a list of texts."""
+    """The brokers, the preferred one first. The file has a text or a list of texts."""
 
     __slots__ = ()
 

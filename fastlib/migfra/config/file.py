@@ -91,7 +91,7 @@ class Configuration(ConfigSection):
 
     @property
     def host(self) -> str:
-        """Name of this host. Raises ValidationError if it cannot be part of a topic."""
+        """Return the name of this host. Raises ValidationError if it cannot be part of a topic."""
         return topics.check_name(self.hostname or socket.gethostname(), "hostname")
 
     def named(self, text: str, host: str | None = None) -> str:
@@ -99,12 +99,12 @@ class Configuration(ConfigSection):
         return text.replace(HOSTNAME, host or self.host)
 
     def result_topic(self, host: str | None = None) -> str:
-        """The topic of the answers to orders for a host, by default for this one."""
+        """Return the topic of the answers to orders for a host, by default for this one."""
         return self.named(self.communicator.publish_topic, host)
 
     @property
     def node(self) -> NodeContext:
-        """The facts about this host that the hypervisor gets."""
+        """Return the facts about this host for the hypervisor."""
         pscom = self.pscom_handler
         return NodeContext(
             self.host,
@@ -114,15 +114,13 @@ class Configuration(ConfigSection):
         )
 
     def journal_path(self) -> Path:
-        """Path of the journal: the configured one, or one in the directory of state."""
+        """Return the path of the journal: the configured one, or one in the directory of state."""
         if self.journal.path is not None:
             return Path(self.named(self.journal.path))
         return state_directory() / f"{self.host}.journal"
 
     def other_journals(self) -> list[Path]:
-        """Journals that daemons of this machine with other host names, or with no `journal.path`,
-        have kept.
-        """
+        """Return this machine's journals of other host names, and that without `journal.path`."""
         patterns = [f"{glob.escape(str(state_directory()))}/*.journal"]
         if self.journal.path is not None:
             before, *after = map(glob.escape, self.journal.path.split(HOSTNAME))
@@ -212,8 +210,8 @@ def state_directory() -> Path:
 def check(text: str | bytes) -> Report:
     """Return every problem of a configuration, and the configuration if it can be used.
 
-    An unknown key is an error. Otherwise an operator would notice a misspelt option only when it
-    matters. A package whose messages cannot be loaded is a warning.
+    An unknown key is an error. Otherwise an operator would notice a misspelt option only when it is
+    needed. A package whose messages cannot be loaded is a warning.
     """
     broken = [
         Problem(code="extension", message=str(extension), severity="warning")
@@ -245,7 +243,7 @@ def _more_documents(text: str | bytes) -> list[Problem]:
 
 
 def _strict(problem: Problem) -> Problem:
-    """Return a problem without passwords of URLs, and as an error if a daemon cannot start so."""
+    """Return a problem without passwords of URLs, as an error if a daemon cannot start with it."""
     hidden = hide_user_information(problem.message)
     if hidden != problem.message:
         problem = msgspec.structs.replace(problem, message=hidden)
@@ -258,7 +256,7 @@ def _strict(problem: Problem) -> Problem:
 
 
 def read(text: str | bytes) -> Configuration:
-    """The configuration of a text. Raises ConfigurationError with every problem."""
+    """Return the configuration of a text. Raises ConfigurationError with every problem."""
     report = check(text)
     if not report.ok:
         raise ConfigurationError("configuration", report.errors)

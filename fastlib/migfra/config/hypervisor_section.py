@@ -1,4 +1,4 @@
-"""`hypervisor:` in the configuration: its `type` decides which other keys there may be."""
+"""The section `hypervisor` of the configuration: its `type` decides about its other keys."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ class _ChoiceShape(Shape):
         """Return a schema in which `type` decides the other keys."""
         found: dict[str, Record] = {}
         for name in discovery.names() if schemas.extensions else discovery.BUILT_IN:
-            with suppress(PluginError):  # a broken one is not offered; a check of a file names it
+            with suppress(PluginError):  # left out of the schema; a check of a file names it
                 found[name] = _record(name, discovery.load(name))
         return {
             "type": "object",

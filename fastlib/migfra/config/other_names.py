@@ -49,6 +49,6 @@ _OTHER_NAMES: Final = {
 
 
 def meant_by(place: str, key: str, known: Container[str]) -> str | None:
-    """Return the key of a section, such as `communicator.tls`, that an unknown key stands for."""
+    """Return the key of a section, such as `communicator.tls`, that an unknown key means."""
     word = _OTHER_NAMES.get(place, {}).get(key.lower().replace("_", "-"))
     return word if word in known else None

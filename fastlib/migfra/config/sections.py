@@ -25,11 +25,11 @@ from fastlib.transport.filters import check_filter, check_topic
 from .broker_hosts import BrokerHosts
 
 HOSTNAME = "<hostname>"
-"""Replaced by the host's name in the texts of the communicator and in paths."""
+"""Placeholder of the host's name in the texts of the communicator and in paths."""
 
 
 class IsTopic(ValueRule):
-    """A text, if it is given, must be a topic; with `wildcards`, a topic filter."""
+    """Rule: a given text must be a topic; with `wildcards`, a topic filter."""
 
     def __init__(self, attribute: str, *, wildcards: bool = False) -> None:
         super().__init__(attribute)
@@ -54,7 +54,7 @@ class IsTopic(ValueRule):
 
 
 class IsHost(ValueRule):
-    """A text, if it is given, must be a host name that can be part of a topic."""
+    """Rule: a given text must be a host name that can be part of a topic."""
 
     def problem_with(self, value: Any) -> str | None:
         try:
@@ -71,7 +71,7 @@ class IsHost(ValueRule):
 
 
 class IsBrokerHost(ValueRule):
-    """Values must be names or addresses of brokers. A URL may contain a password."""
+    """Rule: values must be names or addresses of brokers. A URL may contain a password."""
 
     def problem_with(self, value: Any) -> str | None:
         try:
@@ -89,7 +89,7 @@ class IsBrokerHost(ValueRule):
 
 
 class IsWebsocketPath(ValueRule):
-    """A text, if it is given, must be the path of a URL."""
+    """Rule: a given text must be the path of a URL."""
 
     def problem_with(self, value: Any) -> str | None:
         try:
@@ -338,7 +338,7 @@ class LimitsSection(ConfigSection):
     def unacknowledged(self) -> int:
         """Largest size of all messages with QoS 1 and 2 that are not acknowledged, in bytes.
 
-        A broker that sends more has no window. Mosquitto sends 20 messages by default, and 20
+        A broker that exceeds it has no window. Mosquitto sends 20 messages by default, and 20
         others after it has lost the session.
         """
         return max(8 * self.inbox, 48 * self.payload)
@@ -380,7 +380,9 @@ class MetricsSection(ConfigSection):
     example: ClassVar[str] = "{port: 9741}"
     example_key: ClassVar[str | None] = "port"
 
-    rules: ClassVar[tuple[Rule, ...]] = (NotEmpty("address"),)  # an empty one would mean all
+    rules: ClassVar[tuple[Rule, ...]] = (
+        NotEmpty("address"),
+    )  # an empty address would mean all addresses
 
     address: Annotated[str, Wire("Address to listen at.")] = "127.0.0.1"
     port: Annotated[Port, Wire("Port to listen at.")] = 9741

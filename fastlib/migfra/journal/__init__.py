@@ -1,1 +1,1 @@
-"""What was accepted, begun, done and answered, on the disk."""
+"""The record on the disk of accepted, begun, ended and answered orders."""

@@ -1,4 +1,4 @@
-"""Takes an order on in the tables, or finds the one that it repeats."""
+"""Store a new order in the tables, or find the one that it repeats."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -21,22 +21,24 @@ from .repetition import (
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """What the journal says of an order that came."""
+    """The journal's decision about an order that came."""
 
-    kind: Literal["new", "under way", "answered", "other", "full"]
-    """`other`: the key was used for an order that says something else. `full`: it is new, and was
-    not stored, as there is no room for it."""
+    kind: Literal["new", "unanswered", "answered", "other", "full"]
+    """`other`: the key was used for an order with another content.
+
+    `full`: it is new and was not stored, because there is no room for it.
+    """
     number: int
     answer: bytes | None = None
     """The stored answer, if `answered`."""
     executed: float | None = None
-    """When it began, in seconds since 1970, if `answered`; if it never began, when it ended."""
+    """Time of its begin, or of its end if it never began, in seconds since 1970, if `answered`."""
     other_id: bytes | None = None
     """The id of the order that has the key, if `other`."""
 
 
 class Order(msgspec.Struct, frozen=True):
-    """An order that comes, with everything that is stored of it."""
+    """An order that comes, with everything that the journal stores of it."""
 
     arrival: Arrival
     id: bytes | None
@@ -44,18 +46,18 @@ class Order(msgspec.Struct, frozen=True):
     task: bytes
     vm_names: Sequence[bytes]
     any_domain: bool
-    """Whether it may be about domains that it does not name."""
+    """Whether it may affect domains that it does not name."""
     expires: float | None
-    """Seconds since 1970 from which on it is not begun."""
+    """Time in seconds since 1970 after which it does not begin."""
     host: bytes | None
     payload: bytes
     packet: int | None
     place: Place
-    """Where it comes."""
+    """The place (run and connection) at which it comes."""
     fresh: Place
-    """The newest place that brought a message without DUP, before this one."""
+    """The newest earlier place that brought a message without DUP."""
     window: float
-    """Seconds in which the same bytes are a repetition."""
+    """Seconds in which the same bytes count as a repetition."""
     now: float
     """Seconds since 1970."""
     clock: float
@@ -64,7 +66,7 @@ class Order(msgspec.Struct, frozen=True):
     has_room: bool = True
     """Whether it may be stored if it is new."""
     turn: Turn | None = None
-    """Says whether it begins with its acceptance if it is new. None if it waits for its turn."""
+    """Decides whether a new order begins with its acceptance. None if it waits for its turn."""
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -99,7 +101,7 @@ def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
     else:
         mark_followed(connection, order.id, known.number)
     if state == schema.ACCEPTED:
-        return Acceptance("under way", known.number)
+        return Acceptance("unanswered", known.number)
     began = schema.began(connection, known.number)
     return Acceptance("answered", known.number, answer, began or answered or accepted)
 
@@ -107,7 +109,7 @@ def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
 def mark_followed(
     connection: sqlite3.Connection, id: bytes | None, unless: int | None = None
 ) -> None:
-    """Note that something has come after the newest order of an id, unless that is `unless`."""
+    """Note that another message came after the newest order of an id, unless that is `unless`."""
     connection.execute(
         "UPDATE containers SET followed = 2 WHERE number ="
         " (SELECT number FROM containers WHERE id IS ? ORDER BY number DESC LIMIT 1)"
@@ -165,7 +167,7 @@ def _repeated_from_version_1(connection: sqlite3.Connection, order: Order) -> _K
     ).fetchone()
     if row is None or not is_packet_of_version_1(order.arrival, row[1], order.fresh):
         return None
-    # From now on it is known like any other.
+    # From now on it is found like any other order.
     connection.execute(
         "UPDATE containers SET raw = ? WHERE number = ?", (order.arrival.raw, row[0])
     )
@@ -183,7 +185,7 @@ def _sent_again(connection: sqlite3.Connection, order: Order) -> _Known | None:
         return None
     number, raw, clock, boot = row
     passed = elapsed(clock, order.clock, same_boot=boot == order.boot)
-    # Beyond the window there may be much to look through, and nothing to find.
+    # Orders before the window may be many, and none of them matters.
     followed = passed < order.window and _is_followed(connection, number, order)
     if not is_sent_again(order.arrival, KnownOrder(raw, passed, followed), order.window):
         return None
@@ -191,7 +193,7 @@ def _sent_again(connection: sqlite3.Connection, order: Order) -> _Known | None:
 
 
 def _is_followed(connection: sqlite3.Connection, number: int, order: Order) -> bool:
-    """Return whether something with this id came after `number` that may be about its domains."""
+    """Return whether a message with this id came after `number` that may affect its domains."""
     row = connection.execute(
         "SELECT 1 FROM containers WHERE id IS ? AND followed > 0 AND number >= ?"
         " AND (followed = 2 OR number > ?) LIMIT 1",
@@ -258,7 +260,7 @@ def add_names(connection: sqlite3.Connection, number: int, vm_names: Sequence[An
 def _remember_packet(connection: sqlite3.Connection, order: Order, number: int) -> None:
     if order.packet is None:
         return
-    if order.key is not None:  # it is known by its key; but nothing earlier has this id any more
+    if order.key is not None:  # it is found by its key; but no earlier order has this id now
         connection.execute("DELETE FROM packets WHERE packet = ?", (order.packet,))
     else:
         connection.execute(

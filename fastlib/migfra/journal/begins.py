@@ -1,10 +1,11 @@
-"""Notes in the tables that a member begins, and takes such a note back."""
+"""Note in the tables that a member begins, and remove such a note."""
 
 import sqlite3
 from typing import Literal, Protocol
 
 Beginning = Literal["acts", "waits"]
-"""What a member does once it is noted. One that `waits` in the hypervisor has not begun yet."""
+"""The action of a member after it is noted. One that `waits` in the hypervisor has not begun yet.
+"""
 
 
 class Turn(Protocol):
@@ -12,21 +13,21 @@ class Turn(Protocol):
 
     @property
     def begins(self) -> Beginning | None:
-        """What its member does at once. None if it waits for its turn, and before `decide`."""
+        """The first action of its member. None if it waits for its turn, and before `decide`."""
 
     def decide(self, may_wait: bool) -> bool:
-        """Decide. Called in the loop right before the order is written, once or again.
+        """Decide. Called in the loop right before the order is written, also several times.
 
-        Return False if it `may_wait`, and had better be written by the next transaction.
+        Return False if it `may_wait` and should be written by the next transaction.
         """
 
 
 def note_begin(
     connection: sqlite3.Connection, number: int, position: int, now: float, beginning: Beginning
 ) -> None:
-    """Note that a member is handed to the hypervisor at `now`, in seconds since 1970.
+    """Note that a member is passed to the hypervisor at `now`, in seconds since 1970.
 
-    Raises sqlite3.IntegrityError if that was noted before.
+    Raises sqlite3.IntegrityError if that is noted already.
     """
     if position:
         connection.execute(
@@ -49,7 +50,7 @@ def note_act(connection: sqlite3.Connection, number: int, position: int, now: fl
 
 
 def take_back(connection: sqlite3.Connection, number: int, position: int) -> None:
-    """Forget that a member was noted: it was not handed to the hypervisor."""
+    """Remove the note of a member that was not passed to the hypervisor."""
     if position == 0:
         connection.execute(
             "UPDATE containers SET noted = 0, began = NULL WHERE number = ?", (number,)

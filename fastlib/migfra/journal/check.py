@@ -1,4 +1,4 @@
-"""Would the journal of a path be opened? Nothing is made or changed to find that out."""
+"""Check whether a journal can be opened, without any change."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from .schema import SQLITE_FILES, open_tables
 def check_journal(path: Path, *, is_in_use: bool = False) -> None:
     """Raise the JournalError with which a daemon would fail to open a journal.
 
-    The file of a journal that is in use changes meanwhile, so its content is not looked at.
+    The content of a journal that is in use is not checked, because it changes meanwhile.
     """
     check_journal_lock(path)
     try:
@@ -37,7 +37,10 @@ def check_journal(path: Path, *, is_in_use: bool = False) -> None:
 
 
 def _check_content(path: Path) -> None:
-    """Open a copy, as SQLite writes to what it opens. Raises JournalError and sqlite3.Error."""
+    """Open a copy, because SQLite writes to the file that it opens.
+
+    Raises JournalError and sqlite3.Error.
+    """
     with TemporaryDirectory(prefix="migfra-check-") as folder:
         copy = Path(folder, "journal")
         for end in ("", *SQLITE_FILES):

@@ -1,4 +1,4 @@
-"""The thread in which a journal is written."""
+"""The thread that writes a journal."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ class CommitThread(Executor):
     """An executor for `loop.run_in_executor`, with one thread and fewer steps than others.
 
     A call takes one wake-up of the thread and one of the loop. `submit` is called in a loop, and
-    returns a future of this loop, which asyncio hands on as it is.
+    returns a future of this loop, which asyncio passes on unchanged.
     """
 
     def __init__(self, name: str) -> None:
@@ -37,7 +37,7 @@ class CommitThread(Executor):
             self._calls.put((future, partial(function, *arguments, **named)))
             if not self._runs:
                 self._runs = True
-                # Log lines of the thread name the host of the one that has started it.
+                # Log lines of the thread have the host of the daemon that started it.
                 run = partial(copy_context().run, self._run)
                 threading.Thread(target=run, name=self._name, daemon=True).start()
         return future
@@ -45,13 +45,13 @@ class CommitThread(Executor):
     def _run(self) -> None:
         while call := self._next():
             self._execute(*call)
-            del call  # else it would live until the next one
+            del call  # without this, the result would live until the next call
 
     @staticmethod
     def _execute(future: "asyncio.Future[Any]", function: Callable[[], Any]) -> None:
         try:
             result = function()
-        except BaseException as error:  # whatever it is, it is the future's
+        except BaseException as error:  # the future gets every error
             _settle(future, future.set_exception, error)
         else:
             _settle(future, future.set_result, result)
@@ -65,7 +65,7 @@ class CommitThread(Executor):
                 return self._calls.get() if self._runs else None
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the thread end once it has nothing to do. It is not awaited."""
+        """End the thread when it is idle. Does not wait for it."""
         with self._lock:
             if self._runs:
                 self._runs = False
@@ -77,5 +77,5 @@ def _settle(future: "asyncio.Future[Any]", setter: Callable[[Any], None], outcom
         if not future.done():
             setter(outcome)
 
-    with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+    with suppress(RuntimeError):  # the loop is closed, so no caller waits
         future.get_loop().call_soon_threadsafe(settle)

@@ -1,7 +1,7 @@
-"""Notices that the file of the journal was deleted, replaced or truncated while it is open.
+"""Detect that the file of the journal was deleted, replaced or truncated while it is open.
 
-SQLite goes on writing to a deleted file without an error, and the next run would not find what was
-written. The watch compares what is at the path with what was opened.
+SQLite continues to write to a deleted file without an error, and the next run would not find these
+writes. The watch compares the file at the path with the opened one.
 """
 
 import os
@@ -16,7 +16,7 @@ HEADER_SIZE: Final = 100
 APPLICATION: Final = slice(68, 72)
 """Where `PRAGMA application_id` is in the header."""
 GRANULARITY_NS: Final = 3 * 10**9
-"""Nanoseconds. Of two changes that are further apart, each file system stores different times."""
+"""Nanoseconds. Each file system stores different times for two changes that are further apart."""
 _LARGEST_PAGE: Final = 65536
 """Bytes; the header has 1 for it."""
 
@@ -29,9 +29,9 @@ class FileWatch:
     """
 
     def __init__(self, path: Path | str, application: int) -> None:
-        """Watch a file that is there. `application` is its `PRAGMA application_id`. Raises OSError.
+        """Watch an existing file. `application` is its `PRAGMA application_id`. Raises OSError.
 
-        The database may have it in its write-ahead log only.
+        The database may have that only in its write-ahead log.
         """
         self._path = os.fspath(path)
         self._log_path = f"{self._path}-wal"
@@ -39,14 +39,15 @@ class FileWatch:
         self._opened = _identity(os.fstat(self._descriptor))
         self._size = 0
         self._unchanged: tuple[int, ...] = ()
-        """Times and size of the file when it was all right, if any later change changes them."""
+        """Times and size of the file at the last good check, if any later change must change them.
+        """
         now = _application(os.pread(self._descriptor, HEADER_SIZE, 0))
         self._applications = {now, struct.pack(">I", application)}
         self._log: tuple[int, int] | None = None
         self._closed = False
 
     def problem(self) -> str | None:
-        """Return what happened to the file, None if nothing did.
+        """Return the damage to the file, such as "was deleted"; None without damage.
 
         It is called around each commit, and usually makes two system calls.
         """
@@ -88,7 +89,7 @@ class FileWatch:
         return None
 
     def close(self) -> None:
-        """Close the descriptor; there are no problems any more."""
+        """Close the descriptor. Later checks find no problems."""
         if not self._closed:
             self._closed = True
             os.close(self._descriptor)
@@ -97,7 +98,7 @@ class FileWatch:
 def _stat(path: str) -> os.stat_result | None:
     try:
         return os.stat(path)
-    except OSError:  # a folder that is gone or may not be read hides the file as well
+    except OSError:  # a folder that is missing or unreadable also hides the file
         return None
 
 

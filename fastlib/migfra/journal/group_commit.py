@@ -24,28 +24,32 @@ T = TypeVar("T")
 Prepare = Callable[[bool], bool]
 """Prepares an operation; see `GroupCommit.submit`."""
 Entry = tuple[Operation, "asyncio.Future[Any] | None", Prepare | None]
-"""An operation that was submitted. The future is None if nobody awaits it."""
+"""An operation that was submitted. The future is None if no caller awaits it."""
 
 LARGEST_BATCH: Final = 1000
-"""Operations in one transaction, at most."""
+"""Maximum number of operations in one transaction."""
 TURNS_TO_COLLECT: Final = 2
-"""Turns of the loop after a commit, to collect what it has set in motion for the next one. In the
-first one orders begin, in the second one those end that need not wait for anything."""
+"""Turns of the loop after a commit, to collect its effects for the next commit.
+
+Orders begin in the first turn, and orders without a wait end in the second one.
+"""
 PAUSES: Final = (0.05, 5.0)
 """Seconds between attempts while the database cannot be written: the first and the longest."""
 
 
 class GroupCommit:
-    """The one writer of a database. It executes operations in order, in a thread, many to a commit.
+    """The only writer of a database.
 
-    While the database is locked or the disk is full, operations wait and are tried again, so none
-    is lost and none fails. `last_error` and the log say why. An operation may be executed again
-    after a rollback. An operation that raises an error of its own fails alone, and nothing of it is
-    committed.
+    It executes operations in order, in a thread, many in one commit.
+
+    While the database is locked or the disk is full, operations wait and are tried again. None is
+    lost, and none fails. `last_error` and the log have the reason. An operation may be executed
+    again after a rollback. An operation that raises an error of its own fails alone, and its
+    changes are not committed.
 
     Its steps are callbacks of the loop. No cancellation can come between a commit and the futures
     of its operations. The steps are: `_write` takes a batch, `_attempt` gives it to the thread,
-    `_attempted` looks at the outcome, and `_collect` leads back to `_write`.
+    `_attempted` handles the outcome, and `_collect` calls `_write` again.
     """
 
     def __init__(
@@ -59,9 +63,9 @@ class GroupCommit:
         """The connection has `isolation_level=None` and no other user.
 
         `on_failure` is called for an error that neither the database nor an operation explains.
-        `find_problem` is called around each transaction. It returns what has happened to the file,
-        so that a commit does not count any more; see `lost`. `on_commit` is called after each
-        commit with the results of its operations, in the thread.
+        `find_problem` is called around each transaction. It returns the damage to the file that
+        makes commits worthless, or None; see `lost`. `on_commit` is called after each commit with
+        the results of its operations, in the thread.
         """
         self._connection = connection
         self._on_failure = on_failure
@@ -69,35 +73,40 @@ class GroupCommit:
         self._on_commit = on_commit
         self._waiting: deque[Entry] = deque()
         self._ahead: deque[Entry] = deque()
-        """What goes before all that waits."""
+        """Operations that go before all waiting ones."""
         self._batch: list[Entry] = []
-        """What is being committed. It stays here until it is: nothing can overtake it."""
+        """Operations that are being committed. They stay here until then, so no other operation can
+        overtake them.
+        """
         self._thread = CommitThread("fastlib journal")
         self._context: Context | None = None
         """That of the steps. Their log lines must not name the task that wrote first."""
         self._is_at_work = False
-        """Whether a step is under way or scheduled."""
+        """Whether a step runs or is scheduled."""
         self._idle = asyncio.Event()
         """Set when no step is."""
         self._backoff = Backoff(*PAUSES)
         self._pause: asyncio.TimerHandle | None = None
         """Until the next attempt."""
         self._is_urgent = False
-        """Whether something waits that is not only to be written along."""
+        """Whether an operation waits that needs a transaction."""
         self._due = math.inf
-        """When what may wait must be written, by the clock of the loop."""
+        """Latest time for the operations that may wait, by the clock of the loop."""
         self._timer: asyncio.TimerHandle | None = None
         self._is_closing = False
-        """Whether nothing may wait any more."""
+        """Whether all operations must be written now."""
         self._is_closed = False
         self._late_error: Exception | None = None
-        """What went wrong right after a commit."""
+        """The error right after a commit."""
         self.last_error: Exception | None = None
-        """Why nothing can be written at the moment, None if all is well."""
+        """The error that prevents writing at present, None without one."""
         self.on_change: Callable[[], object] = _ignore
         """Called in the loop after each change of `last_error`."""
         self.lost: JournalError | None = None
-        """Why the file is lost for good. Operations that can no longer be written are dropped."""
+        """The reason why the file is lost until the next start.
+
+        Operations that cannot be written are dropped.
+        """
 
     def submit(
         self,
@@ -106,17 +115,19 @@ class GroupCommit:
         *,
         ahead: bool = False,
     ) -> "asyncio.Future[T]":
-        """Execute an operation; the future has its result once that is committed.
+        """Execute an operation; the future has its result when that is committed.
 
-        `prepare` is called in the loop, right before the first attempt. It sees what all earlier
-        transactions have set in motion. It is called with True if an operation before this one was
-        prepared for the same transaction. It may return False then: this operation and those
-        behind it go into the next transaction, for which it is called again with False. If it
-        raises an error, the operation fails alone.
+        `prepare` is called in the loop, right before the first attempt. It sees the effects of all
+        earlier transactions. It is called with True if an operation before this one was prepared
+        for the same transaction. It may return False then: this operation and those behind it go
+        into the next transaction, for which it is called again with False. If it raises an error,
+        the operation fails alone.
 
-        With `ahead` it goes before all that waits without. Its future is done before theirs.
+        With `ahead` it goes before all waiting operations without. Its future is done before
+        theirs.
 
-        The future raises JournalError if the group commit is closed, and what the operation raises.
+        The future raises JournalError if the group commit is closed, and the errors of the
+        operation.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._is_closed:
@@ -127,7 +138,7 @@ class GroupCommit:
         return future
 
     def submit_later(self, operation: Operation) -> None:
-        """Execute an operation whose end nobody awaits. Log its error."""
+        """Execute an operation that no caller awaits. Log its error."""
         if not self._is_closed:
             self._waiting.append((operation, None, None))
             self._write_now()
@@ -152,7 +163,7 @@ class GroupCommit:
             self._set_timer()
 
     def __len__(self) -> int:
-        """Return how many operations are not written yet."""
+        """Return the number of operations that are not written yet."""
         return len(self._ahead) + len(self._waiting) + len(self._batch)
 
     # --- when it writes --------------------------------------------------------------------------
@@ -170,7 +181,10 @@ class GroupCommit:
         asyncio.get_running_loop().call_soon(step, *arguments, context=self._context)
 
     def _set_timer(self) -> None:
-        """Write what may wait when it is due. A timer for something earlier looks again then."""
+        """Write the operations that may wait when they are due.
+
+        A timer that fires too early starts again.
+        """
         if self._timer is None or self._timer.when() > self._due:
             self._stop_timer()
             self._timer = asyncio.get_running_loop().call_at(self._due, self._write_due)
@@ -188,7 +202,7 @@ class GroupCommit:
             self._set_timer()
 
     def _rest(self) -> None:
-        """Make no step until something is urgent or due."""
+        """Make no step until an operation is urgent or due."""
         self._is_at_work = False
         self._idle.set()
         if self._due < math.inf and not self._is_closed:
@@ -207,7 +221,7 @@ class GroupCommit:
         self._attempt()
 
     def _fill_batch(self) -> None:
-        """Take what is written next."""
+        """Take the operations of the next transaction."""
         batch = self._batch
         while self._ahead and len(batch) < LARGEST_BATCH:
             entry = self._ahead.popleft()
@@ -251,7 +265,7 @@ class GroupCommit:
             self._drop_batch(error)
 
     def _attempted(self, outcome: "asyncio.Future[list[Any]]") -> None:
-        """Look at the outcome of an attempt."""
+        """Handle the outcome of an attempt."""
         if outcome.cancelled():  # the process ends
             self._is_closed = True
             self._rest()
@@ -271,7 +285,7 @@ class GroupCommit:
             self._attempt()
         elif not isinstance(error, sqlite3.Error):
             self._drop_batch(error)
-        elif self.lost is not None:  # what runs ends and is answered all the same
+        elif self.lost is not None:  # running tasks end and are still answered
             self._settle([None] * len(self._batch))
         elif is_temporary(error):
             self._set_last_error(error)
@@ -280,7 +294,7 @@ class GroupCommit:
             self._drop_batch(error)
 
     def _settle(self, results: list[Any]) -> None:
-        """Wake everybody who waits for the batch: it is written, or never will be."""
+        """Wake all waiters of the batch: it is written, or will never be."""
         batch, self._batch = self._batch, []
         self._backoff.reset()
         _set_results(batch, results)
@@ -299,7 +313,7 @@ class GroupCommit:
         self._pause = asyncio.get_running_loop().call_later(pause, self._attempt)
 
     def _drop_batch(self, error: BaseException) -> None:
-        """Fail the batch with an error that nobody expected."""
+        """Fail the batch with an unexpected error."""
         batch, self._batch = self._batch, []
         self._change(error if isinstance(error, Exception) else JournalError(describe(error)))
         for _, future, _ in batch:
@@ -308,7 +322,7 @@ class GroupCommit:
         self._write()
 
     def _collect(self, turns: int) -> None:
-        """Write on after some turns of the loop."""
+        """Continue to write after some turns of the loop."""
         if turns:
             self._soon(self._collect, turns - 1)
         else:
@@ -319,7 +333,7 @@ class GroupCommit:
         if str(error) != str(before):
             try:
                 self.on_change()
-            except Exception as failure:  # it must not keep anybody waiting
+            except Exception as failure:  # the waiters must not wait for it
                 self._on_failure("the journal", failure)
 
     def _set_last_error(self, error: sqlite3.Error | None) -> None:
@@ -329,8 +343,8 @@ class GroupCommit:
             log.warning("the journal can be written again")
         elif error is not None and str(error) != str(before):
             log.error(
-                "the journal cannot be written: %s; until it can, no task is acknowledged and no "
-                "result sent",
+                "the journal cannot be written: %s; until it can, the daemon acknowledges no task "
+                "and sends no result",
                 error,
             )
 
@@ -340,13 +354,13 @@ class GroupCommit:
         try:
             results = execute_all(self._connection, operations)
         except BaseException:
-            self._look()  # that may be the reason
+            self._look()  # the damage may be the reason of the error
             raise
         try:
-            self._look()  # a commit into a file that is gone is worth nothing
+            self._look()  # a commit to a deleted file is worthless
             if self.lost is None:
                 self._on_commit(results)
-        except Exception as error:  # the operations are committed all the same
+        except Exception as error:  # the operations are committed in any case
             self._late_error = error
         return results
 
@@ -357,7 +371,7 @@ class GroupCommit:
     # --- its end ---------------------------------------------------------------------------------
 
     def give_up(self) -> None:
-        """Write nothing more, whatever waits."""
+        """Stop writing; waiting operations are dropped."""
         self._is_closed = True
         self._stop_timer()
         if self._pause is not None:
@@ -366,7 +380,7 @@ class GroupCommit:
             self._rest()
 
     async def close(self, timeout: float) -> None:
-        """Commit what waits, for at most `timeout` seconds, and fail the rest."""
+        """Commit the waiting operations within `timeout` seconds, and fail the rest."""
         self._is_closing = True
         if len(self) and not self._is_closed:
             self._write_now()
@@ -388,14 +402,14 @@ class GroupCommit:
 
 
 def _ignore() -> None:
-    """Do nothing: nobody wants to know."""
+    """Do nothing; the default callback."""
 
 
 def _fail(future: "asyncio.Future[Any] | None", reason: str) -> None:
-    """Let a future raise a JournalError. Without a waiter it is no error."""
+    """Let a future raise a JournalError. Without a waiter, it is not reported."""
     if future is not None and not future.done():
         future.set_exception(JournalError(reason))
-        future.exception()  # else asyncio would log it
+        future.exception()  # without this, asyncio would log it
 
 
 def _set_results(batch: Iterable[Entry], results: Iterable[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Reads from the tables what became of orders: for `query history`."""
+"""Read the records of orders from the tables, for `query history`."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -10,15 +10,15 @@ from . import schema
 from .records import Event, Record, State
 
 _STATES: Final[dict[int, State]] = {
-    schema.ACCEPTED: "under way",
+    schema.ACCEPTED: "unanswered",
     schema.ANSWERED: "answered",
     schema.CONFIRMED: "confirmed",
 }
 
 LONGEST_PAYLOAD: Final = 1 << 15
-"""Bytes; of a longer order, only the beginning is read. A report shows less of it."""
+"""Bytes of an order that are read. A report shows fewer."""
 MAX_TEXTS: Final = 8 << 20
-"""Bytes of texts and answers of which records are read; later records are without."""
+"""Bytes of texts and answers that are read in total; later records are without them."""
 _ORDERS: Final = (
     "SELECT number, id, key, host, task, accepted, answered, confirmed, state, cancelled,"
     f" CASE WHEN length(payload) > {LONGEST_PAYLOAD} THEN substr(payload, 1, {LONGEST_PAYLOAD})"
@@ -38,7 +38,7 @@ def history(
 ) -> list[Record]:
     """Return orders that fit everything that is not None, the newest first, at most `limit`."""
     given = _conditions({"id = ?": id, "key = ?": key, "name = ?": vm_name})
-    # The index of the domains has the orders of each in order, so no others are read.
+    # The index of the domains has the orders of each domain in order, so only these are read.
     table, number = ("containers", "number")
     if vm_name is not None:
         table, number = ("domains JOIN containers ON number = container", "container")
@@ -80,7 +80,7 @@ def _records(connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) ->
 
 
 def _conditions(values: Mapping[str, str | None]) -> dict[str, bytes | None]:
-    """Return the conditions that are asked for, with their values as the tables have them."""
+    """Return the requested conditions, with their values in the form of the tables."""
     return {
         condition: schema.key(value) for condition, value in values.items() if value is not None
     }
@@ -152,7 +152,7 @@ def _events(
 
 
 def _insert(events: list[Event], event: Event) -> None:
-    """Put an event of the whole order before what came after it: a repetition of the order."""
+    """Insert an event of the whole order before the later ones, such as its repetition."""
     place = len(events)
     while (
         place

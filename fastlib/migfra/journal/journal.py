@@ -1,8 +1,8 @@
-"""The journal: what was accepted, what ran, what was answered, and what the broker has of it.
+"""The journal: the accepted, running, answered and confirmed orders.
 
-A container is written here before it is acknowledged to the broker, a member before it is handed to
-the hypervisor, an answer before it is sent. So whenever the daemon is killed, the next one knows
-what is owed to whom::
+A container is written here before it is acknowledged to the broker, a member before it is passed to
+the hypervisor, an answer before it is sent. So after a kill at any time, the next run knows which
+orders are unfinished and which answers are unsent::
 
     accepted ──► members: none, running, done ──► answered ──► confirmed ──► trimmed
 """
@@ -43,22 +43,24 @@ TRIM_BYTES: Final = 1 << 20
 TRIM_SECONDS: Final = 3600.0
 """Seconds after which the journal is trimmed in any case; see `Journal.trim_if_due`."""
 CONFIRMATION_SECONDS: Final = 0.1
-"""How long a confirmation may wait for a transaction that happens anyway."""
+"""Seconds that a confirmation may wait for another transaction."""
 NOTE_SECONDS: Final = 1.0
-"""How long a note may wait for a transaction that happens anyway."""
+"""Seconds that a note may wait for another transaction."""
 FLUSH_SECONDS: Final = 2.0
-"""How long `history` waits for what is being written."""
+"""Seconds that `history` waits for pending writes."""
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class _Stored(msgspec.Struct, frozen=True):
-    """The result of an operation of which somebody in the thread wants to know."""
+    """The result of an operation, with a callback in the thread."""
 
     callback: Callable[[], object] | None
 
 
 class Journal:
-    """See the module. Every method returns once it is on the disk, but for those that say so.
+    """The journal of a daemon.
+
+    Each method returns when its data is on the disk, unless its description says "returns at once".
 
     The notes about accepted orders go ahead of new orders. A new order that begins with its
     acceptance cannot overtake them.
@@ -75,13 +77,13 @@ class Journal:
         clock: Clock = SYSTEM_CLOCK,
         on_failure: OnFailure = log_failure,
     ) -> None:
-        """Open the journal; None as its path keeps it in memory.
+        """Open the journal; with None as its path it is kept in memory.
 
         Containers whose answer the broker has are forgotten after `max_age` seconds of the
         journal's running time, or oldest first when the file has more than `max_size` bytes. The
         same bytes with the same id within `repetition_window` seconds are one order. `host` is the
-        name of the host that orders come to. `on_failure` is called when the journal fails in a
-        way that no retry can mend.
+        name of the host that orders come to. `on_failure` is called for a failure of the journal
+        that no retry can correct.
 
         Raises JournalError.
         """
@@ -94,7 +96,7 @@ class Journal:
         self._clock = clock
         self._opened = clock.monotonic()
         self._trimmed = self._opened
-        """When it was trimmed last, by the monotonic clock."""
+        """Time of the last trimming, by the monotonic clock."""
         self._boot = _boot_id()
         self._confirmed = 0
         self._grown = 0
@@ -133,7 +135,7 @@ class Journal:
             return False
         written = self._position_file.read()
         is_older = is_older_copy(written, self._run.number, self._position)
-        if is_older:  # from now on it knows all orders again
+        if is_older:  # from now on it has all orders again
             self._began = self._clock.now()
             schema.set_meta(self._connection, "began", self._began)
         self._position_file.write(self._position)
@@ -146,12 +148,12 @@ class Journal:
 
     @property
     def is_new(self) -> bool:
-        """Whether the file was made in this run, so that nothing earlier is known."""
+        """Whether the file was made in this run and has no earlier orders."""
         return self.path is not None and self._run.is_new
 
     @property
     def newest(self) -> float | None:
-        """When the newest order of earlier runs was accepted, in seconds since 1970, if any was."""
+        """Time of acceptance of earlier runs' newest order, in seconds since 1970, if any."""
         return self._run.newest
 
     @property
@@ -161,19 +163,19 @@ class Journal:
 
     @property
     def last_error(self) -> Exception | None:
-        """Why nothing can be written at the moment, None if all is well.
+        """The error that prevents writing at present, None without one.
 
-        A JournalError says that the file is lost. It stays until the daemon is started again.
+        A JournalError means that the file is lost. It stays until the daemon is started again.
         """
         return self._group_commit.last_error
 
     def on_change(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called in the loop whenever `last_error` has changed."""
+        """Register `callback`. It is called in the loop after each change of `last_error`."""
         self._group_commit.on_change = callback
 
     @property
     def waiting(self) -> int:
-        """Operations that wait to be written."""
+        """Number of operations that wait to be written."""
         return len(self._group_commit)
 
     def size(self) -> int:
@@ -198,17 +200,17 @@ class Journal:
         has_room: bool = True,
         turn: Turn | None = None,
     ) -> Acceptance:
-        """Take a container on, unless it is known: by its key, or as `repetition.py` says.
+        """Accept a container, unless it is known by its key or by the rules of `repetition.py`.
 
-        `digest` tells contents apart. `task` and `vm_names` are its title and domains. With
-        `any_domain` it may be about others, too. From `expires` on (seconds since 1970) it is not
-        begun. Without `has_room`, it is only looked up. Calls take effect in their order.
+        `digest` identifies the content. `task` and `vm_names` are its title and domains. With
+        `any_domain` it may also affect other domains. It does not begin after `expires` (seconds
+        since 1970). Without `has_room`, it is only looked up. Calls take effect in their order.
 
-        If it begins by its `turn`, and is new, the same commit notes that its only member is handed
+        If it begins by its `turn`, and is new, the same commit notes that its only member is passed
         to the hypervisor, as `begin` does. If this call is cancelled meanwhile, the member is not
-        handed over, and the note is taken back.
+        passed on, and the note is removed.
 
-        Raises JournalError if nothing more is accepted, and what the database raises.
+        Raises JournalError if the journal accepts no more orders, and the errors of the database.
         """
         self._refuse_if_lost()
         place = (self._run.number, origin.connection)
@@ -246,7 +248,7 @@ class Journal:
         written: list[Acceptance] = []
 
         def write(connection: sqlite3.Connection) -> Acceptance:
-            self._refuse_if_lost()  # else a later run could read there that it has begun
+            self._refuse_if_lost()  # without this, a later run could read that it has begun
             written[:] = [acceptance.accept(connection, order)]  # again after a rollback
             return written[0]
 
@@ -255,11 +257,14 @@ class Journal:
         except asyncio.CancelledError:
             self._group_commit.submit_later(lambda connection: _take_back(connection, written))
             raise
-        self._refuse_if_lost()  # a commit into a file that is gone is worth nothing
+        self._refuse_if_lost()  # a commit to a deleted file is worthless
         return accepted
 
     def _committed(self, results: list[Any]) -> None:
-        """Note how far the journal has come, and say what is stored. Called in the thread."""
+        """Note the position of the journal, and call the callbacks of stored results.
+
+        Called in the thread.
+        """
         order = 0
         for result in results:
             kind = type(result)
@@ -276,7 +281,7 @@ class Journal:
             raise JournalError(str(self._group_commit.lost))
 
     def came_between(self, id: str | None) -> None:
-        """Note that something came with an id that is not stored; returns at once.
+        """Note that a message with an id came that is not stored; returns at once.
 
         The same bytes before and after it are two orders. It is written only if an order of this id
         came a short time ago.
@@ -297,7 +302,7 @@ class Journal:
     def session_began(self, session_start: int) -> None:
         """Note the MQTT session of this connection; returns at once.
 
-        Call it after each connect, so that a session without any order is counted as well. See
+        Call it after each connect, because sessions without orders count as well. See
         `ReceivedMessage.session_start`.
         """
         self._session_of(session_start)
@@ -314,9 +319,9 @@ class Journal:
         return session
 
     async def begin(self, number: int, position: int, *, waits: bool = False) -> None:
-        """A member is about to be handed to the hypervisor.
+        """Note that a member is about to be passed to the hypervisor.
 
-        One that `waits` there first has not begun yet: `begun` says when it does.
+        One that first `waits` there has not begun yet: `begun` notes its begin.
         """
         now = self._clock.now()
         beginning: Beginning = "waits" if waits else "acts"
@@ -326,13 +331,13 @@ class Journal:
         )
 
     async def not_begun(self, number: int, position: int) -> None:
-        """A member has expired while its `begin` was written."""
+        """Note that a member expired while its `begin` was written."""
         await self._group_commit.submit(
             lambda connection: take_back(connection, number, position), ahead=True
         )
 
     async def begun(self, number: int, position: int) -> None:
-        """A member that waited in the hypervisor is about to act on its domain."""
+        """Note that a member that waited in the hypervisor is about to act on its domain."""
         now = self._clock.now()
         self._notes.cut()
         await self._group_commit.submit(
@@ -340,7 +345,10 @@ class Journal:
         )
 
     async def save_state(self, number: int, position: int, state: Mapping[str, Any]) -> None:
-        """Store what the hypervisor saves. Raises TypeError for what JSON cannot represent."""
+        """Store the state that the hypervisor saves.
+
+        Raises TypeError for values that JSON cannot represent.
+        """
         await self._do(
             "INSERT INTO members (container, position, notes) VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET notes = excluded.notes",
@@ -350,7 +358,7 @@ class Journal:
         )
 
     async def done(self, number: int, position: int, results: bytes) -> None:
-        """A member has ended, with these results as JSON."""
+        """Note that a member has ended, with its results as JSON."""
         await self._do(
             "INSERT INTO members (container, position, results) VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET results = excluded.results",
@@ -360,13 +368,13 @@ class Journal:
         )
 
     async def cancel(self, number: int) -> None:
-        """Members of the container that have not begun shall not."""
+        """Note that the remaining members of the container must not begin."""
         await self._do("UPDATE containers SET cancelled = 1 WHERE number = ?", number)
 
     async def answer(
         self, number: int, answer: bytes, on_stored: Callable[[], object] | None = None
     ) -> None:
-        """All members have ended; `answer` is what is to be sent.
+        """Note that all members have ended, and store the `answer` to send.
 
         `on_stored` is called right after the commit, in the thread that writes. It must not raise.
         It is not called if the file is lost.
@@ -385,10 +393,10 @@ class Journal:
         await self._group_commit.submit(write, ahead=True)
 
     def confirmed(self, number: int) -> None:
-        """The broker has the answer; returns at once.
+        """Note that the broker has confirmed the answer; returns at once.
 
-        It is written with the next transaction, at the latest after `CONFIRMATION_SECONDS`. Until
-        then, a crash lets the next run send the answer again.
+        It is written with the next transaction, at the latest after `CONFIRMATION_SECONDS`. After a
+        crash before that, the next run sends the answer again.
         """
         self._confirmations.add((schema.CONFIRMED, self._clock.now(), self._seconds(), number))
         self._confirmed += 1
@@ -397,16 +405,19 @@ class Journal:
             self.trim()
 
     def _seconds(self) -> float:
-        """For how long the daemons of this journal have run, as far as it has seen it."""
+        """Total running time of this journal's daemons, in seconds, as far as it is recorded."""
         return self._run.seconds + self._clock.monotonic() - self._opened
 
     def trim_if_due(self) -> None:
-        """Trim it if that was long ago; call it often, as a quiet daemon has no other reason."""
+        """Trim the journal if the last time is long ago.
+
+        Call it often: a daemon without orders has no other occasion.
+        """
         if self._clock.monotonic() - self._trimmed >= TRIM_SECONDS:
             self.trim()
 
     def trim(self) -> None:
-        """Forget what is old, or too much, of what the broker has; returns at once."""
+        """Forget confirmed orders that are too old or too many; returns at once."""
         seconds = self._seconds()
         self._trimmed = self._clock.monotonic()
 
@@ -443,8 +454,8 @@ class Journal:
         """Return the orders that fit everything given, the newest first.
 
         With `under_way` only those without an answer, the oldest first. There are `limit` + 1 of
-        them if more fit. While the journal cannot be written, this is what
-        has been written before. Raises JournalError if it cannot be read.
+        them if more fit. While the journal cannot be written, the result has only earlier writes.
+        Raises JournalError if it cannot be read.
         """
 
         def read(connection: sqlite3.Connection) -> list[Record]:
@@ -459,7 +470,7 @@ class Journal:
         return await asyncio.to_thread(self._read, read)
 
     def _read(self, read: Callable[[sqlite3.Connection], list[Record]]) -> list[Record]:
-        """Read by a connection of its own, so that it does not wait for what is written."""
+        """Read by a separate connection, which does not wait for writes."""
         uri = f"{Path(str(self.path)).absolute().as_uri()}?mode=ro"
         try:
             with closing(sqlite3.connect(uri, uri=True, timeout=schema.BUSY_SECONDS)) as connection:
@@ -469,11 +480,11 @@ class Journal:
 
     @property
     def began(self) -> float:
-        """Since when all orders are known, in seconds since 1970."""
+        """Time since which the journal has all orders, in seconds since 1970."""
         return self._began
 
     async def payload(self, number: int) -> bytes | None:
-        """What a container came as; None if it is forgotten."""
+        """Return the payload of a container as it came; None if it is forgotten."""
 
         def read(connection: sqlite3.Connection) -> bytes | None:
             query = "SELECT payload FROM containers WHERE number = ?"
@@ -486,22 +497,22 @@ class Journal:
         return payload
 
     async def unfinished(self) -> list[Unfinished]:
-        """The containers that are not answered, in the order in which they came."""
+        """Return the containers without an answer, in order of arrival."""
         monotonic = self._clock.monotonic()
         return await self._group_commit.submit(
             lambda connection: schema.unfinished(connection, self._boot, monotonic)
         )
 
     async def unconfirmed(self) -> list[Unconfirmed]:
-        """The containers whose answer the broker may not have."""
+        """Return the answers that the broker may not have."""
         return await self._group_commit.submit(schema.unconfirmed)
 
     def give_up(self) -> None:
-        """Write nothing more, as after the process was killed."""
+        """Stop writing, as if the process had been killed."""
         self._group_commit.give_up()
 
     async def close(self, timeout: float = 10.0) -> None:
-        """Write what is to be written, for at most `timeout` seconds."""
+        """Write all pending data within `timeout` seconds, and close the journal."""
         seconds = self._seconds()
         self._group_commit.submit_along(
             lambda connection: schema.set_meta(connection, "seconds", seconds), timeout
@@ -511,7 +522,7 @@ class Journal:
         finally:  # also when it is cancelled
             self.give_up()
             try:
-                with suppress(sqlite3.Error):  # a full disk; what counts is in the write-ahead log
+                with suppress(sqlite3.Error):  # a full disk; the write-ahead log has the data
                     await asyncio.to_thread(self._connection.close)
             finally:
                 if self._watch is not None:  # after the database, see there
@@ -523,18 +534,18 @@ class Journal:
         await self._group_commit.submit(_statement(statement, values), ahead=True)
 
     def _find_problem(self) -> str | None:
-        """Say what has happened to the file, and the remedy; None if nothing has."""
+        """Return the damage to the file, with the remedy; None without damage."""
         problem = None if self._watch is None else self._watch.problem()
         if problem is None:
             return None
         return (
-            f"the file of the journal, {self.path}, {problem}; no task is accepted any more, and "
-            "what runs is finished; put the old file back if you have it, and start the daemon "
-            "again"
+            f"the file of the journal, {self.path}, {problem}; the daemon accepts no more tasks, "
+            "and finishes those that run; put the old file back if you have it, and start the "
+            "daemon again"
         )
 
     async def check_file(self) -> None:
-        """Look whether the file is still there; `last_error` says what happened to it."""
+        """Check that the file still exists; `last_error` then has the damage."""
         await self._group_commit.submit(lambda _: None)
 
 
@@ -544,13 +555,16 @@ def cannot_be_opened(path: Path | str | None, error: Exception) -> JournalError:
 
 
 def _remedy(error: Exception) -> str:
-    """Return what to do about a file that no attempt will open, nothing for other errors."""
+    """Return the remedy for a file that no retry can open, an empty text for other errors."""
     if getattr(error, "sqlite_errorcode", None) not in (
         sqlite3.SQLITE_NOTADB,
         sqlite3.SQLITE_CORRUPT,
     ):
         return ""
-    return "; put a good copy in its place, or move it away: a new journal knows no earlier orders"
+    return (
+        "; replace it by a good copy, or move it away: a new journal does not have the earlier "
+        "orders"
+    )
 
 
 def _boot_id() -> str:
@@ -562,7 +576,7 @@ def _boot_id() -> str:
 
 
 def _take_back(connection: sqlite3.Connection, written: list[Acceptance]) -> None:
-    """Take back that an order begins which nobody waits for any more. It is still accepted."""
+    """Remove the note that an order begins if no caller waits for it. It is still accepted."""
     for accepted in written:
         if accepted.kind == "new":
             take_back(connection, accepted.number, 0)

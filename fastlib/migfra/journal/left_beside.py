@@ -1,7 +1,7 @@
-"""Finds journals beside the daemon's own one that have work which nobody finishes.
+"""Find other journals with unfinished orders that no daemon uses.
 
-A journal is named after its host. So a host with another name, or a journal at another place, would
-leave the old one behind without a word.
+A journal is named after its host. After a change of the host's name or of the path, the old journal
+would stay behind unnoticed.
 """
 
 import sqlite3
@@ -27,7 +27,7 @@ class LeftBehind:
     unconfirmed: int
     """Answers that the broker may not have."""
     oldest: float
-    """When the oldest of these orders was accepted, in seconds since 1970 (UTC)."""
+    """Time at which the oldest of these orders was accepted, in seconds since 1970 (UTC)."""
 
     def __str__(self) -> str:
         host = "" if self.host is None else f" of the host {self.host}"
@@ -49,9 +49,9 @@ class LeftBehind:
 
 
 def left_beside(paths: Iterable[Path]) -> list[LeftBehind]:
-    """Return those of the journals that no daemon uses and that have work left.
+    """Return the journals with unfinished orders that no daemon uses.
 
-    What cannot be read is no journal, and left out.
+    Unreadable files are not journals, and are left out.
     """
     found = []
     for path in sorted(set(paths)):

@@ -1,8 +1,8 @@
-"""Notices a journal that was replaced by an older copy of itself while no daemon ran.
+"""Detect a journal that was replaced by an older copy of itself while no daemon ran.
 
-Such a copy does not know the orders that came after it was made. So a small file beside the journal
-has how far the journal had come. It is not written through to the disk: after a power failure it
-may be behind the journal, but never ahead of it.
+Such a copy does not have the orders that came after it was made. So a small file beside the journal
+has the journal's last position. It is not synchronized to the disk: after a power failure it may be
+behind the journal, but never ahead of it.
 """
 
 import os
@@ -20,7 +20,7 @@ SIZE: Final = 128
 
 
 class Position(msgspec.Struct, frozen=True):
-    """How far a journal has come."""
+    """The position of a journal."""
 
     identity: str
     """The random text that was made with the journal."""
@@ -31,9 +31,9 @@ class Position(msgspec.Struct, frozen=True):
 
 
 def is_older_copy(written: Position | None, run: int, found: Position) -> bool:
-    """Return whether a journal, in which the run `run` begins, is older than what was `written`.
+    """Return whether a journal, in which the run `run` begins, is older than `written`.
 
-    `found` is what the journal itself says. Another journal at this place is no copy.
+    `found` is the position from the journal itself. Another journal at this place is not a copy.
     """
     if written is None or written.identity != found.identity:
         return False
@@ -50,22 +50,22 @@ class PositionFile:
         self._complained = False
 
     def read(self) -> Position | None:
-        """Return what was written last; None if nothing was, or if it cannot be read."""
+        """Return the position that was written last; None without one, or if it cannot be read."""
         try:
             return msgspec.json.decode(os.pread(self._descriptor, SIZE, 0), type=Position)
         except (OSError, msgspec.DecodeError):
             return None
 
     def write(self, position: Position) -> None:
-        """Write how far the journal has come. Log an error, as the journal is what counts."""
+        """Write the position of the journal. Log an error: the journal itself works without it."""
         try:
             os.pwrite(self._descriptor, msgspec.json.encode(position).ljust(SIZE), 0)
         except OSError as error:
             if not self._complained:
                 self._complained = True
                 log.warning(
-                    "an older copy of the journal would not be noticed: the file beside it cannot "
-                    "be written: %s",
+                    "the daemon cannot detect an older copy of the journal, because the file "
+                    "beside it cannot be written: %s",
                     error,
                 )
 

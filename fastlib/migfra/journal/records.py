@@ -1,24 +1,24 @@
-"""One order as the journal knows it: what the history of a daemon is made of."""
+"""The record of one order in the journal, for the history of a daemon."""
 
 from typing import Literal
 
 import msgspec
 
-State = Literal["under way", "answered", "confirmed"]
+State = Literal["unanswered", "answered", "confirmed"]
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened to an order. Times are seconds since 1970 (UTC)."""
+    """One event of an order. Times are seconds since 1970 (UTC)."""
 
     position: int | None
-    """Of the member that it is about; None for the whole container."""
+    """Position of its member; None for the whole container."""
     time: float
     kind: str
     """accepted, begun, phase, retry, recovered, ended, expired, refused, repeated, answered or
     confirmed."""
     text: str = ""
     vm_name: str | None = None
-    """The domain that it is about, if `Journal.note` was given one."""
+    """The domain of the event, if `Journal.note` was given one."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class Record(msgspec.Struct, frozen=True):
     state: State
     cancelled: bool
     payload: bytes | None
-    """As it came; None if an older fastlib has answered it."""
+    """The payload as it came; None if an older fastlib has answered it."""
     answer: bytes | None
     events: tuple[Event, ...]
     """The oldest first."""

@@ -1,15 +1,16 @@
-"""Decides whether an order that comes is one that came before. Nothing here reads or writes.
+"""Decide whether an order that comes repeats an earlier one. Pure functions.
 
-An order with an idempotency key is known by the key. One without a key is known in two cases only:
+An order with an idempotency key is recognised by the key. One without a key is recognised in two
+cases only:
 
 - The broker repeats a packet: the DUP flag is set, and the newest order that came with this packet
   id in this MQTT session has the same bytes. The flag alone proves nothing, because the first copy
   may never have arrived.
-- The sender repeats it: an order with the same bytes came a short time ago, and nothing else of
-  this id that may be about the same domains has come since. A client that loses its connection
-  sends everything again that is in flight, so orders about other domains may be between.
+- The sender repeats it: an order with the same bytes came a short time ago, and no other message of
+  this id that may affect the same domains has come since. A client that loses its connection sends
+  all messages in flight again, so orders for other domains may be between.
 
-Everything else is a new order.
+All other orders are new.
 """
 
 from typing import Final
@@ -24,7 +25,7 @@ Place = tuple[int, int]
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """How a message came from the broker."""
+    """The facts about the arrival of a message from the broker."""
 
     packet_id: int | None = None
     """None if the message has none, as with QoS 0."""
@@ -37,16 +38,16 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 UNKNOWN_ORIGIN: Final = Origin()
-"""Of a message whose broker has no packet ids."""
+"""The origin of a message from a broker without packet ids."""
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """An order without a key that comes, as far as the decision needs it."""
+    """The facts about an order without a key that the decision needs."""
 
     raw: bytes
     """A digest of its bytes."""
     content: bytes
-    """A digest of what it says, however that is written."""
+    """A digest of its content, the same for all spellings."""
     duplicate: bool
     """The DUP flag."""
     session: int
@@ -61,7 +62,7 @@ class KnownPacket(msgspec.Struct, frozen=True):
     session: int
     """As in `Arrival`."""
     place: Place
-    """Where the packet came last."""
+    """The place at which the packet came last."""
 
 
 class KnownOrder(msgspec.Struct, frozen=True):
@@ -70,18 +71,20 @@ class KnownOrder(msgspec.Struct, frozen=True):
     raw: bytes | None
     """As in `Arrival`; None for an order with a key or from an older fastlib."""
     elapsed: float
-    """Seconds since it was accepted; fewer than really passed if nobody can know."""
+    """Seconds since it was accepted, or a lower bound if that is not known."""
     followed: bool
-    """Whether something else of this id came after it that may be about the same domains. An order
-    without domains may be about any, as may a query and a message that cannot be read."""
+    """Whether another message of this id came after it that may affect the same domains.
+
+    An order without domains may affect any, and so may a query and an unreadable message.
+    """
 
 
 def is_packet_again(arrival: Arrival, known: KnownPacket | None, fresh: Place) -> bool:
     """Return whether the broker repeats the packet `known`.
 
     `fresh` is the newest place that has brought a message without DUP. After a reconnect a broker
-    repeats first what was not acknowledged. So a message without DUP on a later connection shows
-    that everything from earlier connections is settled, and its packet ids are in use for others.
+    first repeats unacknowledged messages. So a message without DUP on a later connection shows that
+    all messages of earlier connections are settled, and that their packet ids are used for others.
     """
     return (
         known is not None

@@ -1,4 +1,4 @@
-"""Rows that may wait for the next transaction, and are written together."""
+"""Rows that may wait for the next transaction and are written together."""
 
 import sqlite3
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class RowsAlong:
         """The rows of the operation that was submitted last, while more can be added."""
 
     def add(self, row: Row) -> None:
-        """Let a row be written; returns at once."""
+        """Add a row to the queue; returns at once."""
         if self._rows is None:
             rows = self._rows = []
             self._group_commit.submit_along(
@@ -35,7 +35,7 @@ class RowsAlong:
         self._rows.append(row)
 
     def cut(self) -> None:
-        """Write the rows from now on after whatever is submitted ahead next."""
+        """Write further rows after the operations that are submitted ahead next."""
         self._rows = None
 
     def _end_rows(self, may_wait: bool) -> bool:

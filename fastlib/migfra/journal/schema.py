@@ -1,4 +1,4 @@
-"""The tables of the journal: how they are made, upgraded, read after a restart, and trimmed."""
+"""The tables of the journal: make, upgrade, read after a restart, and trim them."""
 
 import math
 import os
@@ -16,15 +16,16 @@ from fastlib.migfra.own_files import PRIVATE, make_own_folder, open_own_file, pr
 from fastlib.migfra.plugin_api.expiry import latest_begin_after_restart
 
 VERSION: Final = 3
-"""Of the tables; those of a newer fastlib are refused, those of an older one upgraded."""
+"""Version of the tables. Those of a newer fastlib are refused, those of an older one are upgraded.
+"""
 BUSY_SECONDS: Final = 2.0
-"""How long another process may hold the database until a write counts as failed."""
+"""Seconds that another process may hold the database until a write counts as failed."""
 TRIMMED_AT_ONCE: Final = 100
 SQLITE_FILES: Final = ("-wal", "-shm", "-journal")
-"""What SQLite appends to the name of the database for the names of its other files."""
+"""Suffixes of the names of SQLite's other files."""
 
 RUNS_KEPT: Final = 1000
-"""Runs of the daemon that the journal knows, at most."""
+"""Maximum number of runs of the daemon that the journal stores."""
 
 _CONTAINERS = """
 CREATE TABLE containers (
@@ -97,13 +98,13 @@ CREATE TABLE meta (
 - `settled` is in seconds of the journal's own running time, see `Run.seconds`.
 - The other times are seconds since 1970, for people. No decision depends on them.
 
-`followed` is 2 if something that is no order has come since with the same id. It is 1 for an order
-that may be about any domain. `raw` is NULL with a key. It is also NULL for an order of version 1
-that the broker may repeat. `packets` has the newest use of each packet id, unless that was an
+`followed` is 2 if a message other than an order has come since with the same id. It is 1 for an
+order that may affect any domain. `raw` is NULL with a key. It is also NULL for an order of version
+1 that the broker may repeat. `packets` has the newest use of each packet id, unless that was an
 order with a key.
 
-`noted` is 1 if the first member was handed to the hypervisor, so most orders need no row of
-`members`. `began` is when it began to act, if that was with the acceptance.
+`noted` is 1 if the first member was passed to the hypervisor, so most orders need no row of
+`members`. `began` is the time at which it began to act, if that was with the acceptance.
 """
 
 _MEMBERS = """
@@ -140,8 +141,10 @@ UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = '
     WHERE name = 'containers';
 DROP TABLE old;
 """
-"""What was confirmed counts as confirmed now, as its wall clock proves nothing. The empty `raw` is
-that of no order."""
+"""Confirmed orders count as confirmed now, because their wall clock proves nothing.
+
+No order has an empty `raw`.
+"""
 
 _META: Final = frozenset(
     {"identity", "began", "seconds", "session", "fresh-run", "fresh-connection"}
@@ -155,7 +158,7 @@ class MemberState(msgspec.Struct, frozen=True):
     """A member that was begun by an earlier run of the daemon."""
 
     results: bytes | None
-    """JSON, None if it was under way."""
+    """JSON, None if it was running."""
     saved_state: Mapping[str, Any]
     """By `Context.save_state`; the column `notes` has it as JSON."""
 
@@ -169,14 +172,15 @@ class Unfinished(msgspec.Struct, frozen=True):
     """Seconds after the beginning of 1970 (UTC)."""
     cancelled: bool
     maybe_cancel: bool
-    """It is a `cancel task`, or may be one that an older fastlib has accepted."""
+    """True for a `cancel task`, and for an order of an older fastlib that may be one."""
     members: Mapping[int, MemberState]
     host: str | None = None
     """The name of the host that it came to, None if an older fastlib has accepted it."""
     expires: float | None = None
-    """Seconds after the beginning of 1970 (UTC) from which on it is not begun; None = it waits."""
+    """Time in seconds since 1970 (UTC) after which it does not begin; None: it never expires."""
     latest_begin: float = math.inf
-    """See `latest_begin_after_restart`; infinite if it waits, or if nothing is known."""
+    """See `latest_begin_after_restart`; infinite if it never expires, or if the bound is not known.
+    """
     size: int = 0
     """Bytes of its payload."""
 
@@ -192,18 +196,18 @@ class Unconfirmed(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What the journal says when it is opened."""
+    """The facts from the journal when it is opened."""
 
     number: int
-    """Of this run of the daemon, from 1 on."""
+    """Number of this run of the daemon, from 1."""
     is_new: bool
     """Whether the journal was made for this run, and not upgraded."""
     identity: str
     """Random text, made with the journal."""
     began: float
-    """Since when the journal knows orders, in seconds after the beginning of 1970 (UTC)."""
+    """Time since which the journal has all orders, in seconds since 1970 (UTC)."""
     seconds: float
-    """For how long the daemons of this journal have run, as far as the journal has seen it."""
+    """Total running time of the daemons of this journal, in seconds, as far as it is recorded."""
     session: int
     """The number of the last MQTT session."""
     fresh: tuple[int, int]
@@ -213,16 +217,16 @@ class Run(msgspec.Struct, frozen=True):
     order: int
     """The number of the newest order, 0 if there was none."""
     newest: float | None
-    """When the newest order was accepted, in seconds since 1970; None if there is none."""
+    """Time at which the newest order was accepted, in seconds since 1970; None without one."""
 
 
 def key(id: str | None) -> bytes | None:
-    """An id as it stands in the tables; it may have what UTF-8 has not."""
+    """Return an id as the tables have it; it may have characters that UTF-8 cannot encode."""
     return None if id is None else encoded(id)
 
 
 def encoded(text: str) -> bytes:
-    """Return a text as it stands in the tables; see `key`."""
+    """Return a text as the tables have it; see `key`."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -232,12 +236,14 @@ def text(key: bytes | None) -> str | None:
 
 
 def open_tables(path: Path | str | None, now: float = 0.0) -> sqlite3.Connection:
-    """The database of a path, or one in memory. `now` is the wall clock, in seconds since 1970.
+    """Open the database of a path, or one in memory.
+
+    `now` is the wall clock, in seconds since 1970.
 
     Raises JournalError, sqlite3.Error and OSError.
     """
     if path is not None:
-        # Orders are nobody else's business. SQLite itself would follow a symbolic link.
+        # Only the owner may read orders. SQLite itself would follow a symbolic link.
         make_own_folder(Path(path).absolute().parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK
         os.close(open_own_file(path, flags, PRIVATE, correct_mode=True))
@@ -249,7 +255,7 @@ def open_tables(path: Path | str | None, now: float = 0.0) -> sqlite3.Connection
         check_same_thread=False,  # one thread at a time: GroupCommit ensures it
     )
     try:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heeded while the file is empty
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # works while the file is empty
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -278,7 +284,7 @@ def open_tables(path: Path | str | None, now: float = 0.0) -> sqlite3.Connection
 def _check_layout(
     connection: sqlite3.Connection, path: Path | str | None, later: Set[str] = frozenset()
 ) -> None:
-    """Refuse tables that are not laid out as this fastlib makes them, but for `later` columns."""
+    """Refuse tables that differ from those of this fastlib, except for `later` columns."""
     with closing(sqlite3.connect(":memory:")) as new:
         new.executescript(f"{_CONTAINERS} {_MEMBERS}")
         missing = _columns(new) - _columns(connection) - later
@@ -289,7 +295,8 @@ def _check_layout(
         raise JournalError(
             f"the journal {path} was made by an unreleased fastlib, and this one cannot read it "
             f"({', '.join(sorted(missing))} missing); use the fastlib that made it until all "
-            "orders are answered, or move the file away: a new journal knows no earlier orders"
+            "orders are answered, or move the file away: a new journal does not have the earlier "
+            "orders"
         )
 
 
@@ -304,13 +311,13 @@ def _columns(connection: sqlite3.Connection) -> set[str]:
 
 def _make(connection: sqlite3.Connection, tables: str, now: float) -> None:
     """Make or upgrade the tables in one transaction, and give the journal its identity."""
-    application = secrets.randbelow(1 << 31)  # tells the file from another journal's
+    application = secrets.randbelow(1 << 31)  # distinguishes the file from another journal
     connection.executescript(
         f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {VERSION};"
         f" PRAGMA application_id = {application}"
     )
     set_meta(connection, "identity", secrets.token_hex(16))
-    # Version 1 has forgotten some orders, and does not know the domains of the others.
+    # Version 1 has forgotten some orders, and does not have the domains of the others.
     set_meta(connection, "began", now)
     set_meta(connection, "seconds", 0.0)
     set_meta(connection, "session", 0)
@@ -338,7 +345,7 @@ def open_journal(
 
 
 def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Run:
-    """Write down that a run of the daemon begins."""
+    """Store that a run of the daemon begins."""
     cursor = connection.execute("INSERT INTO runs (boot) VALUES (?)", (boot,))
     assert cursor.lastrowid is not None
     number = cursor.lastrowid
@@ -390,7 +397,7 @@ def began(connection: sqlite3.Connection, number: int) -> float | None:
 
 
 def size(connection: sqlite3.Connection) -> int:
-    """Bytes that are in use."""
+    """Return the number of bytes in use."""
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     (size,) = connection.execute("PRAGMA page_size").fetchone()
@@ -400,9 +407,9 @@ def size(connection: sqlite3.Connection) -> int:
 def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> float | None:
     """Forget containers confirmed before `oldest`, and the oldest beyond `max_size`.
 
-    `oldest` is in seconds of the journal's running time. Return the time when the newest of those
-    that are forgotten was accepted, None if none is. The time that it takes depends on how many are
-    forgotten, and hardly on how many there are.
+    `oldest` is in seconds of the journal's running time. Return the time of acceptance of the
+    newest forgotten container, None without one. The duration depends on the number of forgotten
+    containers, and hardly on the total number.
     """
     forgotten: float | None
     last: int | None
@@ -415,7 +422,7 @@ def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> float 
             "SELECT number, accepted FROM containers WHERE state = ? ORDER BY number LIMIT ?",
             (CONFIRMED, TRIMMED_AT_ONCE),
         ).fetchall()
-        if not numbers:  # the rest is still owed to somebody
+        if not numbers:  # the other containers are still unanswered or unconfirmed
             break
         connection.executemany(
             "DELETE FROM containers WHERE number = ?", [(number,) for number, _ in numbers]
@@ -438,7 +445,7 @@ def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> float 
 
 
 def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> list[Unfinished]:
-    """The containers that are not answered, in order.
+    """Return the containers without an answer, in order.
 
     `boot` is the identity of this boot, `monotonic` the monotonic clock.
     """
@@ -478,7 +485,7 @@ def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> l
 
 
 def unconfirmed(connection: sqlite3.Connection) -> list[Unconfirmed]:
-    """The containers whose answer the broker may not have, in order."""
+    """Return the answers that the broker may not have, in order."""
     query = "SELECT number, id, answer, host FROM containers WHERE state = ? ORDER BY number"
     return [
         Unconfirmed(number, text(id), answer, text(host))

@@ -1,4 +1,4 @@
-"""Executes operations on SQLite in one transaction, and tells whose error it was."""
+"""Execute operations on SQLite in one transaction, and report which one failed."""
 
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ def is_temporary(error: sqlite3.Error) -> bool:
 
 
 class OperationError(Exception):
-    """An operation raised an error of its own, so that the transaction needs to go without it."""
+    """An operation raised an error of its own, and the transaction must continue without it."""
 
     def __init__(self, position: int, error: Exception) -> None:
         """`position` is that of the operation in the transaction."""
@@ -35,10 +35,10 @@ class OperationError(Exception):
 def execute_all(connection: sqlite3.Connection, operations: Iterable[Operation]) -> list[Any]:
     """Execute operations in one transaction; return their results once it is committed.
 
-    Raises sqlite3.Error if the transaction failed, and OperationError if one operation did. Nothing
-    of it is committed then.
+    Raises sqlite3.Error if the transaction failed, and OperationError if one operation did. Then
+    none of its changes are committed.
     """
-    if connection.in_transaction:  # the last rollback could not be written either
+    if connection.in_transaction:  # the last rollback also failed
         connection.execute("ROLLBACK")
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -49,7 +49,7 @@ def execute_all(connection: sqlite3.Connection, operations: Iterable[Operation])
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
-            with suppress(sqlite3.Error):  # the first error says more
+            with suppress(sqlite3.Error):  # the first error has the cause
                 connection.execute("ROLLBACK")
         raise
     return results
@@ -59,7 +59,7 @@ def execute(connection: sqlite3.Connection, operation: Operation, position: int)
     """Execute one operation of a transaction. Raises as `execute_all`."""
     try:
         return operation(connection)
-    except StopIteration as error:  # no future can have it
+    except StopIteration as error:  # a future cannot have it
         raise OperationError(position, RuntimeError(f"it raised {error!r}")) from error
     except Exception as error:
         if isinstance(error, sqlite3.Error) and is_temporary(error):

@@ -1,1 +1,1 @@
-"""The contract with hypervisors: their base class, their context, and how they are found."""
+"""The interface of hypervisors: their base class, their context, and their discovery."""

@@ -1,4 +1,4 @@
-"""A cancel scope: work that ends early when its task is cancelled, or when somebody cancels it.
+"""A cancel scope: work that ends early when its task is cancelled, or when `cancel` is called.
 
 It also ends when the order expires before the task has begun.
 """
@@ -14,17 +14,20 @@ from .context import Context
 
 
 class CancelScope:
-    """Tells one piece of work whether it must end. Use it as a context manager in a coroutine."""
+    """Reports to a piece of work whether it must end. Use it as a context manager in coroutines."""
 
     def __init__(self, context: Context | None = None) -> None:
-        """The cancellation of the context's task cancels the scope. Without one, `cancel` does."""
+        """The cancellation of the context's task cancels the scope.
+
+        Without a context, only `cancel` does.
+        """
         self._context = context
         self._event = asyncio.Event()
         """Set when the scope is cancelled, or when the order has expired."""
         self._cancelled = False
         self._timer: asyncio.TimerHandle | None = None
         self.reason = "cancelled"
-        """Why the work must end."""
+        """The reason why the work must end."""
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -47,7 +50,7 @@ class CancelScope:
             self._timer.cancel()
 
     def _watch_expiry(self) -> None:
-        """Wake whoever waits in the scope once the order has expired before it began."""
+        """Wake all waiters of the scope when the order has expired before its begin."""
         if self._context is None:
             return
         expiry = self._context.expiry
@@ -58,7 +61,7 @@ class CancelScope:
             self._timer = loop.call_later(seconds, self._watch_expiry)
 
     async def begin(self) -> None:
-        """Note that the task acts from now on, and wait until the journal knows.
+        """Note that the task acts from now on, and wait until the journal has stored that.
 
         Raises TaskExpiredError if the order has expired, and JournalError.
         """
@@ -69,7 +72,7 @@ class CancelScope:
             beginning.result()
 
     def log_wait(self, text: str) -> None:
-        """Log for what the task waits."""
+        """Log the reason of a wait."""
         if self._context is not None:
             self._context.log.info(text)
 
@@ -105,7 +108,7 @@ class CancelScope:
     async def wait_any(self, seconds: float, *others: Awaitable[Any]) -> None:
         """Wait until `check` would raise, the time is up, or one of the others is done.
 
-        Raises nothing. Futures among the others go on; coroutines are cancelled at the end.
+        Raises nothing. Futures among the others continue; coroutines are cancelled at the end.
         """
         own = [asyncio.ensure_future(self._event.wait())]
         futures = [asyncio.ensure_future(other) for other in others]

@@ -1,4 +1,4 @@
-"""Whether a task was cancelled, seen from threads and coroutines."""
+"""The cancellation of a task, for threads and coroutines."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ log = getLogger("fastlib.migfra")
 
 
 class Cancellation:
-    """Set once, from any thread; whoever waits for it or has a callback is told."""
+    """An event that any thread sets once. Setting it wakes all waiters and calls all callbacks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,16 +20,19 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
-        """True from the moment on that the task is to end."""
+        """True as soon as the task must end."""
         return self._cancelled
 
     def check(self) -> None:
-        """Raises TaskCancelledError if the task is to end."""
+        """Raise TaskCancelledError if the task must end."""
         if self._cancelled:
             raise TaskCancelledError
 
     def cancel(self) -> None:
-        """Let the task end. Callbacks run in the caller's thread; their errors are logged."""
+        """Request the end of the task.
+
+        Callbacks run in the caller's thread; their errors are logged.
+        """
         with self._lock:
             self._cancelled = True
             callbacks, self._callbacks = self._callbacks, []
@@ -37,9 +40,9 @@ class Cancellation:
             self._call(callback)
 
     def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Have `callback` called once, at once if it is too late to wait for it.
+        """Register `callback`. It is called once, at once if the task is already cancelled.
 
-        Returns a function that takes the callback back.
+        Returns a function that removes the callback.
         """
         with self._lock:
             cancelled = self._cancelled
@@ -63,7 +66,7 @@ class Cancellation:
             log.exception("the callback %r of a cancelled task failed", callback)
 
     async def wait(self) -> None:
-        """Wait until the task is to end."""
+        """Wait until the task must end."""
         loop = asyncio.get_running_loop()
         event = asyncio.Event()
         forget = self.on_cancel(lambda: loop.call_soon_threadsafe(event.set))
@@ -73,7 +76,7 @@ class Cancellation:
             forget()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait. Raises TaskCancelledError as soon as the task is cancelled."""
+        """Sleep for `seconds`. Raises TaskCancelledError as soon as the task is cancelled."""
         self.check()
         try:
             async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""How a part of the configuration is declared: its base, and types of values.
+"""Declare a part of the configuration: its base class, and types of values.
 
 A hypervisor declares its options in the same way as the daemon its own sections::
 
@@ -37,9 +37,10 @@ class ConfigSection(
     rules: ClassVar[tuple[Rule, ...]] = ()
     """Rules between the fields."""
     example: ClassVar[str] = ""
-    """A mapping in YAML, such as `{path: /var/lib/x}`, for the error about a value that is none."""
+    """A mapping in YAML, such as `{path: /var/lib/x}`, for the error about another value.
+    """
     example_key: ClassVar[str | None] = None
-    """The key that a text in the place of the mapping probably belongs to."""
+    """The key that probably needs the text if a text is given in place of the mapping."""
 
     @classmethod
     def __declare__(cls) -> None:

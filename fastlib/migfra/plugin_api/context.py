@@ -23,30 +23,30 @@ T = TypeVar("T")
 
 
 class ProgressFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a task has come; None is what is not known."""
+    """The progress of a task. A value that is not known is None."""
 
     phase: str
-    """What is being done, such as `copy` or `switch over`."""
+    """The present step, such as `copy` or `switch over`."""
     vm_name: str | None = None
-    """The domain, where it is not the task's own."""
+    """The domain, if it is not the task's own."""
     percent: float | None = None
     transferred: int | None = None
     """Bytes that have moved."""
     total: int | None = None
-    """Bytes that there are."""
+    """Total bytes to move."""
     remaining: int | None = None
     """Bytes that are still to move."""
     dirty_rate: int | None = None
     """Bytes that the domain writes each second."""
     expected: float | None = None
-    """Seconds until the end, as far as anyone can tell."""
+    """Estimated seconds until the end."""
     position: int | None = None
     """The place in the queue of a task that waits; 1 is the next one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DaemonServices:
-    """What the daemon does for the context of a task; a test gives only what it needs."""
+    """The daemon's services for the context of a task; a test gives only those that it needs."""
 
     store_state: Callable[[Mapping[str, Any]], "Future[None]"] | None = None
     """Writes the saved state to the journal."""
@@ -55,9 +55,10 @@ class DaemonServices:
     report: Callable[[ProgressFacts], object] | None = None
     """Publishes progress."""
     set_waiting: Callable[[bool], object] | None = None
-    """Says whether the task only waits for its turn in the hypervisor."""
+    """Notes whether the task only waits for its turn in the hypervisor."""
     retried: Callable[[str, str | None], object] | None = None
-    """Logs and counts a retry: which one it is and why, and its domain if not the task's own."""
+    """Logs and counts a retry: its number, its reason, and its domain if not the task's own.
+    """
     pauses: Callable[[], Iterator[float]] = retrying.pauses
     """Begins a series of pauses between attempts, in seconds."""
     communicator: AsyncCommunicator | None = None
@@ -65,7 +66,7 @@ class DaemonServices:
 
 
 class Context:
-    """What a hypervisor gets with a task. Every method may be called from any thread."""
+    """The daemon's services for one task. Every method may be called from any thread."""
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class Context:
     ) -> None:
         """The daemon makes these; in a test, `Context("node01")` is enough."""
         self.host: Final = host
-        """Name of the host, as it stands in topics and in `destination`."""
+        """Name of the host, as in topics and in `destination`."""
         self.id: Final = id
         """Id of the task's container, None if it has none."""
         self.attempt: Final = attempt
@@ -94,7 +95,7 @@ class Context:
         )
         """The timers of the result."""
         self.expiry: Final = expiry or Expiry(host=host)
-        """Whether the task has begun, and until when it may."""
+        """Whether the task has begun, and the latest time at which it may."""
         self._beginning = done()
         self._cancellation = cancellation or Cancellation()
         self._saved_state = dict(saved_state or {})
@@ -102,9 +103,9 @@ class Context:
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Times a block for the result's `time-measurement`, if the task asked for it.
+        """Measure a block for the result's `time-measurement`, if the task requests it.
 
-        The daemon measures `overall`. A timer that runs already goes on.
+        The daemon measures `overall`. A timer that runs already continues.
         """
         if name in self.measurement.running:
             yield
@@ -125,7 +126,7 @@ class Context:
         position: int | None = None,
         vm_name: str | None = None,
     ) -> None:
-        """Tell how far the task has come, as often as you like: the daemon bounds what is sent.
+        """Report the progress of the task, at any rate: the daemon bounds the rate of messages.
 
         Amounts are bytes, the rate bytes per second, `expected` seconds until the end. `position`
         is the place in a queue, 1 for the next one.
@@ -147,7 +148,7 @@ class Context:
 
     @contextmanager
     def about(self, vm_name: str) -> Iterator[None]:
-        """Name a domain in all that is logged in the block, for a task that is about several."""
+        """Name a domain in all log lines of the block, for a task with several domains."""
         token = about.set(About(self.id, vm_name))
         try:
             yield
@@ -156,7 +157,7 @@ class Context:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Mark the block as a wait for the task's turn, with which nothing else needs to wait.
+        """Mark the block as a wait for the task's turn. Other tasks need not wait for it.
 
         The task's places among the limits of the daemon (`limits`) go to other tasks, and
         `query node` shows it as queued.
@@ -171,12 +172,12 @@ class Context:
             self._services.set_waiting(False)
 
     def begin(self) -> "Future[None]":
-        """Note that the task acts on a domain from now on: it cannot expire any more.
+        """Note that the task acts on a domain from now on. It can then no longer expire.
 
         Call it after all waits and before the first change, if the hypervisor has `begins_itself`,
-        and wait for the future before that change: it is done when the journal knows. It may be
-        called again. Raises TaskExpiredError if the order has expired. In a coroutine,
-        `CancelScope.begin` does both.
+        and wait for the future before that change: it is done when the journal has stored the
+        begin. It may be called again. Raises TaskExpiredError if the order has expired. In a
+        coroutine, `CancelScope.begin` does both.
         """
         begun = self.expiry.begun
         self.expiry.begin()
@@ -185,7 +186,7 @@ class Context:
         return self._beginning
 
     def not_begun(self) -> None:
-        """Note that the task has not begun after all: `recover` has found that it only waited.
+        """Note that the task has not begun: `recover` has found that it only waited.
 
         From now on it can expire, until `begin` is called. Raises TaskExpiredError if it has
         expired.
@@ -195,18 +196,20 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """True from the moment on that the task is to end."""
+        """True as soon as the task must end."""
         return self._cancellation.cancelled
 
     def check_cancelled(self) -> None:
-        """Raises TaskCancelledError if the task is to end."""
+        """Raise TaskCancelledError if the task must end."""
         self._cancellation.check()
 
     def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Have `callback` called once when the task is to end, at once if it is so already.
+        """Register `callback`.
 
-        It is called in the loop or in a thread, and must not block. Returns a function that takes
-        the callback back.
+        It is called once when the task must end, at once if it is cancelled already.
+
+        It is called in the loop or in a thread, and must not block. Returns a function that removes
+        the callback.
         """
         return self._cancellation.on_cancel(callback)
 
@@ -215,7 +218,7 @@ class Context:
         await self._cancellation.wait()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait. Raises TaskCancelledError as soon as the task is cancelled.
+        """Sleep for `seconds`. Raises TaskCancelledError as soon as the task is cancelled.
 
         A plain method waits by `context.run(context.sleep(seconds))`.
         """
@@ -273,7 +276,7 @@ class Context:
 
     @property
     def saved_state(self) -> Mapping[str, Any]:
-        """What `save_state` has saved, in this run of the daemon or the one before."""
+        """The value that `save_state` has saved, in this run of the daemon or an earlier one."""
         return dict(self._saved_state)
 
     def save_state(self, **values: Any) -> "Future[None]":
@@ -281,10 +284,10 @@ class Context:
 
         Values are what JSON has: None, truth values, finite numbers, texts, and lists and mappings
         of them with texts as keys. A tuple comes back as a list. The future is done when they are
-        stored: wait for it before an action that a later run of the daemon must know of.
+        stored: wait for it before an action that a later run of the daemon must find in the
+        journal.
 
-        Raises TypeError for other values, such as sets and bytes: they would come back as something
-        else.
+        Raises TypeError for other values, such as sets and bytes, because they would change.
         """
         for name, value in values.items():
             _check_state(name, value)
@@ -303,8 +306,8 @@ class Context:
     def send(self, topic: str, payload: bytes, qos: int = 1) -> "Future[None]":
         """Send a message, from a thread or a coroutine.
 
-        The future is done when the transport has accepted the message; wait for it in a thread, or
-        not at all.
+        The future is done when the transport has accepted the message. Wait for it only in a
+        thread.
         """
 
         async def send() -> None:
@@ -313,7 +316,10 @@ class Context:
         return self._submit(send())
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """From a blocking method: run a coroutine in the daemon's loop and wait for its result."""
+        """Run a coroutine in the daemon's loop and wait for its result.
+
+        Call it only in a blocking method.
+        """
         return self._submit(coroutine).result(timeout)
 
     def _submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
@@ -324,7 +330,7 @@ class Context:
 
 
 def _check_state(place: str, value: object) -> None:
-    """Raise TypeError for a value that would not come back from JSON as it is."""
+    """Raise TypeError for a value that JSON would change."""
     kind = type(value)
     if (
         value is None
@@ -353,7 +359,7 @@ def _check_state(place: str, value: object) -> None:
 
 
 def done() -> "Future[None]":
-    """A future for what needs no waiting."""
+    """Return a future that is done."""
     return _DONE
 
 

@@ -1,4 +1,4 @@
-"""Hypervisors by name: those of fastlib, and those of other packages.
+"""Find hypervisors by name: those of fastlib, and those of other packages.
 
 A package offers one as an entry point of the group `fastlib.hypervisors`::
 
@@ -29,12 +29,15 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "ponci": "fastlib.migfra.hypervisors.ponci:PonciHypervisor",
     "simulated": "fastlib.migfra.hypervisors.simulated:SimulatedHypervisor",
 }
-"""The hypervisors of fastlib, found without a look at what is installed."""
+"""The hypervisors of fastlib, found without a search of the installed packages."""
 
 
 @cache
 def _installed() -> Mapping[str, tuple[EntryPoint, ...]]:
-    """The entry points of the group by name. What is installed later is found by the next run."""
+    """Return the entry points of the group by name.
+
+    The next run finds packages that are installed later.
+    """
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for point in entry_points(group=GROUP):
         known = found.get(point.name, ())
@@ -44,12 +47,12 @@ def _installed() -> Mapping[str, tuple[EntryPoint, ...]]:
 
 
 def names() -> list[str]:
-    """Every hypervisor that there is, whether it can be loaded or not."""
+    """Return the names of all hypervisors, loadable or not."""
     return sorted({*BUILT_IN, *_installed()})
 
 
 def load(name: str) -> type[Hypervisor]:
-    """The hypervisor of a name. Raises PluginError, which names the distribution at fault."""
+    """Return the hypervisor of a name. Raises PluginError, which names the faulty distribution."""
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         return _checked(name, getattr(import_module(module), attribute), "fastlib")
@@ -68,7 +71,7 @@ def load(name: str) -> type[Hypervisor]:
     (point,) = points
     try:
         found = point.load()
-    except (Exception, SystemExit) as error:  # a plug-in may raise anything; it is named
+    except (Exception, SystemExit) as error:  # any error of a plug-in; PluginError names it
         raise PluginError(
             f"the hypervisor {name!r} of {_owner(point)} cannot be loaded from {point.value}: "
             f"{type(error).__name__}: {error}{place_of(error)}"
@@ -77,7 +80,7 @@ def load(name: str) -> type[Hypervisor]:
 
 
 def _owner(point: EntryPoint) -> str:
-    """The distribution that an entry point comes from."""
+    """Return the distribution of an entry point."""
     if point.dist is None:
         return f"an unknown distribution ({point.value})"
     return f"the distribution {point.dist.name} {point.dist.version}"
@@ -88,7 +91,7 @@ def _checked(name: str, found: Any, owner: str) -> type[Hypervisor]:
         return PluginError(f"the hypervisor {name!r} of {owner} is broken: {why}")
 
     if not isinstance(found, type) or not issubclass(found, Hypervisor):
-        raise broken(f"{found!r} is no subclass of fastlib.migfra.Hypervisor")
+        raise broken(f"{found!r} must be a subclass of fastlib.migfra.Hypervisor")
     if found.name != name:
         raise broken(
             f"its class must have the name of its entry point: write `name = {name!r}`; it has "
@@ -96,7 +99,9 @@ def _checked(name: str, found: Any, owner: str) -> type[Hypervisor]:
         )
     options = found.Options
     if not isinstance(options, type) or not issubclass(options, ConfigSection):
-        raise broken(f"its Options, {options!r}, is no subclass of fastlib.migfra.ConfigSection")
+        raise broken(
+            f"its Options, {options!r}, must be a subclass of fastlib.migfra.ConfigSection"
+        )
     try:
         shape_of(options)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The result of one domain, for tasks that answer with several."""
+"""Make the result of one domain, for tasks with several results."""
 
 from typing import Final
 
@@ -8,11 +8,14 @@ from fastlib.message import MigrationResult, Result, TimeMeasurement
 from fastlib.migfra.errors import HypervisorError
 
 LONGEST_DETAILS: Final = 10_000
-"""Characters of the details of a result."""
+"""Maximum characters of the details of a result."""
 
 
 def sound(text: str) -> str:
-    """A text that a message can hold, of bounded length. Bytes that are not UTF-8 are escaped."""
+    """Return a text of bounded length that a message can hold.
+
+    Bytes that are not UTF-8 are escaped.
+    """
     text = text.encode("utf-8", "backslashreplace").decode()
     if len(text) > LONGEST_DETAILS:
         text = f"{text[:LONGEST_DETAILS]}… ({len(text)} characters)"
@@ -24,7 +27,7 @@ def domain_result(
 ) -> Result:
     """Make the result of one domain: an error, or a success with details or without.
 
-    Raises an outcome that is an exception other than HypervisorError: that is a mistake in the
+    An outcome that is another exception than HypervisorError is raised: it is a defect of the
     hypervisor.
     """
     if isinstance(outcome, BaseException) and not isinstance(outcome, HypervisorError):

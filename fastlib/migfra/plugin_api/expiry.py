@@ -1,9 +1,8 @@
-"""When a task may begin: not once its order has expired. What has begun goes on.
+"""Decide whether a task may begin: only until its order expires. A begun task continues.
 
 The key `expires` of a container is compared with the wall clock of the daemon's host, each time
-that it matters. Somebody may set that clock back while the order waits. So the least time that was
-ever left is also measured by a clock that nobody sets. See
-docs/reference/protocol.md, "Orders that expire".
+that it matters. That clock may be set back while the order waits. So the shortest remaining time is
+also measured by the monotonic clock. See docs/reference/protocol.md, "Orders that expire".
 """
 
 import asyncio
@@ -18,14 +17,14 @@ from fastlib.message.result_container import NOT_BEGUN
 from fastlib.migfra.errors import TaskExpiredError
 
 LONGEST_TIMER_SECONDS: Final = 60.0
-"""Seconds after which a timer looks at the wall clock again, which somebody may have set."""
+"""Seconds after which a timer reads the wall clock again, because it may have been set."""
 
 
 def has_expired(expires: float | None, now: float, left: float = math.inf) -> bool:
-    """Return whether an order must not begin any more. At the time of its expiry it has expired.
+    """Return whether an order has expired. At the exact time of its expiry it has.
 
-    `expires` and `now` are seconds since 1970. `left` are the seconds that are left at most by a
-    clock that nobody sets. None is an order that waits however long it takes.
+    `expires` and `now` are seconds since 1970. `left` is the longest remaining time in seconds by
+    the monotonic clock. None means an order that never expires.
     """
     return expires is not None and (now >= expires or left <= 0)
 
@@ -33,8 +32,8 @@ def has_expired(expires: float | None, now: float, left: float = math.inf) -> bo
 def latest_begin(expires: float, now: float, monotonic: float, earlier: float = math.inf) -> float:
     """Return the time of the monotonic clock at which an order expires at the latest.
 
-    `expires` and `now` are seconds since 1970. `earlier` is what a look before this one returned:
-    a wall clock that was set back since gives no time back.
+    `expires` and `now` are seconds since 1970. `earlier` is the result of an earlier call: a wall
+    clock that was set back since then does not add time.
     """
     return min(earlier, monotonic + expires - now)
 
@@ -45,14 +44,14 @@ def latest_begin_after_restart(
     """Return `latest_begin` of an order that an earlier run of the daemon accepted.
 
     It was accepted at `accepted`, in seconds since 1970. `monotonic` is the monotonic clock now,
-    `accepted_monotonic` its reading then: None if the host has booted since, so that only a bound
-    is known.
+    `accepted_monotonic` its reading then: None if the host has booted since. Then only a bound is
+    known.
     """
     return expires - accepted + (monotonic if accepted_monotonic is None else accepted_monotonic)
 
 
 def timer_seconds(left: float) -> float:
-    """Return the seconds until somebody should look at the clocks again, if so many are left."""
+    """Return the seconds until the clocks should be read again if `left` seconds remain."""
     return min(LONGEST_TIMER_SECONDS, max(0.0, left))
 
 
@@ -65,7 +64,7 @@ def describe_instant(seconds: float) -> str:
 
 
 def describe_expiry(expires: float, now: float, host: str) -> str:
-    """Say that an order expired, with the time of its expiry and that of the host."""
+    """Return the text that an order expired, with the time of its expiry and that of the host."""
     if has_expired(expires, now):
         return (
             f"the order expired at {describe_instant(expires)}, and it is {describe_instant(now)} "
@@ -78,15 +77,15 @@ def describe_expiry(expires: float, now: float, host: str) -> str:
 
 
 class Deadline:
-    """Until when an order may begin. One for all its tasks; any thread may use it.
+    """The latest time at which an order may begin. All its tasks share one; any thread may use it.
 
-    Once it was seen to be over it stays so.
+    Once an expiry was observed, it is final.
     """
 
     def __init__(
         self, expires: float | None, clock: Clock = SYSTEM_CLOCK, *, latest: float = math.inf
     ) -> None:
-        """`expires` is in seconds since 1970, None for an order that waits.
+        """`expires` is in seconds since 1970, None for an order that never expires.
 
         `latest` is a time of the monotonic clock, from an earlier run: see
         `latest_begin_after_restart`.
@@ -99,11 +98,11 @@ class Deadline:
 
     @property
     def latest(self) -> float:
-        """The time of the monotonic clock at which it is over at the latest, as last seen."""
+        """The latest time of the expiry by the monotonic clock, from the last reading."""
         return self._latest
 
     def look(self) -> float:
-        """Look at the clocks. Return how many seconds are left, infinite if it cannot expire."""
+        """Read the clocks. Return the remaining seconds, infinite if it cannot expire."""
         if self.expires is None:
             return math.inf
         now, monotonic = self.clock.now(), self.clock.monotonic()
@@ -121,14 +120,14 @@ class Deadline:
 
     @property
     def seen(self) -> float | None:
-        """The wall clock when it was first seen to be over, in seconds since 1970."""
+        """The wall clock when the expiry was first observed, in seconds since 1970."""
         return self._seen
 
 
 class Expiry:
-    """Whether a task has begun, and whether it still may. Any thread may use it.
+    """Whether a task has begun, and whether it may still begin. Any thread may use it.
 
-    Once it was seen to be expired it stays so, even if somebody sets the clock back.
+    Once the expiry was observed, it is final, also if the clock is set back.
     """
 
     def __init__(
@@ -162,11 +161,11 @@ class Expiry:
 
     @property
     def expired(self) -> bool:
-        """Whether the task has not begun, and must not begin any more."""
+        """Whether the task has not begun and must not begin."""
         return not self._begun and self._deadline.over
 
     def check(self) -> None:
-        """Raise TaskExpiredError if the task has not begun and must not begin any more."""
+        """Raise TaskExpiredError if the task has not begun and must not begin."""
         if self.expired:
             expires, seen = self._deadline.expires, self._deadline.seen
             assert expires is not None
@@ -190,15 +189,18 @@ class Expiry:
             self.check()
 
     def on_begin(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called whenever the task begins, in the thread that begins it."""
+        """Register `callback`.
+
+        It is called each time the task begins, in the thread that begins it.
+        """
         self._on_begin = callback
 
     def reset(self) -> None:
-        """Note that the task has to begin again: another attempt, or one that only waited."""
+        """Note that the task must begin again: for another attempt, or after it only waited."""
         self._begun = False
 
     def against_retry(self, pause: float) -> str | None:
-        """Return why no other attempt begins after a pause (seconds), or None if one may."""
+        """Return the reason against an attempt after a pause (seconds), or None if it may begin."""
         if self._deadline.look() > pause:
             return None
         expires = self._deadline.expires
@@ -207,10 +209,10 @@ class Expiry:
             reason = describe_expiry(expires, self._deadline.clock.now(), self._host)
         else:
             reason = f"the order expires at {describe_instant(expires)}, before the next try"
-        return f"it is not tried again: {reason}"
+        return f"the daemon does not try it again: {reason}"
 
     async def wait(self) -> None:
-        """Wait until the task has expired, for ever if it has begun or cannot expire."""
+        """Wait until the task has expired; without end if it has begun or cannot expire."""
         while not self.expired:
             seconds = self.timer_seconds()
             if seconds is None:
@@ -226,4 +228,4 @@ class Expiry:
 
 
 def _nothing() -> None:
-    """Nobody wants to know."""
+    """Do nothing; the default callback."""

@@ -1,4 +1,4 @@
-"""What a hypervisor is: one method a task, each optional, plain or `async`.
+"""The base class of hypervisors: one method for each task, optional, plain or `async`.
 
 ::
 
@@ -12,8 +12,8 @@
 
 The method of a task is the name of its class in snake_case, so `class Snapshot(Task, …)` of another
 package is handled by a method `snapshot`. A plain method runs in a thread and may block; an `async`
-one runs in the daemon's loop and may not. Two more are looked for: `query`, for `query node`, and
-`recover`, which says how a task ended that was under way when the daemon was killed.
+one runs in the daemon's loop and must not block. The daemon also calls `query`, for `query node`,
+and `recover`, which determines how a task ended that was running when the daemon was killed.
 """
 
 import re
@@ -48,8 +48,12 @@ __all__ = [
 ]
 
 Outcome = None | str | Result | Sequence[Result]
-"""How a task ended: None is success, a text success with these details, results are sent as they
-are (`stop` by regex and `evacuate` give one for each domain). Failures are raised."""
+"""The outcome of a task: None is success, a text is success with these details.
+
+Results are sent unchanged (`stop` by regex and `evacuate` return one for each domain).
+
+Failures are raised.
+"""
 
 Method = Callable[[Any, "Context"], Outcome | Awaitable[Outcome]]
 
@@ -59,7 +63,7 @@ class NoOptions(ConfigSection):
 
 
 class NodeContext:
-    """What a daemon offers its hypervisor for life."""
+    """The daemon's services for its hypervisor, from open to close."""
 
     def __init__(
         self,
@@ -71,12 +75,12 @@ class NodeContext:
         pscom_qos: int = 0,
     ) -> None:
         self.host = host
-        """Name of the host, as it stands in topics and in `destination`."""
+        """Name of the host, as in topics and in `destination`."""
         self.log = log or getLogger("fastlib.migfra.plugin_api.hypervisor")
         self.pscom_request = pscom_request
-        """Template of the topic on which pscom processes are asked to suspend and resume."""
+        """Template of the topic of requests to pscom processes to suspend and resume."""
         self.pscom_response = pscom_response
-        """Template of the topic on which they answer, one message for each process."""
+        """Template of the topic of their answers, one message for each process."""
         self.pscom_qos = pscom_qos
 
 
@@ -95,19 +99,19 @@ class Hypervisor:
     """
 
     def __init__(self, options: Any, node: NodeContext) -> None:
-        """`options` is an instance of `Options`. Connects to nothing yet: `open` does."""
+        """`options` is an instance of `Options`. Open no connections here, but in `open`."""
         self.options = options
         self.node = node
 
     def open(self) -> Awaitable[None] | None:
-        """Called once before the first task; plain or `async`. What it raises ends the daemon."""
+        """Called once before the first task; plain or `async`. An error ends the daemon."""
         return None
 
     def check_open(self) -> Awaitable[None] | None:
         """Called by `migfra --check` in place of `open` and `close`; plain or `async`.
 
-        Override it if `open` leaves a trace or takes long: raise what `open` would raise, and
-        change nothing. By default `--check` calls `open` and `close`.
+        Override it if `open` leaves a trace or takes long. Raise the errors that `open` would
+        raise, and change nothing. By default `--check` calls `open` and `close`.
         """
         return None
 
@@ -116,13 +120,16 @@ class Hypervisor:
         return None
 
     def capabilities(self) -> Mapping[str, Any]:
-        """What `query node` shows beyond the tasks that are implemented."""
+        """Return further capabilities for `query node`.
+
+        The list of implemented tasks is added to them.
+        """
         return {}
 
     async def outages(self) -> Mapping[str, str]:
-        """Return what the hypervisor needs and cannot reach now, by name, with the reasons.
+        """Return the services that the hypervisor cannot reach now, by name, with the reasons.
 
-        Such as `libvirt on node01`. Called every few seconds; the log reminds of what lasts long.
+        Such as `libvirt on node01`. Called every few seconds; the log repeats long outages.
         """
         return {}
 
@@ -136,12 +143,12 @@ class Hypervisor:
 
 @lru_cache(maxsize=256)
 def method_name(task: type[Task]) -> str:
-    """The method that handles a type of task: `MyTask` is handled by `my_task`."""
+    """Return the name of the method for a type of task: `my_task` for `MyTask`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", task.__name__).lower()
 
 
 def method_of(hypervisor: Hypervisor, task: type[Task]) -> Method:
-    """The method for a type of task. Raises UnsupportedError."""
+    """Return the method for a type of task. Raises UnsupportedError."""
     found: Method | None = None
     name = method_name(task)
     if name not in RESERVED:
@@ -156,11 +163,11 @@ RESERVED = frozenset(name for name in vars(Hypervisor) if not name.startswith("_
     "node",
     "options",
 }
-"""Methods and attributes that no task may be taken for."""
+"""Names of methods and attributes that are not methods of tasks."""
 
 
 def supported(hypervisor: Hypervisor) -> list[str]:
-    """The titles of the tasks that the hypervisor has a method for."""
+    """Return the titles of the tasks that the hypervisor has a method for."""
     titles = []
     for declared in declarations():
         name = method_name(declared.type)

@@ -1,4 +1,4 @@
-"""Opens a hypervisor, and closes it whatever happens."""
+"""Open a hypervisor, and close it in every case."""
 
 import asyncio
 import inspect
@@ -17,16 +17,16 @@ from .thread_pool import ThreadPool
 log = getLogger("fastlib.migfra")
 
 CLOSE_SECONDS: Final = 10.0
-"""How long a hypervisor may take to close."""
+"""Maximum seconds that a hypervisor may take to close."""
 OPEN_SECONDS: Final = 30.0
-"""How long `--check` waits for a hypervisor to open. A start waits without a limit."""
+"""Maximum seconds that `--check` waits for a hypervisor to open. A start waits without a limit."""
 
 
 @asynccontextmanager
 async def opened(hypervisor: Hypervisor, threads: ThreadPool) -> AsyncIterator[None]:
     """The hypervisor between its `open` and its `close`, plain or `async`.
 
-    Raises HypervisorError, and PluginError for whatever else its `open` raises.
+    Raises HypervisorError, and PluginError for any other error of its `open`.
     """
     await _open(hypervisor, hypervisor.open, threads)
     try:
@@ -36,13 +36,13 @@ async def opened(hypervisor: Hypervisor, threads: ThreadPool) -> AsyncIterator[N
             async with asyncio.timeout(CLOSE_SECONDS):
                 await _either(threads, hypervisor.close)
         except TimeoutError:
-            log.warning("the hypervisor does not close within %g s", CLOSE_SECONDS)
+            log.warning("the hypervisor did not close within %g s", CLOSE_SECONDS)
         except Exception:
-            log.exception("the hypervisor failed to close")
+            log.exception("closing the hypervisor failed")
 
 
 async def open_for_check(hypervisor: Hypervisor, threads: ThreadPool) -> None:
-    """Find out whether a hypervisor can be opened: by its `check_open`, else open and close it.
+    """Check whether a hypervisor can be opened: by its `check_open`, or by opening and closing it.
 
     Raises as `opened`, and HypervisorError if that takes longer than OPEN_SECONDS.
     """
@@ -55,15 +55,15 @@ async def open_for_check(hypervisor: Hypervisor, threads: ThreadPool) -> None:
                     pass
     except TimeoutError:
         raise HypervisorError(
-            f"the hypervisor {hypervisor.name!r} does not open within {OPEN_SECONDS:g} s; find out "
-            "what it waits for"
+            f"the hypervisor {hypervisor.name!r} did not open within {OPEN_SECONDS:g} s; check "
+            "the service that it connects to"
         ) from None
 
 
 async def _open(
     hypervisor: Hypervisor, method: Callable[[], Awaitable[None] | None], threads: ThreadPool
 ) -> None:
-    """Call `open` or `check_open`. Raises HypervisorError, and PluginError for whatever else."""
+    """Call `open` or `check_open`. Raises HypervisorError, and PluginError for any other error."""
     try:
         await _either(threads, method)
     except HypervisorError:
@@ -81,7 +81,7 @@ async def _open(
 
 async def _either(threads: ThreadPool, method: Callable[[], Awaitable[None] | None]) -> None:
     if getattr(method, "__func__", None) in (Hypervisor.open, Hypervisor.close):
-        return  # they do nothing, for which no thread need be begun
+        return  # they do nothing, so no thread is started
     if inspect.iscoroutinefunction(method):
         await method()
         return

@@ -59,7 +59,7 @@ class NamedLocks:
 
 
 async def _was_acquired(acquiring: "asyncio.Future[Any]") -> bool:
-    """Tell whether the lock was acquired just before the acquiring was cancelled."""
+    """Return whether the lock was acquired just before the acquiring was cancelled."""
     await asyncio.wait({acquiring})
     return not acquiring.cancelled()
 

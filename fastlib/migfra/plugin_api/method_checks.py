@@ -1,4 +1,4 @@
-"""What is wrong with the methods of a hypervisor, before the first task finds it out.
+"""Check the methods of a hypervisor before its first task.
 
 The daemon calls `method(task, context)`. A method with other parameters would fail only when its
 task comes. A method with a misspelt name would never be called.
@@ -36,16 +36,16 @@ Function = types.FunctionType
 
 
 def method_problems(hypervisor: type[Hypervisor], *, is_made: bool = False) -> list[str]:
-    """Return what is wrong with the methods of a class, each with `file:line`.
+    """Return the problems of the methods of a class, each with `file:line`.
 
-    If one `is_made` already, its constructor does not matter.
+    With `is_made`, an instance exists, and the constructor is not checked.
     """
-    known: Any = hypervisor  # classes can be keys, which type checkers cannot tell of all
+    known: Any = hypervisor  # classes can be keys, but type checkers do not accept all as such
     return list(_problems(known, tuple(declared.type for declared in declarations()), is_made))
 
 
 def check_methods(hypervisor: type[Hypervisor]) -> None:
-    """Raise PluginError with all that is wrong with the methods of a hypervisor that is made."""
+    """Raise PluginError with all problems of the methods of a hypervisor instance."""
     problems = method_problems(hypervisor, is_made=True)
     if problems:
         name = hypervisor.name or hypervisor.__name__
@@ -93,7 +93,7 @@ class _Methods:
     # Parameters
 
     def _task_problems(self, name: str, tasks: Sequence[type[Task]]) -> Iterator[str]:
-        """Yield what is wrong with a method that the daemon calls with a task and a context."""
+        """Yield the problems of a method that the daemon calls with a task and a context."""
         parameters = _parameters(self._own(name))
         if parameters is None:
             if not callable(getattr(self._class, name)):
@@ -119,7 +119,7 @@ class _Methods:
             yield f"{where}: {given[1]!r} must accept a Context; its type is {_shown(second)}"
 
     def _life_problems(self, name: str) -> Iterator[str]:
-        """Yield what is wrong with a method that the daemon calls without arguments."""
+        """Yield the problems of a method that the daemon calls without arguments."""
         declared = self._own(name)
         parameters = None if declared is None else _parameters(declared)
         if parameters is None:
@@ -146,7 +146,7 @@ class _Methods:
     # Names
 
     def _name_problems(self) -> Iterator[str]:
-        """Yield the methods whose names are near to one that the daemon calls."""
+        """Yield the methods whose names are similar to one that the daemon calls."""
         seen = set()
         for cls in self._class.__mro__:
             if cls is Hypervisor:
@@ -167,8 +167,8 @@ class _Methods:
                 if near is not None and parameters is not None:
                     where = self._place(name, parameters[0])
                     yield (
-                        f"{where} is the method of no task (did you mean {near!r}?); begin the "
-                        "name of a helper with an underscore"
+                        f"{where} must have the name of a task's method (did you mean {near!r}?); "
+                        "begin the name of a helper with an underscore"
                     )
 
     def _near(self, name: str, signature: inspect.Signature) -> str | None:
@@ -212,7 +212,7 @@ def is_misspelt(name: str, word: str) -> bool:
 
 
 def _parameters(declared: Any) -> tuple[Function, inspect.Signature] | None:
-    """Return a method's function and its signature without self; None if it is no function."""
+    """Return a method's function and its signature without self; None if it is not a function."""
     is_bound = not isinstance(declared, staticmethod)
     if isinstance(declared, staticmethod | classmethod):
         declared = declared.__func__

@@ -1,4 +1,4 @@
-"""Repeats an operation that failed, with growing pauses, until it succeeds or the task ends."""
+"""Repeat an operation that failed, with growing pauses, until it succeeds or the task ends."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, TypeVar
@@ -17,7 +17,7 @@ T = TypeVar("T")
 DEFAULT_PAUSES: Final = (1.0, 60.0)
 """Seconds: the first pause and the longest one."""
 NEVER_RETRIED: Final = (TaskCancelledError, UnsupportedError, FinalError)
-"""Another attempt would not help after these errors, or would do harm."""
+"""Errors after which another attempt would not help or would do harm."""
 
 
 def pauses(first: float = DEFAULT_PAUSES[0], longest: float = DEFAULT_PAUSES[1]) -> Iterator[float]:
@@ -42,8 +42,8 @@ async def retry(
 
     `attempt` is 0 for the first attempt. After an error of `retry_on` and before the next attempt,
     `before_retry(error, retry, pause)` is called and `sleep(pause)` is awaited; `sleep` raises
-    TaskCancelledError when the task is cancelled meanwhile. `against_retry(pause)` returns why no
-    attempt may begin after that pause, or None.
+    TaskCancelledError when the task is cancelled meanwhile. `against_retry(pause)` returns the
+    reason against an attempt after that pause, or None.
 
     Raises the last error after `retries` retries, or when the task is cancelled by then, and the
     errors of `NEVER_RETRIED` at once. Raises the last error with the reason if there is one
@@ -64,7 +64,7 @@ async def retry(
             before_retry(error, attempt, pause)
             last = error
         await sleep(pause)
-        _check_retry(last, against_retry(0.0))  # somebody may have set the clock
+        _check_retry(last, against_retry(0.0))  # the clock may have been set
 
 
 def _check_retry(error: Exception, reason: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Threads for methods that block, as many as are needed up to a bound.
+"""Threads for blocking methods, up to a bound.
 
 They are daemon threads: a hypervisor that hangs in one must not keep the process from ending.
 """
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class ThreadPool:
-    """Runs functions in threads. What exceeds the bound waits in order."""
+    """Runs functions in threads. Calls beyond the bound wait in order."""
 
     def __init__(self, most: int, name: str) -> None:
         self._most = most
@@ -26,19 +26,19 @@ class ThreadPool:
         self._closed = False
 
     def run(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
-        """A future for the result of a function, called in the context of the caller."""
+        """Call a function in a thread, in the caller's context; return a future of its result."""
         future: Future[T] = Future()
-        future.set_running_or_notify_cancel()  # nobody can take back what a thread does
+        future.set_running_or_notify_cancel()  # a running thread cannot be cancelled
         context = contextvars.copy_context()
 
         def call() -> None:
             try:
                 result = context.run(function, *arguments)
-            except StopIteration as error:  # no future of asyncio can hold one
+            except StopIteration as error:  # a future of asyncio cannot hold it
                 wrapped = RuntimeError(f"StopIteration: {error}")
                 wrapped.__cause__ = error
                 future.set_exception(wrapped)
-            except BaseException as error:  # whatever it is, it is the future's
+            except BaseException as error:  # the future gets every error
                 future.set_exception(error)
             else:
                 future.set_result(result)
@@ -63,7 +63,7 @@ class ThreadPool:
                 self._idle += 1
 
     def close(self) -> None:
-        """Let the threads end once they have nothing to do; does not wait for them."""
+        """End the threads when they are idle. Does not wait for them."""
         with self._lock:
             self._closed = True
             count = self._count

@@ -1,4 +1,4 @@
-"""Becoming a daemon in the old sense: a process of its own that no terminal ends."""
+"""Run in the background: a separate process without a terminal."""
 
 import os
 import select
@@ -12,15 +12,16 @@ QUIET_SECONDS: Final = 5.0
 
 
 class Daemonizer:
-    """Leaves for the background; the process in the foreground waits until all works, or tells
-    what does not.
+    """Moves to the background.
+
+    The process in the foreground waits until the daemon works, or prints the error.
     """
 
     def __init__(self) -> None:
         self._pipe = -1
 
     def enter(self, waiting: str) -> int | None:
-        """Go to the background. In the foreground: the exit status, once it is known; else None.
+        """Continue in the background. Return None there, and the exit status in the foreground.
 
         The foreground prints `waiting` if the daemon does not work within `QUIET_SECONDS`.
         """
@@ -33,19 +34,21 @@ class Daemonizer:
                 said = pipe.read()
             if said == _WORKS:
                 return 0
-            text = said.decode(errors="replace") or "migfra: error: the daemon ended without a word"
+            text = said.decode(errors="replace") or (
+                "migfra: error: the daemon ended and reported no reason"
+            )
             print_safely(text)
             return 1
         os.close(reading)
         os.setsid()
-        if os.fork():  # so that it leads no session and never gets a terminal
+        if os.fork():  # then it leads no session and cannot get a terminal
             os._exit(0)
-        # The directory stays, so that paths mean what they mean in the foreground.
+        # The directory stays the same: relative paths must mean the same as in the foreground.
         self._pipe = writing
         return None
 
     def works(self) -> None:
-        """Let the foreground end well, and release the terminal."""
+        """End the foreground with success, and release the terminal."""
         if self._pipe < 0:
             return
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -55,7 +58,7 @@ class Daemonizer:
         self._say(_WORKS)
 
     def failed(self, text: str) -> None:
-        """Let the foreground end with an error."""
+        """End the foreground with an error."""
         self._say(text.encode(errors="replace"))
 
     def _say(self, said: bytes) -> None:

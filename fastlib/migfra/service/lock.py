@@ -1,4 +1,4 @@
-"""One instance at a time: a locked file that names the process."""
+"""Allow one instance at a time: a locked file that has the id of the process."""
 
 import fcntl
 import hashlib
@@ -19,13 +19,13 @@ LOCKS: Final = Path("/proc/locks")
 
 
 class InstanceLock:
-    """A file that one process has locked; the kernel unlocks it however the process ends.
+    """A file that one process has locked. The kernel unlocks it at every end of the process.
 
-    Only its owner may open the file, because whoever may read a file may lock it.
+    Only its owner may open the file, because every user who may read a file may lock it.
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises RunningError if another process has it, OSError if there can be no such file."""
+        """Raises RunningError if another process has it, OSError if the file cannot be made."""
         try:
             make_own_folder(path.parent)
             self._file = open_own_file(path, os.O_RDWR | os.O_CREAT, PRIVATE, correct_mode=True)
@@ -35,13 +35,13 @@ class InstanceLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._file)
-            pids = [pid for pid in holders(path) if pid > 0]  # 0 is of another namespace
+            pids = [pid for pid in holders(path) if pid > 0]  # 0: a process of another namespace
             raise RunningError(str(path), pids[0] if pids else None) from None
         os.ftruncate(self._file, 0)
         os.write(self._file, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
-        """Unlock. The file stays, as removing it would let two processes lock two files."""
+        """Unlock. The file stays: without it, two processes could lock two different files."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -68,10 +68,10 @@ def _cannot_be_made(path: Path, error: OSError) -> OSError:
 
 
 def holders(path: Path) -> list[int]:
-    """Return the processes that have locked a file, as far as the kernel says so.
+    """Return the processes that have locked a file, as far as the kernel lists them.
 
-    The locks are looked up and not tried: a try could make another daemon's start fail. The file
-    itself may name a process that has ended.
+    The locks are read, not tried: a try could make another daemon's start fail. The file itself may
+    name a process that has ended.
     """
     try:
         file = path.stat()
@@ -85,7 +85,7 @@ def holders(path: Path) -> list[int]:
 
 
 def runtime_directory() -> Path:
-    """Where what lives as long as a process is kept: systemd's, the system's or the user's."""
+    """Return the directory of runtime files: that of systemd, of the system or of the user."""
     given = os.environ.get("RUNTIME_DIRECTORY")
     if given:
         return Path(given.split(":")[0])
@@ -96,6 +96,6 @@ def runtime_directory() -> Path:
 
 
 def lock_path(configuration: Path, host: str) -> Path:
-    """The lock of a configuration on a host."""
+    """Return the lock of a configuration on a host."""
     name = hashlib.sha256(f"{host}\0{configuration.resolve()}".encode()).hexdigest()[:16]
     return runtime_directory() / f"{name}.lock"

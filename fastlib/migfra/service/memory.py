@@ -1,4 +1,4 @@
-"""Adapts to a daemon how the C library and Python treat memory."""
+"""Adapt the memory management of the C library and of Python to a daemon."""
 
 import ctypes
 import gc
@@ -7,7 +7,7 @@ from typing import Final
 M_MMAP_THRESHOLD: Final = -3
 """From glibc's `malloc.h`."""
 LARGE_BLOCK: Final = 128 << 10
-"""Bytes; larger blocks are given back as soon as they are freed. It is glibc's first value."""
+"""Bytes above which a freed block is returned to the system. It is glibc's initial value."""
 
 
 YOUNG_OBJECTS: Final = 10_000
@@ -15,20 +15,20 @@ YOUNG_OBJECTS: Final = 10_000
 
 
 def collect_rarely() -> None:
-    """Have Python look for cycles less often, and no more at what there is now. Call it once.
+    """Let Python search for cycles less often, and not in the present objects. Call it once.
 
-    Orders make no cycles. With Python's own values, the objects of some hundred orders under way
-    are looked at again and again: 4 % of the daemon's CPU time.
+    Orders make no cycles. With Python's default values, the objects of some hundred running orders
+    are searched repeatedly, which takes 4 % of the daemon's CPU time.
     """
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
 
 def return_large_blocks() -> bool:
-    """Give each large block back when it is freed. Return False if the C library is not glibc.
+    """Return each large block to the system when it is freed. Return False without glibc.
 
-    By itself, glibc keeps blocks of up to 32 MiB once one of them was freed, in each thread. A
-    daemon that has got some messages of 4 MiB would so keep twice the memory that it needs.
+    By default, glibc keeps blocks of up to 32 MiB after one of them was freed, in each thread. A
+    daemon would keep twice the memory that it needs after some messages of 4 MiB.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -17,7 +17,7 @@ def open_standard_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is the closed one
             os.set_inheritable(descriptor, True)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -25,13 +25,13 @@ def open_standard_streams() -> None:
 
 
 def print_safely(text: str) -> None:
-    """Print a text on standard error. A stream that cannot be written changes nothing."""
+    """Print a text on standard error. Errors of the stream are ignored."""
     with suppress(OSError, ValueError):
         print(printable_lines(text), file=sys.stderr, flush=True)
 
 
 def finish_streams() -> None:
-    """Write what is buffered. What cannot be written must not change the exit status."""
+    """Write buffered output. A failure must not change the exit status."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

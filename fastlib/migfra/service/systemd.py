@@ -1,4 +1,4 @@
-"""Tells systemd how the service is doing (sd_notify)."""
+"""Report the state of the service to systemd (sd_notify)."""
 
 import asyncio
 import os
@@ -7,18 +7,18 @@ from contextlib import suppress
 from typing import Final
 
 SECONDS: Final = 1.0
-"""How long a full queue of systemd may delay the daemon."""
+"""Seconds that a full queue of systemd may delay the daemon."""
 
 
 def notify(state: str) -> None:
-    """Sends a state such as `READY=1`, if somebody has asked for it by NOTIFY_SOCKET."""
+    """Send a state such as `READY=1` if NOTIFY_SOCKET requests it."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
     with (
-        suppress(OSError),  # the daemon works all the same
+        suppress(OSError),  # the daemon works also without the report
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
     ):
         sock.settimeout(SECONDS)  # systemd may be too busy to read
@@ -27,7 +27,7 @@ def notify(state: str) -> None:
 
 
 def watchdog_seconds() -> float | None:
-    """Return how long systemd waits for a sign of life until it restarts the service.
+    """Return the seconds after which systemd restarts the service without a watchdog message.
 
     None if it does not watch this process.
     """
@@ -39,7 +39,7 @@ def watchdog_seconds() -> float | None:
 
 
 async def feed_watchdog() -> None:
-    """Tell systemd several times within its limit that the event loop runs, until cancelled."""
+    """Send watchdog messages several times within the limit of systemd, until cancelled."""
     limit = watchdog_seconds()
     while limit is not None:
         notify("WATCHDOG=1")

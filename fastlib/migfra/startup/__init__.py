@@ -1,4 +1,4 @@
-"""Everything that a start of the daemon needs, and what is missing: for the start and `--check`."""
+"""Check everything that a start of the daemon needs: for the start and for `--check`."""
 
 from .findings import Finding, StartUp
 from .own_topics import Missing, undelivered_topics

@@ -17,7 +17,7 @@ _TLS: Final = ("communicator", "tls")
 
 
 def check_broker(start: StartUp) -> Iterator[Finding]:
-    """Find out whether all is there that a connection to the broker needs."""
+    """Check that everything exists that a connection to the broker needs."""
     found = [*_missing_package(), *_password_problems(start), *_certificate_problems(start)]
     yield from found
     if not found:
@@ -62,7 +62,7 @@ def _certificate_problems(start: StartUp) -> Iterator[Finding]:
 
 
 def _other_problems(start: StartUp) -> Iterator[Finding]:
-    """Whatever else the options of the connection refuse."""
+    """Yield the other problems of the options of the connection."""
     try:
         start.configuration.mqtt_options()
     except (MessageError, OptionsError) as error:

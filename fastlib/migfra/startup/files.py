@@ -11,19 +11,19 @@ from .findings import NOWHERE, Finding, StartUp
 
 
 def check_lock(start: StartUp) -> Iterator[Finding]:
-    """Find out whether the lock of this configuration can be made, and whether a daemon has it."""
+    """Check that the lock of this configuration can be made, and that no daemon has it."""
     try:
         check_lock_file(start.lock)
     except OSError as error:
         yield Finding(NOWHERE, error)
     process = start.running()
     if process is not None:
-        # A configuration is checked before the daemon that runs is started again with it.
+        # An operator checks a configuration before the restart of the running daemon.
         yield Finding(NOWHERE, RunningError(str(start.lock), process or None), "warning")
 
 
 def check_log_file(start: StartUp) -> Iterator[Finding]:
-    """Find out whether lines could be added to the log file."""
+    """Check that lines can be added to the log file."""
     if start.log_file is not None:
         try:
             check_log(start.log_file)
@@ -32,7 +32,7 @@ def check_log_file(start: StartUp) -> Iterator[Finding]:
 
 
 def check_journal_file(start: StartUp) -> Iterator[Finding]:
-    """Find out whether the journal could be opened, or made."""
+    """Check that the journal can be opened or made."""
     try:
         is_in_use = start.running() is not None
         check_journal(start.configuration.journal_path(), is_in_use=is_in_use)

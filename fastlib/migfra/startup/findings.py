@@ -1,4 +1,4 @@
-"""What a step of the start works on, and what it finds."""
+"""The input of a step of the start, and its findings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ NOWHERE: Final[Keys] = ()
 
 @dataclass(frozen=True)
 class StartUp:
-    """A start of the daemon that is to be looked at."""
+    """A start of the daemon that is to be checked."""
 
     configuration: Configuration
     file: Path
@@ -33,7 +33,7 @@ class StartUp:
     def running(self) -> int | None:
         """Return the process that works with this configuration or journal; None if none does.
 
-        It is 0 if the process cannot be seen from here, as from a container.
+        It is 0 if the process is not visible here, for example from a container.
         """
         found = _holder(self.lock)
         return self.process_with_journal() if found is None else found
@@ -51,7 +51,7 @@ class Finding:
     """One reason why a start would fail, or a warning."""
 
     keys: Keys
-    """The place in the configuration; the root if it is not about one."""
+    """The place in the configuration; the root without one."""
     error: Exception
     severity: Literal["error", "warning"] = "error"
 

@@ -14,7 +14,7 @@ from .findings import Finding, StartUp
 
 
 def check_metrics(start: StartUp) -> Iterator[Finding]:
-    """Find out whether metrics could be served."""
+    """Check that metrics can be served."""
     options = start.configuration.metrics
     if options is None:
         return
@@ -26,13 +26,13 @@ def check_metrics(start: StartUp) -> Iterator[Finding]:
     try:
         check_port(options.address, options.port)
     except OSError as error:
-        # The daemon that runs may have the port itself.
+        # The running daemon may use the port itself.
         is_running = start.running() is not None
         yield Finding(("metrics", "port"), error, "warning" if is_running else "error")
 
 
 def check_hypervisor(start: StartUp) -> Iterator[Finding]:
-    """Make the hypervisor, open and close it."""
+    """Check the hypervisor: make it, open it and close it."""
     try:
         hypervisor = make_hypervisor(start)
         asyncio.run(_open(hypervisor))
@@ -41,7 +41,7 @@ def check_hypervisor(start: StartUp) -> Iterator[Finding]:
 
 
 def ask_hypervisor(start: StartUp) -> Iterator[Finding]:
-    """Open the hypervisor as a daemon does, and find out what it cannot reach."""
+    """Open the hypervisor as a daemon does, and yield the services that it cannot reach."""
     try:
         away = asyncio.run(_ask(make_hypervisor(start)))
     except (HypervisorError, PluginError, MissingExtraError) as error:

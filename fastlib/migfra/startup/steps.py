@@ -1,8 +1,8 @@
 """The steps of a start, in one list.
 
-Each step finds the reasons why its part would fail, and leaves no trace. A start goes through the
-list before it begins, so it reports all of them at once. `migfra --check` goes through the same
-list. A start does not try the hypervisor in advance, because it opens it next.
+Each step finds the reasons why its part would fail, and leaves no trace. A start executes all steps
+before it begins, so it reports all reasons at once. `migfra --check` executes the same steps. A
+start does not check the hypervisor in advance, because it opens it next.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +23,7 @@ class Step:
     find: Callable[[StartUp], Iterable[Finding]]
     """Yields the reasons why the part would fail."""
     before_start: bool = True
-    """False if a start finds the reasons itself, when it does the step."""
+    """False if the start finds the reasons itself during the step."""
 
 
 STEPS: Final = (
@@ -40,7 +40,7 @@ STEPS: Final = (
 def find_problems(start: StartUp, *, only_before_start: bool = False) -> Iterator[Finding]:
     """Yield the reasons why a start would fail.
 
-    With `only_before_start`, those that the start itself would not find at once.
+    With `only_before_start`, leave out the steps whose reasons the start finds itself.
     """
     for step in STEPS:
         if step.before_start or not only_before_start:

@@ -1,1 +1,1 @@
-"""The way of a task: received, decoded, dispatched, executed, answered, published."""
+"""The modules through which a task passes: receive, decode, dispatch, execute, answer, publish."""

@@ -1,4 +1,4 @@
-"""Decides what becomes of a message: it is accepted, known already, refused, or answered at once.
+"""Decide for each message: accept it, refuse it, answer it at once, or answer it again.
 
 A container is written to the journal before it is acknowledged to the broker.
 """
@@ -65,7 +65,7 @@ class Admission:
         limits: LimitsSection,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`jobs` are those under way, of which `limits` says how much may wait."""
+        """`jobs` has the accepted jobs without an answer. `limits` bounds those that wait."""
         self._room = OrderRoom(jobs, publisher, limits)
         self._queries = QueryQueue(limits.queries)
         self._journal = journal
@@ -87,7 +87,7 @@ class Admission:
         """
         about.set(About(found.id, None if isinstance(found, Unreadable) else only_domain(found)))
         if isinstance(found, Unreadable):
-            log.warning("a message that cannot be read: %s", found.reason)
+            log.warning("refused: the message cannot be read: %s", found.reason)
             self._counters.messages["unreadable"] += 1
             self._journal.came_between(found.id)
             answer = without_order(found.answer(), message)
@@ -95,7 +95,7 @@ class Admission:
         elif found.tasks and isinstance(found.tasks[0], QUERIES):
             self._counters.messages["query"] += 1
             self._journal.came_between(found.id)
-            # A long report takes long to write, and the daemon must go on meanwhile.
+            # Writing a long report takes long, and the loop must not wait for it.
             async with self._queries.turn() as refused:
                 report = _refusal(found, refused) if refused else await self._query(found)
                 report = without_order(report, message)
@@ -109,7 +109,7 @@ class Admission:
     async def _admit_container(
         self, message: ReceivedMessage, container: TaskContainer
     ) -> Execution | None:
-        # Before the journal, which may have to wait for its disk.
+        # Taken before the journal is called, because that may wait for its disk.
         deadline = Deadline(seconds_of(container.expires), self._clock)
         memory = waiting_memory(message.payload, len(container.tasks))
         turn = self._dispatcher.turn(container, deadline, memory)
@@ -156,9 +156,15 @@ class Admission:
         except JournalError:
             raise
         except Exception as error:  # nothing was written, so the container is not executed
-            log.exception("not accepted: %s", describe_container(container))
-            return f"the daemon failed to accept it, and it is not executed: {describe(error)}"
-        return f"{refused}; this one is not executed" if acceptance.kind == "full" else acceptance
+            log.exception("accepting failed: %s", describe_container(container))
+            return (
+                f"the daemon failed to accept the order and does not execute it: {describe(error)}"
+            )
+        return (
+            f"{refused}; the daemon does not execute it"
+            if acceptance.kind == "full"
+            else acceptance
+        )
 
     def _begin(
         self,
@@ -188,20 +194,23 @@ class Admission:
     async def _answer_known(
         self, message: ReceivedMessage, container: TaskContainer, acceptance: Acceptance
     ) -> None:
-        """Answer an order that came before, now or when it has ended."""
-        if acceptance.kind == "under way":
+        """Answer an order that the daemon has accepted earlier, now or when it has ended."""
+        if acceptance.kind == "unanswered":
             message.ack()
             self._dispatcher.came_again(acceptance.number)
             self._counters.messages["repeated"] += 1
             log.info(
-                "accepted before; it is answered when it has ended: %s",
+                "received again, accepted earlier; the answer follows when the order has ended: %s",
                 describe_container(container),
             )
         elif acceptance.kind == "answered":
             assert acceptance.answer is not None
             assert acceptance.executed is not None
             self._counters.messages["repeated"] += 1
-            log.info("answered before; its answer is sent again: %s", describe_container(container))
+            log.info(
+                "received again, answered earlier; the stored answer is sent again: %s",
+                describe_container(container),
+            )
             answer = executed_before(acceptance.answer, acceptance.executed)
             await self._reply(message, container.id, answer)
         else:
@@ -219,7 +228,8 @@ class Admission:
     async def _query(self, container: TaskContainer) -> ResultContainer:
         """Return the answer to a query. It changes nothing, so the journal need not know it.
 
-        It does not expire: who asks, for example, because clocks differ must get an answer.
+        A query does not expire: a person who looks for different clocks needs an answer in any
+        case.
         """
         job = self._job(None, msgspec.structs.replace(container, expires=None))
         for member in job.members:
@@ -256,13 +266,13 @@ def _key_is_taken(container: TaskContainer, acceptance: Acceptance) -> str:
     known = acceptance.other_id
     other = None if known is None else known.decode(errors="replace")
     if other == container.id:
-        differs = f"the order with the id {other!r}, which says something else"
+        differs = f"the order with the id {other!r}, whose content differs"
     else:
         differs = f"an order with {'no id' if other is None else f'the id {other!r}'}"
     return (
-        f"the idempotency key {container.idempotency_key!r} was used by {differs}, so this one is "
-        "not executed; an order that is sent again must be the same, its id included. Give another "
-        "order a key of its own, as 'fastlib send --new-id' does"
+        f"the idempotency key {container.idempotency_key!r} was used by {differs}, so the daemon "
+        "does not execute it; an order that is sent again must be identical, including its id. "
+        "Give a new order a new key, for example by 'fastlib send --new-id'"
     )
 
 

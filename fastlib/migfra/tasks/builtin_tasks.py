@@ -47,8 +47,10 @@ class BuiltinTasks:
         degraded: Callable[[], str | None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`cancel task` waits `cancel_timeout` seconds; `query node` reports `versions`, and why
-        the daemon accepts no tasks at present, if `degraded` says so.
+        """`cancel task` waits `cancel_timeout` seconds.
+
+        `query node` reports `versions`, and the text of `degraded`: the reason why the daemon
+        accepts no tasks at present, or None.
         """
         self._degraded = degraded
         self._hypervisor = hypervisor
@@ -66,18 +68,18 @@ class BuiltinTasks:
     async def cancel(self, task: Cancel, context: Context, job: Job) -> Result:
         """Cancel the containers of an id, wait for their end, and say how many tasks it ended.
 
-        Senders that give every order the same id may have several under way, and a `cancel task`
-        with this id, too.
+        A sender that gives every order the same id may have several running or queued orders with
+        it. One of them may be a `cancel task`.
 
-        Raises HypervisorError if none is under way, or if nothing could be cancelled.
+        Raises HypervisorError if none is running or queued, or if nothing could be cancelled.
         """
         found = [other for other in self._jobs.find(task.id) if other is not job]
         targets = [target for target in found if target.title != job.title]
         if not targets:
             raise HypervisorError(
-                f"{task.id!r} is a {job.title} itself"
+                f"{task.id!r} is a {job.title}, which cannot be cancelled"
                 if found
-                else f"no task with the id {task.id!r} is under way at {context.host}"
+                else f"no task with the id {task.id!r} is running or queued on {context.host}"
             )
         numbers = [target.number for target in targets if target.number is not None]
         await asyncio.gather(*map(self._journal.cancel, numbers))
@@ -89,14 +91,14 @@ class BuiltinTasks:
                     await target.ended.wait()
         except TimeoutError:
             raise HypervisorError(
-                f"{task.id!r} was told to end, and is still under way after "
-                f"{self._cancel_timeout:g} s"
+                f"{task.id!r} received the request to end, and is still running after "
+                f"{self._cancel_timeout:g} s; query the host, and repeat the request if necessary"
             ) from None
         members = [member for target in targets for member in target.members]
         cancelled = sum(member.was_cancelled for member in members)
         titles = ", ".join(dict.fromkeys(target.title for target in targets))
         if not cancelled:
-            raise HypervisorError(f"{task.id!r} has ended before it could be cancelled")
+            raise HypervisorError(f"{task.id!r} ended before it could be cancelled")
         return Result(
             vm_name=NO_DOMAIN,
             status="success",
@@ -104,7 +106,7 @@ class BuiltinTasks:
         )
 
     async def query(self, task: Query, context: Context, job: Job) -> NodeResult:
-        """Return what the hypervisor reports of the node, and what the daemon knows beside it."""
+        """Return the hypervisor's report of the node, with the facts that the daemon adds."""
         report = await self._hypervisor_report(task, job)
         if report is None:
             report = NodeReport(host=context.host, hypervisor=self._hypervisor.name)
@@ -130,9 +132,10 @@ class BuiltinTasks:
         try:
             report = await self._caller.call(method, job, member, TimeMeasurement(enabled=False))
         except UnexpectedError as error:
-            raise HypervisorError(f"the hypervisor cannot tell: {error}") from error
+            raise HypervisorError(f"the query of the hypervisor failed: {error}") from error
         if not isinstance(report, NodeReport):
             raise HypervisorError(
-                f"the hypervisor answered query node with a {type(report).__name__}"
+                "the hypervisor must answer query node with a NodeReport; got "
+                f"{type(report).__name__}"
             )
         return report

@@ -1,4 +1,4 @@
-"""The bounds of one task container: what is read of it, and how much memory it takes.
+"""Bounds of one task container: what the daemon reads of it, and the memory that it takes.
 
 A few MiB of text can become hundreds of MiB of objects. So the bounds are in bytes of memory,
 estimated from the text, and not in numbers of containers.
@@ -15,7 +15,7 @@ from fastlib.migfra.virt.names import LONGEST_NAME, too_long
 MAX_NODES: Final = 200_000
 """Scalars, lists and mappings that are read of a container, at most; they need about 50 MiB."""
 LONGEST_ID: Final = 256
-"""Bytes in UTF-8 of an id or an idempotency key, at most."""
+"""Maximum number of bytes in UTF-8 of an id or an idempotency key."""
 SHOWN_ID: Final = 64
 """Characters of a longer one that its answer has, before a digest of the whole."""
 MEMBERS_TOGETHER: Final = 256
@@ -45,9 +45,8 @@ def problem_with(container: TaskContainer, most_members: int) -> str | None:
     count = len(container.tasks)
     if count > most_members:
         return (
-            f"the container has {count} members; at most {most_members} are accepted; send "
-            "several containers, or raise 'limits: {container-members: ...}' in the daemon's "
-            "configuration"
+            f"a container must have at most {most_members} members; got {count}; send several "
+            "containers, or raise 'limits: {container-members: ...}' in the daemon's configuration"
         )
     texts = {"id": container.id, "idempotency-key": container.idempotency_key}
     for key, text in texts.items():

@@ -1,4 +1,4 @@
-"""From a payload to a task container, or to the answer for one that cannot be read."""
+"""Decode a payload to a task container, or to the answer for an unreadable one."""
 
 import hashlib
 import re
@@ -20,9 +20,9 @@ from .container_bounds import problem_with, read_limits, short_id
 from .results import failure
 
 MOST_PROBLEMS: Final = 20
-"""So many problems of a message are told in its answer."""
+"""Maximum number of problems of a message that its answer reports."""
 LOOKED_AT: Final = 1 << 20
-"""So many bytes of a text that is no YAML, or too large, are searched for its id."""
+"""Bytes of a text that are searched for its id if it is not YAML, or too large."""
 
 _ID: Final = re.compile(
     rb"^id:[ \t]+(?:'([^'\r\n]{1,1000})'|\"([^\"\\\r\n]{1,1000})\"|"
@@ -32,15 +32,15 @@ _ID: Final = re.compile(
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """A payload that is no task container."""
+    """A payload that is not a task container."""
 
     id: str | None
-    """Where it could be read."""
+    """The id, if it could be read."""
     reason: str
     """Every problem with line and column."""
 
     def answer(self) -> ResultContainer:
-        """What the sender is told."""
+        """All problems as one text, for the answer to the sender."""
         return ResultContainer(
             result=UNREADABLE, results=(failure("unknown", self.reason),), id=self.id
         )
@@ -49,16 +49,17 @@ class Unreadable(msgspec.Struct, frozen=True):
 def read(
     payload: bytes, largest: int, *, most_members: int | None = None, size: int | None = None
 ) -> TaskContainer | Unreadable:
-    """The task container of a payload of at most `largest` bytes.
+    """Return the task container of a payload of at most `largest` bytes.
 
-    With `most_members`, it must keep the bounds of `container_bounds.py`; without, it was accepted
-    before. `size` is that of the whole message if the payload is only its beginning.
+    With `most_members`, the container must keep the bounds of `container_bounds.py`. Without, the
+    journal has it already, and no bound applies. `size` is that of the whole message if the payload
+    is only its beginning.
     """
     size = len(payload) if size is None else size
     if size > largest:
         reason = (
-            f"the message has {size} bytes; at most {largest} are read, as 'limits: {{payload: "
-            "...}' in the daemon's configuration says"
+            f"a message must have at most {largest} bytes; got {size}; send smaller containers, "
+            "or raise 'limits: {payload: ...}' in the daemon's configuration"
         )
         return Unreadable(short_id(_id_of_text(payload)), reason)
     limits = read_limits(largest, bounded=most_members is not None)
@@ -75,20 +76,20 @@ def read(
 
 
 def digest(container: TaskContainer) -> bytes:
-    """What two containers have in common only if they order the same, however they are written.
+    """Return a digest that two containers share only if they order the same, in any spelling.
 
     An order that is repeated with more time (`expires`) is still the same one.
     """
     if container.expires is not None:
-        container = copy(container)  # `replace` would check it once more
+        container = copy(container)  # `replace` would check it again
         msgspec.structs.force_setattr(container, "expires", None)
     return hashlib.sha256(container.to_yaml().encode("utf-8", "surrogatepass")).digest()
 
 
 def _explained(payload: bytes, error: MessageError, limits: Limits) -> Unreadable:
-    """The problems of a text, and its id from another look at it.
+    """Return the problems of a text, and its id from a second search.
 
-    What exceeds a limit would take long to read once more.
+    A text that exceeds a limit is not parsed again, because that would take long.
     """
     if isinstance(error, LimitError):
         return Unreadable(short_id(_id_of_text(payload)), _reason(error.problems))
@@ -115,12 +116,12 @@ def _id_of_root(node: Any) -> list[str]:
 
 
 def _is_sound(text: str | None) -> TypeGuard[str]:
-    """True for a text that a result can echo."""
+    """Return whether a result can echo a text."""
     return isinstance(text, str) and text != "" and not re.search("[\ud800-\udfff]", text)
 
 
 def _id_of_text(payload: bytes) -> str | None:
-    """The id that a text seems to have at the beginning of a line."""
+    """Return the id that a text seems to have at the beginning of a line."""
     match = _ID.search(payload[:LOOKED_AT])
     if match is None:
         return None

@@ -10,7 +10,7 @@ from fastlib.message import Task, TaskContainer
 MAX_NAMES: Final = 20
 """Names in one line, at most; the others are counted."""
 MAX_CHARACTERS: Final = 100
-"""Characters of one value in a line, at most."""
+"""Maximum number of characters of one value in a line."""
 
 
 def only_domain(container: TaskContainer) -> str | None:

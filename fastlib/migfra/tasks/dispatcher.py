@@ -1,4 +1,4 @@
-"""Starts jobs in order, a bounded number at once, and the members of each together.
+"""Start jobs in order, a bounded number at the same time, and the members of each together.
 
 See docs/reference/protocol.md, "Keys of every member". The members of a container start together. A
 member without `concurrent-execution` ends before the next one starts. A container without it ends
@@ -40,20 +40,22 @@ from .turns import Place, Places, Situation, Taken, Turn, may_begin_at_once
 log = getLogger("fastlib.migfra")
 
 HELD_SHARE: Final = 0.25
-"""The share of the memory for containers that those may take that wait for their turn."""
+"""Largest share of the containers' memory that waiting containers may take."""
 LOAD_IN_THREAD: Final = 1 << 16
-"""Bytes; a larger payload is decoded in a thread, so that the loop does not wait for it."""
+"""Bytes above which a payload is decoded in a thread, because the loop must not wait for it."""
 Execution = Coroutine[Any, Any, None]
 """Executes a job and answers it. It raises nothing but a cancellation."""
 TURNS_TO_BEGIN: Final = 2
-"""Turns of the loop until members that have tasks of their own have come to the journal. The next
-order, which may need no such task, would overtake them in less."""
+"""Turns of the loop until members with tasks of their own have called the journal.
+
+With fewer turns, the next order, which may need no such task, would overtake them.
+"""
 QUIT_SECONDS: Final = 1.0
-"""How long a quit waits for the journal, which may be unable to write."""
+"""Seconds that a quit waits for the journal, which may be unable to write."""
 
 
 class Dispatcher:
-    """Executes the jobs that are accepted, and answers them."""
+    """Executes and answers the accepted jobs."""
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class Dispatcher:
     ) -> None:
         """`quit` is called when the turn of a quit comes; later jobs stay in the journal.
 
-        `on_failure` is called for an error after which the daemon cannot go on.
+        `on_failure` is called for an error after which the daemon cannot continue.
         """
         self._executor = executor
         self._jobs = jobs
@@ -99,12 +101,14 @@ class Dispatcher:
         self._placing = 0
         """Members that wait for a place, or have got one just now."""
         self._beginning: set[Member] = set()
-        """Members whose turn has come, and that must not be overtaken by an order that begins with
-        its acceptance: they have not come as far as to the journal."""
+        """Members whose turn has come, and that have not called the journal yet.
+
+        An order that begins with its acceptance must not overtake them.
+        """
         self._container_places: dict[Job, Place] = {}
         """The places of the containers that are executed."""
         self._waiting: set[Job] = set()
-        """Those that have had a member that waits in the hypervisor, and still have their place."""
+        """Jobs with their place that have had a member waiting in the hypervisor."""
         self._at_work: set[Job] = set()
         """Those that have begun, until their execution ends."""
         self._running: set[asyncio.Task[None]] = set()
@@ -189,7 +193,7 @@ class Dispatcher:
         self._jobs.add(job)
         if job.is_cancel:
             self._has_begun(job)
-            self._track(self._execute(job))  # it must not wait behind its target
+            self._track(self._execute(job))  # it must not wait for the end of its target
             return
         job.on_cancel(self._begin_out_of_turn)
         self._expiries.add(job)
@@ -208,7 +212,7 @@ class Dispatcher:
     def _ended(self, worker: "asyncio.Task[None]") -> None:
         error = None if worker.cancelled() else worker.exception()
         if isinstance(error, JournalError):
-            log.warning("what waits is left to the next run: %s", error)
+            log.warning("the journal failed; the next run executes the waiting orders: %s", error)
         elif error is not None:
             self._on_failure("the dispatcher", error)
 
@@ -254,9 +258,9 @@ class Dispatcher:
                     await asyncio.sleep(0)
 
     async def load(self, job: Job) -> bool:
-        """Take a container into memory; return False if it must not begin any more.
+        """Load a container into memory; return False if it must not begin.
 
-        One that cannot be read any more is answered.
+        Answers a container that this version cannot read.
         """
         if job.container is not None:
             return True
@@ -265,7 +269,7 @@ class Dispatcher:
         if job.begun or job.container is not None:  # a cancellation was faster
             return not job.begun
         assert payload is not None
-        # What has begun must be finished, whatever the bounds are now.
+        # A container that has begun must be finished, also if it exceeds the present bounds.
         decode = partial(
             read,
             payload,
@@ -281,10 +285,12 @@ class Dispatcher:
         if isinstance(container, Unreadable):
             job.begun = True
             self._expiries.remove(job)
-            if not job.begun_before:  # else it must not prove to its sender that nothing happened
+            if (
+                not job.begun_before
+            ):  # without this, the answer would prove to the sender that nothing happened
                 job.came_as(payload)
             log.error(
-                "a container of the journal cannot be read any more: %s",
+                "a container in the journal cannot be read: %s",
                 container.reason,
                 extra={"about": About(job.id, None)},
             )
@@ -312,7 +318,7 @@ class Dispatcher:
         return True
 
     def _begin_out_of_turn(self, job: Job) -> None:
-        """Execute a job that was cancelled or has expired, so that it is answered at once."""
+        """Execute a job that was cancelled or has expired, to answer it at once."""
         if not job.begun:
             self._out_of_turn.add(job)
 
@@ -320,10 +326,12 @@ class Dispatcher:
         try:
             wanted = await self.load(job) and not job.begun
         except JournalError as error:
-            log.warning("a container that must not begin is left to the next run: %s", error)
+            log.warning(
+                "the journal failed; the next run answers a cancelled or expired order: %s", error
+            )
             return
         if wanted and not all(member.ends_at_once for member in job.members):
-            self._expiries.add(job)  # somebody has set the clock back just now
+            self._expiries.add(job)  # the clock was set back in this moment
         elif wanted:
             self._has_begun(job)
             await self._execute(job)
@@ -344,12 +352,12 @@ class Dispatcher:
         return task
 
     def _is_beginning(self, member: Member) -> None:
-        """Let no order overtake a member until it has come to the journal."""
+        """Keep other orders from overtaking a member until it has called the journal."""
         self._beginning.add(member)
         member.before_begin(partial(self._beginning.discard, member))
 
     def _let_go(self, job: Job) -> None:
-        """Count a job no more among those that wait in memory."""
+        """Remove a job from those that wait in memory."""
         if job in self._held:
             self._held.remove(job)
             self._held_memory.give_back(job.memory)
@@ -401,17 +409,17 @@ class Dispatcher:
     async def _execute(self, job: Job, member_place: Place | None = None) -> None:
         """Execute the members of a job, and answer it.
 
-        Without a journal it is left to the next run. Raises what nobody expected.
+        If the journal fails, the next run continues it. Raises all unexpected errors.
         """
         assert job.container is not None
         try:
             if not job.members:
                 about.set(About(job.id, None))
-                reason = f"there is nothing to do: the list of {job.title} is empty"
+                reason = f"the list of {job.title} is empty; expected at least one member"
                 log.warning("%s ended with error: %s", job.title, reason)
                 await self.answer(job, answer_to(job.container, (failure(NO_DOMAIN, reason),)))
                 return
-            if len(job.members) == 1:  # as almost always: needs no task of its own
+            if len(job.members) == 1:  # the usual case, which needs no task of its own
                 await self._execute_member(job, job.members[0], member_place)
             else:
                 about.set(About(job.id, None))
@@ -427,7 +435,9 @@ class Dispatcher:
             await self.answer(job, answer_to(job.container, results))
         except* (ClaimError, JournalError) as errors:
             reasons = {str(error): None for error in errors.exceptions}
-            log.warning("%s is left to the next run: %s", job.title, "; ".join(reasons))
+            log.warning(
+                "%s was not finished; the next run continues it: %s", job.title, "; ".join(reasons)
+            )
         finally:
             self._at_work.discard(job)
 
@@ -453,14 +463,17 @@ class Dispatcher:
                 await self._journal.done(job.number, member.position, store(member.results))
         except (ClaimError, JournalError):
             raise
-        except Exception as error:  # a mistake in the daemon; the other members go on
-            log.exception("%s failed in the daemon", job.title)
+        except Exception as error:  # a defect of the daemon; the other members continue
+            log.exception("%s failed because of an error in the daemon", job.title)
             if not member.results:
-                reason = f"the daemon failed, look at the domain: {describe(error)}"
+                reason = f"the daemon failed; check the state of the domain: {describe(error)}"
                 member.results = (failure(member.vm_name, reason),)
 
     async def _execute_in_place(self, job: Job, member: Member, place: Place | None) -> None:
-        """Execute a member within the limit. What ends at once, and `cancel`, does not count."""
+        """Execute a member within the limit.
+
+        A `cancel`, and members that end at once, do not count.
+        """
         if place is None:
             needs_place = not isinstance(member.task, Cancel) and not member.ends_at_once
             if needs_place and await self._place(member):
@@ -477,7 +490,7 @@ class Dispatcher:
         try:
             await self._executor.execute(job, member)
         finally:
-            member.begins_now()  # if it has ended before
+            member.begins_now()  # if it has already ended
             if place is not None:
                 place.give_up()
 
@@ -486,7 +499,9 @@ class Dispatcher:
 
         Return False if it was cancelled before, or has expired.
         """
-        if not self._placing and self._members.take(1):  # else it would overtake one of those
+        if not self._placing and self._members.take(
+            1
+        ):  # without this, it would overtake one of those
             return True
         self._placing += 1
         place = asyncio.create_task(self._members.wait(1))
@@ -529,19 +544,19 @@ class Dispatcher:
             self._publisher.put(None, job.id, payload, vm_name=job.domain)
 
     def came_again(self, number: int) -> None:
-        """Note that a container under way came again, to the present name of this host."""
+        """Note that an unanswered container came again, to the present name of this host."""
         job = self._jobs.find_number(number)
         if job is not None and not self._publisher.is_own(job.came_to):
             job.repeated_here = True
 
     def stop(self) -> None:
-        """Begin nothing more. What expires is answered all the same, until `abandon`."""
+        """Begin no more jobs. Expired jobs are still answered, until `abandon`."""
         self._is_idle = False
         if self._worker is not None:
             self._worker.cancel()
 
     async def finish(self, timeout: float, stop_now: asyncio.Event) -> list[Job]:
-        """Wait until what runs has ended, at most `timeout` seconds or until `stop_now` is set.
+        """Wait for the running jobs, at most `timeout` seconds or until `stop_now` is set.
 
         Return the jobs that have not ended.
         """
@@ -556,7 +571,7 @@ class Dispatcher:
         return [job for job in self._jobs if job.begun]
 
     async def abandon(self) -> None:
-        """Cancel what runs; the journal knows that it has begun."""
+        """Cancel the running jobs; the journal has noted that they have begun."""
         self._expiries.stop()
         tasks = [*self._running, *([self._worker] if self._worker else [])]
         for task in tasks:

@@ -18,10 +18,10 @@ from .results import NO_DOMAIN
 log = getLogger("fastlib.migfra.task")
 
 MAX_NOTE: Final = 1000
-"""Characters of one note, at most."""
+"""Maximum number of characters of one note."""
 RETRY_PHASE: Final = "retry"
-"""The phase by which `Context.retrying` tells of a retry, which has a note of its own."""
-_IN_PROGRESS: Final = "was in progress when the daemon ended; its state is looked up"
+"""The phase by which `Context.retrying` reports a retry, which has a note of its own."""
+_IN_PROGRESS: Final = "was in progress when the daemon ended; the daemon determines its state"
 _LEVELS: Final = {
     "success": logging.INFO,
     "cancelled": logging.INFO,
@@ -38,20 +38,20 @@ class Events:
         self._loop = loop
 
     def begun(self, job: Job, member: Member) -> None:
-        """A member acts on its domain from now on, as the journal knows already."""
+        """Log that a member acts on its domain from now on; the journal has noted it."""
         level = _level("success", job)
         if log.isEnabledFor(level):
             task = describe_task(member.task, member.domain)
             _log(level, job, member.domain, f"begins: {task}")
 
     def recovered(self, job: Job, member: Member) -> None:
-        """A member that an earlier run of the daemon has begun is looked at."""
+        """Log and note that the daemon determines the state of a member of an earlier run."""
         task = describe_task(member.task, member.domain)
         _log(logging.INFO, job, member.domain, f"{_IN_PROGRESS}: {task}")
         self._note_soon(job, member, "recovered", _IN_PROGRESS, None)
 
     def phase(self, job: Job, member: Member, facts: ProgressFacts) -> None:
-        """A domain of a member has come to another phase."""
+        """Log and note that a domain of a member has reached another phase."""
         place = "" if facts.position is None else f", place {facts.position}"
         domain = facts.vm_name or member.domain
         _log(logging.INFO, job, domain, f"{job.title}: phase {facts.phase}{place}")
@@ -59,19 +59,19 @@ class Events:
             self._note_soon(job, member, "phase", f"{facts.phase}{place}", facts.vm_name)
 
     def retried(self, job: Job, member: Member, text: str, vm_name: str | None) -> None:
-        """A member, or one domain of it, is tried again, as `text` says."""
+        """Log and note a retry of a member, or of one domain of it; `text` has the reason."""
         what = f"{job.title} failed, {text}" if vm_name is None else f"{job.title}: {text}"
         _log(logging.WARNING, job, vm_name or member.domain, what)
         self._note_soon(job, member, "retry", text, vm_name)
 
     def ended(self, job: Job, member: Member, outcome: str, seconds: float) -> None:
-        """A member has ended after so many seconds, each domain with its reason."""
+        """Log and note that a member has ended after `seconds`, each domain with its reason."""
         domain, what = member.domain, job.title
         single = member.results[0] if len(member.results) == 1 else None
         kind = "expired" if outcome == "expired" else "ended"
         if single is not None and single.vm_name in (domain, NO_DOMAIN, None):
             reason = _reason(single)
-            if domain is None:  # only its options say which domains it was about
+            if domain is None:  # only its options name its domains
                 what = describe_task(member.task, None)
         else:
             reason, what = _count(member.results), describe_task(member.task, None)
@@ -99,7 +99,7 @@ class Events:
 def call_in_loop(
     loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: Any
 ) -> None:
-    """Call a function at once if this is the thread of the loop, and soon in it if not."""
+    """Call a function in the thread of the loop: at once in this thread, soon from another one."""
     try:
         is_here = asyncio.get_running_loop() is loop
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Executes one member: calls the hypervisor's method, tries again, and gives it its results."""
+"""Execute one member: call the hypervisor's method, retry, and store the results."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -59,9 +59,9 @@ class Executor:
         self._clock = clock
 
     def begins_at_once(self, task: Task) -> Beginning | None:
-        """Return what a task does once it is handed to the hypervisor; None if it must not be yet.
+        """Return whether a task that begins now acts or waits; None if it must not begin yet.
 
-        The daemon's own tasks are not handed to it.
+        The daemon's own tasks are not passed to it.
         """
         if type(task) in self._builtin or not self._caller.contexts.is_ready():
             return None
@@ -74,7 +74,7 @@ class Executor:
     async def execute(self, job: Job, member: Member) -> None:
         """Execute a member to its end, and give it its results. The log is about it already.
 
-        Raises JournalError and ClaimError if it is left to the next run.
+        Raises JournalError and ClaimError if the next run must continue it.
         """
         earlier = member.earlier
         if earlier is not None and earlier.results is not None:
@@ -117,14 +117,14 @@ class Executor:
             error = caught
         except UnexpectedError as caught:
             log.error(
-                "the hypervisor failed at %s in a way that it should not: %s",
+                "the hypervisor raised an unexpected error during %s: %s",
                 job.title,
                 caught,
                 exc_info=caught.error,
             )
             error = caught
-        except Exception as caught:  # a mistake in the daemon, or in what the hypervisor returned
-            log.exception("%s failed in a way that it should not", job.title)
+        except Exception as caught:  # a defect of the daemon, or an invalid outcome
+            log.exception("%s failed with an unexpected error", job.title)
             error = UnexpectedError(caught)
         member.results = (failure(member.vm_name, str(error), measurement),)
 
@@ -135,11 +135,11 @@ class Executor:
         builtin = self._builtin.get(type(member.task))
         if builtin is None and not self._caller.contexts.is_ready():
             await self._caller.contexts.ready()
-        member.begins_now()  # nothing is awaited from here until the journal has its begin
+        member.begins_now()  # no await from here until the journal has its begin
         if member.earlier is not None and builtin is None:
             return await self._recover(job, member, measurement), 0
         waits = builtin is None and self._hypervisor.begins_itself
-        if not member.begin_is_noted:  # else it has passed these checks
+        if not member.begin_is_noted:  # a noted begin has passed these checks
             member.cancellation.check()
             member.expiry.check()
             if builtin is None:  # the daemon's own tasks only compare names
@@ -152,7 +152,7 @@ class Executor:
             await self._journal.not_begun(job.number, member.position)
         if builtin is None:
             return await self._try(job, member, measurement)
-        member.expiry.begin()  # the journal may have taken long
+        member.expiry.begin()  # the call of the journal may have taken long
         context = self._caller.contexts.make(job, member, measurement)
         return await builtin(member.task, context, job), 0
 
@@ -161,7 +161,8 @@ class Executor:
         if method is None:
             raise HypervisorError(
                 "the daemon was restarted while the task ran, and the hypervisor "
-                f"{self._hypervisor.name} cannot tell how it ended; look at the domain"
+                f"{self._hypervisor.name} cannot determine how it ended; check the state of the "
+                "domain"
             )
         self._events.recovered(job, member)
         member.expiry.on_begin(lambda: self._events.begun(job, member))

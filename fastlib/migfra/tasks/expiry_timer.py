@@ -1,4 +1,4 @@
-"""Watches the jobs that wait for their turn, and tells when one of them expires."""
+"""Watch the jobs that wait for their turn, and report each that expires."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,9 +11,10 @@ from fastlib.migfra.plugin_api.expiry import timer_seconds
 from .jobs import Job
 
 SPARE_ENTRIES: Final = 1000
-"""Entries of jobs that wait no more, at most, beside as many as there are that wait."""
+"""Maximum number of entries of removed jobs, in addition to the number of waiting jobs."""
 SET_SECONDS: Final = 0.001
-"""How far the wall clock may run from the monotonic one until all jobs are looked at again."""
+"""Seconds of deviation between wall clock and monotonic clock after which all jobs are checked.
+"""
 
 
 class ExpiryTimer:
@@ -25,11 +26,13 @@ class ExpiryTimer:
         self._on_expired = on_expired
         self._waiting: dict[int, Job] = {}
         self._heap: list[tuple[float, int]] = []
-        """When the jobs expire at the latest, by the monotonic clock, and their numbers. Those that
-        wait no more are removed later.
+        """Latest times of expiry by the monotonic clock, with the jobs' numbers.
+
+        Entries of jobs that no longer wait are removed later.
         """
         self._lead = clock.now() - clock.monotonic()
-        """How far the wall clock was ahead of the monotonic one at the last look at all jobs."""
+        """Seconds between wall clock and monotonic clock at the last check of all jobs.
+        """
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
@@ -48,7 +51,7 @@ class ExpiryTimer:
             self._arm()
 
     def remove(self, job: Job) -> None:
-        """Watch a job no more, as it begins."""
+        """Stop watching a job that begins."""
         if job.number is None or self._waiting.pop(job.number, None) is None:
             return
         if len(self._heap) > SPARE_ENTRIES + 2 * len(self._waiting):
@@ -56,7 +59,7 @@ class ExpiryTimer:
             heapify(self._heap)
 
     def stop(self) -> None:
-        """Tell of no job any more."""
+        """Stop all reports."""
         self._stopped = True
         self._waiting.clear()
         self._heap.clear()
@@ -71,7 +74,7 @@ class ExpiryTimer:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look_at_all(self) -> None:
-        """Sort anew after somebody has set the wall clock: some jobs may expire earlier now."""
+        """Sort again after the wall clock was set: some jobs may expire earlier now."""
         self._lead = self._clock.now() - self._clock.monotonic()
         for job in self._waiting.values():
             job.deadline.look()

@@ -35,21 +35,21 @@ from .results import NO_DOMAIN, domains_of, vm_name_of
 DEFAULT_ORDERS: Final = 20
 """Orders in a report if the query has no `limit`."""
 MAX_ORDERS: Final = 1000
-"""Orders in a report, at most."""
+"""Maximum number of orders in a report."""
 MAX_EVENTS: Final = 500
-"""Events of one order in a report, at most."""
+"""Maximum number of events of one order in a report."""
 FIRST_EVENTS: Final = 50
-"""So many of them are the first events of the order, the others its last ones."""
+"""Number of first events among them; the others are the last ones of the order."""
 MAX_RESULTS: Final = 100
-"""Results of one order in a report, at most."""
+"""Maximum number of results of one order in a report."""
 MAX_NAMES: Final = 100
-"""Domains that a report names of one order, at most."""
+"""Maximum number of domains that a report names of one order."""
 MAX_DETAILS: Final = 1000
-"""Characters of an event's or a result's details, at most."""
+"""Maximum number of characters of an event's or a result's details."""
 MAX_TEXT: Final = 2000
-"""Characters of an order's text, at most."""
+"""Maximum number of characters of an order's text."""
 MAX_REWRITTEN: Final = 1 << 18
-"""Bytes of an order that is parsed to show its text without XML, at most."""
+"""Maximum number of bytes of an order that is parsed to show its text without XML."""
 MAX_CHARACTERS: Final = 1 << 20
 """Characters of a report after which no further order is added."""
 
@@ -59,11 +59,11 @@ class HistorySource(Protocol):
 
     @property
     def began(self) -> float:
-        """Since when the journal has every order, in seconds since 1970 (UTC)."""
+        """Time since which the journal has every order, in seconds since 1970 (UTC)."""
 
     @property
     def last_error(self) -> Exception | None:
-        """Why nothing can be written; a JournalError if the file is lost."""
+        """The error of the last write; a JournalError if the file is lost."""
 
     def history(
         self,
@@ -76,7 +76,7 @@ class HistorySource(Protocol):
     ) -> Awaitable[Sequence[Record]]:
         """Return the newest records that fit, at most `limit`, and one more if there are more.
 
-        With `under_way` the oldest without an answer.
+        With `under_way`, return the oldest ones without an answer.
         """
 
 
@@ -87,7 +87,7 @@ class History:
         self._journal = journal
         self._clock = clock
         self._turn = asyncio.Lock()
-        """A report takes some MiB while it is made, so there is one at a time."""
+        """A report takes some MiB while it is made, so one is made at a time."""
 
     async def query(self, task: QueryHistory, context: Context, job: Job) -> HistoryResult:
         """Return the orders that fit the task. Raises HypervisorError."""
@@ -105,26 +105,27 @@ class History:
             )
             if value is not None
         ]
-        now = self._clock.now()  # what happens while the journal is read is later than the report
+        now = self._clock.now()  # events during the read come after the report
         found: dict[int, Record] = {}
         try:
             for one in filters or [{}]:
                 for under_way in (False, True):
                     records = await self._journal.history(**one, limit=limit, under_way=under_way)
                     found.update((record.number, record) for record in records)
-        except JournalError as error:  # an answer helps more than a message left to the broker
-            # The file that is lost says more than what reading another one in its place has met.
+        except JournalError as error:  # an answer helps more than an unacknowledged message
+            # The error of the lost file explains more than the error of reading another file in its
+            # place.
             reason = self._lost() or error
             raise HypervisorError(f"the journal cannot be read: {reason}") from error
         if (lost := self._lost()) is not None:
             raise HypervisorError(f"the journal cannot be read: {lost}") from lost
-        # A large report takes long to make, and the daemon must go on meanwhile.
+        # Making a large report takes long, and the loop must not wait for it.
         report = await asyncio.to_thread(
             report_of,
             task,
             found.values(),
             host=context.host,
-            since=min(self._journal.began, now),  # the clock may have been ahead by then
+            since=min(self._journal.began, now),  # the clock may have been fast at that time
             now=now,
             limit=limit,
         )
@@ -147,13 +148,13 @@ def report_of(
 ) -> HistoryReport:
     """Return the report of records, the newest first, cut to its size.
 
-    It has the `limit` newest, and as many of those that are under way behind them: an order that
-    hangs is often the oldest one.
+    It has the `limit` newest orders, and up to `limit` older ones that are running or queued: an
+    order that hangs is often the oldest one.
     """
     newest_first = sorted(records, key=lambda record: record.number, reverse=True)
     orders: list[OrderReport] = []
     size = 0
-    hanging = [record for record in newest_first[limit:] if record.state == "under way"]
+    hanging = [record for record in newest_first[limit:] if record.state == "unanswered"]
     for record in (*newest_first[:limit], *hanging[-limit:]):
         order = order_report(record, focus_of(task, record))
         size += _size(order)
@@ -170,7 +171,7 @@ def report_of(
 
 
 def focus_of(task: QueryHistory, record: Record) -> str | None:
-    """Return the domain whose story is told; None if it is the story of the whole order."""
+    """Return the domain that the report is about; None for a report of the whole order."""
     by_itself = (task.order_id is not None and task.order_id == record.id) or (
         task.key is not None and task.key == record.key
     )
@@ -187,7 +188,9 @@ def order_report(record: Record, focus: str | None) -> OrderReport:
     shown = [result for result in results or () if _is_about(result.vm_name, focus)] or (
         results or ()
     )
-    names = sorted(record.vm_names, key=lambda name: name != focus)  # stable: the focus goes first
+    names = sorted(
+        record.vm_names, key=lambda name: name != focus
+    )  # stable sort: the focus comes first
     return OrderReport(
         number=record.number,
         id=_optional(record.id),
@@ -250,7 +253,7 @@ def _named(record: Record) -> Sequence[Event]:
 
 
 def _completed(record: Record) -> Record:
-    """Return an order that an older fastlib has accepted, with what its text or answer tells."""
+    """Return an order that an older fastlib accepted, with the facts from its text or answer."""
     task, names = None, list(record.vm_names)
     if record.payload is not None:
         container = read(record.payload, len(record.payload))
@@ -299,7 +302,7 @@ def _status(results: Sequence[Result] | None) -> Status | None:
 
 
 def _state(record: Record) -> str:
-    if record.state != "under way":
+    if record.state != "unanswered":
         return "ended"
     if record.cancelled:
         return "cancelling"
@@ -329,7 +332,7 @@ def _text(payload: bytes | None) -> str | None:
         payload = _without_xml(payload)
     beginning = payload[
         : 4 * MAX_TEXT
-    ]  # at least as many characters, as each has four bytes or less
+    ]  # enough for the characters, because each has at most four bytes
     text = beginning.decode("utf-8", "replace")
     cut = len(text) > MAX_TEXT or len(payload) > len(beginning)
     return f"{sound(text[:MAX_TEXT])}{'…' if cut else ''}"
@@ -338,7 +341,7 @@ def _text(payload: bytes | None) -> str | None:
 def _without_xml(payload: bytes) -> bytes:
     """Return the text of an order with the length of each XML in its place.
 
-    Of a large text, and of one that cannot be read, it is what precedes the XML.
+    Of a large or unreadable text, return only the part before the XML.
     """
     container = None if len(payload) > MAX_REWRITTEN else read(payload, len(payload))
     if container is None or isinstance(container, Unreadable):
@@ -349,7 +352,7 @@ def _without_xml(payload: bytes) -> bytes:
 def _replace_xml(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {
-            key: f"{len(value)} characters, which are not shown"
+            key: f"{len(value)} characters, not shown"
             if key == "xml" and isinstance(value, str)
             else _replace_xml(value)
             for key, value in tree.items()

@@ -20,9 +20,9 @@ from .results import NO_DOMAIN, vm_name_of
 State = Literal["queued", "running", "retrying"]
 
 JOB_SIZE: Final = 2048
-"""Bytes of memory of a job whose container is not held."""
+"""Bytes of memory of a job whose container is not in memory."""
 MAX_REPORTS: Final = 1000
-"""Tasks under way in one report, at most."""
+"""Maximum number of running and queued tasks in one report."""
 
 
 def seconds_of(instant: datetime | None) -> float | None:
@@ -39,42 +39,45 @@ class Member:
         self.task: Final = task
         self.position: Final = position
         self.earlier: Final = earlier
-        """What an earlier run of the daemon has begun of it."""
+        """The part that an earlier run of the daemon has begun."""
         self.vm_name: Final = vm_name_of(task)
         self.domain: Final = None if self.vm_name == NO_DOMAIN else self.vm_name
-        """The domain that the task is about, None if it is not about one."""
+        """The domain of the task, None for a task without one."""
         self.cancellation: Final = Cancellation()
         self.expiry: Final = expiry or Expiry()
-        """Whether it has begun, and until when it may."""
+        """Whether it has begun, and the latest time at which it may."""
         self.state: State = "queued"
         self.was_cancelled = False
         """True if it was cancelled, and has not ended with success."""
         self.begin_is_noted = False
-        """Whether the journal knows from its acceptance that it is handed to the hypervisor."""
+        """Whether the journal noted with its acceptance that it is passed to the hypervisor."""
         self.begin_is_stored = False
-        """Whether the journal knows that it has begun."""
+        """Whether the journal has noted its begin."""
         self.has_expired = False
         """True if it was not begun, as its order had expired."""
         self.results: tuple[Result, ...] = ()
         self.saved_state: Mapping[str, Any] = {} if earlier is None else earlier.saved_state
-        """What the hypervisor has saved by `Context.save_state`."""
+        """The value that the hypervisor has saved by `Context.save_state`."""
         self.waits = False
         """Whether it only waits for its turn in the hypervisor."""
         self._on_wait: Callable[[], object] | None = None
         self._before_begin: Callable[[], object] | None = None
 
     def before_begin(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called once, right before the journal is to note that it begins."""
+        """Register `callback`. It is called once, right before the journal notes the begin."""
         self._before_begin = callback
 
     def begins_now(self) -> None:
-        """Say that the next step is its begin: what begins after it does not overtake it."""
+        """Announce that the next step is its begin: members that begin later do not overtake it."""
         callback, self._before_begin = self._before_begin, None
         if callback is not None:
             callback()
 
     def on_wait(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called whenever the member waits for its turn in the hypervisor."""
+        """Register `callback`.
+
+        It is called each time the member waits for its turn in the hypervisor.
+        """
         self._on_wait = callback
 
     def set_waiting(self, waits: bool) -> None:
@@ -86,7 +89,7 @@ class Member:
 
     @property
     def ends_at_once(self) -> bool:
-        """True if it needs no place, as it is cancelled or has expired."""
+        """True if it needs no place because it is cancelled or has expired."""
         return self.cancellation.cancelled or self.expiry.expired
 
     @property
@@ -110,18 +113,22 @@ class Job:
         deadline: Deadline | None = None,
         size: int = 0,
     ) -> None:
-        """`recovered` is what the journal has of it from an earlier run of the daemon. Of others,
-        `size` is that of the payload, in bytes.
+        """`recovered` is the journal's record of a job of an earlier run of the daemon.
 
-        `deadline` is that of the container since it came, None to begin it now.
+        For other jobs, `size` is the size of the payload in bytes.
+
+        `deadline` is the deadline of the container since its arrival; None for one that arrives
+        now.
         """
         self._host = host
         self._clock = clock
         self.number: Final = number
-        """Its number in the journal; None if it is not there, as it may be done twice."""
+        """Its number in the journal; None if the journal does not have it: it may be executed
+        twice.
+        """
         self.id: Final = id
         self.request_digest: str | None = None
-        """That of the message that brought it, unless its key names it."""
+        """Digest of the message that brought it; None if its key identifies it."""
         self.recovered: Final = recovered is not None
         self.came_to: Final = None if recovered is None else recovered.host
         """The name of the host that it came to, None if it is this one or not known."""
@@ -131,7 +138,7 @@ class Job:
         if deadline is None and recovered is not None:
             deadline = Deadline(recovered.expires, clock, latest=recovered.latest_begin)
         self.deadline = Deadline(None, clock) if deadline is None else deadline
-        """Until when its members may begin."""
+        """Latest time at which its members may begin."""
         self.size: Final = size if recovered is None else recovered.size
         """Bytes of its payload."""
         self.memory = 0
@@ -151,7 +158,7 @@ class Job:
             self.hold(container)
 
     def hold(self, container: TaskContainer) -> None:
-        """Take the container into memory."""
+        """Hold the container in memory."""
         self.container = container
         self.title = container.task
         expires = seconds_of(container.expires)
@@ -169,7 +176,7 @@ class Job:
 
     @property
     def domain(self) -> str | None:
-        """The domain of its only member, None if there is none or there are several."""
+        """The domain of its only member; None without members or with several."""
         return self.members[0].domain if len(self.members) == 1 else None
 
     @property
@@ -193,7 +200,7 @@ class Job:
         return all(member.waits or member.results for member in self.members)
 
     def came_as(self, payload: bytes) -> None:
-        """Note the message that brought it: its answer names that, or the key if it has one.
+        """Note the message that brought it: the answer has its digest, or the key if there is one.
 
         Another message may have another spelling of the same order, and the same key.
         """
@@ -206,7 +213,7 @@ class Job:
         self.members = []
 
     def cancel(self) -> None:
-        """Cancel every member, and call back whoever holds the job before it has begun."""
+        """Cancel every member, and call the callbacks of a job that has not begun."""
         self.cancelled = True
         for member in self.members:
             member.cancellation.cancel()
@@ -214,11 +221,11 @@ class Job:
             self._on_cancel(self)
 
     def on_cancel(self, callback: "Callable[[Job], object]") -> None:
-        """Have `callback` called when the job is cancelled."""
+        """Register `callback`. It is called when the job is cancelled."""
         self._on_cancel = callback
 
     def reports(self) -> list[TaskReport]:
-        """What `query node` says of it."""
+        """Return the reports of its members for `query node`."""
         if not self.members:
             return [TaskReport(task=self.title, state="queued", id=self.id, since=self.since)]
         return [
@@ -234,7 +241,7 @@ class Job:
 
 
 class JobTable:
-    """The jobs under way: accepted and not answered.
+    """The table of all jobs that are accepted and not answered.
 
     The thread of the journal sends an answer before the loop hears that it is stored. It calls
     `answered` for that. The table has no such job from then on: a client with an answer never sees
@@ -256,13 +263,13 @@ class JobTable:
 
     @property
     def size(self) -> int:
-        """Bytes of all: of their payloads, and `JOB_SIZE` for each."""
+        """Bytes of all jobs: their payloads, and `JOB_SIZE` for each."""
         self._remove_answered()
         return self._size
 
     @property
     def cancels(self) -> int:
-        """How many are a `cancel task`."""
+        """Number of `cancel task` among them."""
         self._remove_answered()
         return self._cancels
 
@@ -310,17 +317,17 @@ class JobTable:
         job.ended.set()
 
     def find_number(self, number: int) -> Job | None:
-        """Return the job of a number in the journal, if it is under way."""
+        """Return the job of a number in the journal; None if it is not in the table."""
         self._remove_answered()
         return self._by_number.get(number)
 
     def find(self, id: str) -> list[Job]:
-        """Return the jobs of an id that are under way, the oldest first."""
+        """Return the jobs of an id, the oldest first."""
         self._remove_answered()
         return list(self._by_id.get(id, ()))
 
     def reports(self) -> list[TaskReport]:
-        """Return the tasks under way, the oldest first, at most `MAX_REPORTS` of them."""
+        """Return the running and queued tasks, the oldest first, at most `MAX_REPORTS`."""
         with self._sending:
             oldest = list(self)[:MAX_REPORTS]
         return list(chain.from_iterable(job.reports() for job in oldest))[:MAX_REPORTS]

@@ -1,4 +1,4 @@
-"""Acknowledges orders that have just begun to the broker together with their answers.
+"""Acknowledge to the broker orders that have just begun, together with their answers.
 
 An acknowledgement wakes the network's thread. That thread then competes with the loop and with the
 thread of the journal for the interpreter, while the order is executed. So the acknowledgement of a
@@ -11,22 +11,24 @@ from collections.abc import Callable
 from typing import Final
 
 LONGEST_SECONDS: Final = 0.005
-"""How long an acknowledgement waits for the answer."""
+"""Seconds that an acknowledgement waits for the answer."""
 
 
 class LateAcks:
-    """Acknowledgements of orders in the journal that wait for a moment."""
+    """Acknowledgements of journalled orders that wait for a moment."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, Callable[[], None]] = {}
         """By the number of the order. The thread that removes one sends it."""
         self._due = 0.0
-        """When what waits is sent at the latest, by the clock of the loop."""
+        """Latest time to send the waiting acknowledgements, by the clock of the loop."""
         self._timer: asyncio.TimerHandle | None = None
-        """It runs on when nothing waits any more: most orders are answered before it ends."""
+        """It continues when no acknowledgement waits: most orders are answered before it ends."""
 
     def add(self, number: int, ack: Callable[[], None]) -> None:
-        """Acknowledge an order with its answer, or soon. Two orders are not kept waiting.
+        """Acknowledge an order with its answer, or soon.
+
+        If a second order comes, acknowledge both now.
 
         `ack` may be called in any thread. `number` is that of the order in the journal.
         """
@@ -58,12 +60,12 @@ class LateAcks:
             ack()
 
     def flush(self) -> None:
-        """Acknowledge all that waits. Called in the loop."""
+        """Send all waiting acknowledgements. Called in the loop."""
         for number in tuple(self._waiting):
             self.send(number)
 
     def end(self) -> None:
-        """Acknowledge all that waits, and wait for nothing more."""
+        """Send all waiting acknowledgements, and stop the timer."""
         self.flush()
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""A bound on memory in bytes, shared by what takes a part of it and gives it back."""
+"""A bound on memory in bytes, from which users take parts and give them back."""
 
 import asyncio
 from collections import deque
@@ -24,13 +24,13 @@ class MemoryBudget:
     async def wait(self, size: int) -> None:
         """Take `size` bytes once there is room, in the order of the calls.
 
-        What is larger than the bound waits until it is alone.
+        A request above the bound waits until no other bytes are taken.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, future))
         self._admit()
         try:
-            if future.done():  # those that were let in before wake up in the next turn
+            if future.done():  # the ones admitted earlier wake up in the next turn
                 await asyncio.sleep(0)
             await future
         except asyncio.CancelledError:

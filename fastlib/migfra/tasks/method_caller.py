@@ -1,4 +1,4 @@
-"""Calls a method of the hypervisor for a member: its thread, its context, its progress."""
+"""Call a method of the hypervisor for a member, with its thread, context and progress."""
 
 import asyncio
 import inspect
@@ -41,7 +41,7 @@ class ContextMaker:
     is_ready: Callable[[], bool]
     """Whether `ready` need not wait."""
     ready: Callable[[], Awaitable[object]]
-    """Waits until this daemon may begin something. Raises ClaimError if it must not."""
+    """Waits until this daemon may begin a task. Raises ClaimError if it must not."""
 
     def make(
         self,
@@ -91,7 +91,7 @@ class ContextMaker:
     async def _store_begin(self, number: int, member: Member) -> None:
         """Store that a member acts. Raises TaskExpiredError if that took too long.
 
-        Raises ClaimError if this daemon must not begin anything.
+        Raises ClaimError if this daemon must not begin a task.
         """
         await self.ready()
         member.expiry.check_in_time()
@@ -102,7 +102,7 @@ class ContextMaker:
             member.expiry.check_in_time()
 
     def pauses(self) -> Iterator[float]:
-        """Begin a series of pauses between attempts, in seconds, as configured."""
+        """Return a new series of configured pauses between attempts, in seconds."""
         return retrying.pauses(self.retry.first, self.retry.longest)
 
     def retried(self, job: Job, member: Member, text: str, vm_name: str | None = None) -> None:
@@ -129,7 +129,7 @@ class MethodCaller:
         measurement: TimeMeasurement,
         attempt: int = 0,
     ) -> Any:
-        """Return what a method of the hypervisor returns.
+        """Call a method of the hypervisor and return its value.
 
         Raises HypervisorError, ClaimError, and UnexpectedError for everything else that it raises.
         """

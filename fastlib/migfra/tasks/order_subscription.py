@@ -12,18 +12,19 @@ from fastlib.transport.futures import wait_async
 log = getLogger("fastlib.migfra")
 
 REMIND_SECONDS: Final = 30.0
-"""How often it is logged that the broker has not confirmed the subscription."""
+"""Seconds between two log lines about an unconfirmed subscription."""
 RETRY_SECONDS: Final = 10.0
-"""Time between two requests of a subscription that the broker refuses."""
+"""Seconds between two requests of a subscription that the broker refuses."""
 REMEDY: Final = "let the daemon's user read this topic in the access rules of the broker"
 
 
 class OrderSubscription:
     """Subscribes to the orders, and requests that again while the broker refuses it.
 
-    A broker can refuse at any reconnect what it has permitted before. The daemon then finishes what
-    runs, says in its presence why it gets no orders, and goes on when they are permitted again. At
-    the start a refusal is an error: nothing runs yet, and a person is there to read it.
+    A broker can refuse a subscription at any reconnect that it permitted earlier. The daemon then
+    finishes the running tasks, reports the reason in its presence, and continues when the broker
+    permits the subscription again. At the start a refusal is an error: no task runs yet, and a
+    person is there to read it.
     """
 
     def __init__(
@@ -40,19 +41,19 @@ class OrderSubscription:
 
     @property
     def refusal(self) -> str | None:
-        """Why no order is received, with the remedy; None if the broker permits it."""
+        """The reason why no orders are received, with the remedy; None if the broker permits it."""
         return self._refusal
 
     async def begin(self) -> None:
-        """Subscribe, as soon as the broker answers. Raises RefusedError."""
+        """Subscribe when the broker answers. Raises RefusedError."""
         subscribing = asyncio.create_task(
             self._communicator.subscribe(self._topic, manual_ack=True, timeout=None)
         )
         try:
             while not (await asyncio.wait((subscribing,), timeout=REMIND_SECONDS))[0]:
                 log.warning(
-                    "the broker has not confirmed the subscription to %s yet; no order is received "
-                    "before it does", self._topic,
+                    "the broker has not confirmed the subscription to %s yet; the daemon receives "
+                    "no orders until then", self._topic,
                 )  # fmt: skip
             await subscribing
         except RefusedError as error:
@@ -65,7 +66,7 @@ class OrderSubscription:
         ]
 
     def end(self) -> None:
-        """Request nothing any more."""
+        """Stop all requests."""
         for remove in self._remove:
             remove()
         if self._retrying is not None:
@@ -76,16 +77,16 @@ class OrderSubscription:
             return
         self._note(str(error))
         if self._retrying is None or self._retrying.done():
-            # What it logs is not about a task.
+            # Its log lines are not about a task.
             self._retrying = asyncio.create_task(self._retry(), context=context_without_task())
 
     async def _on_reconnect(self) -> None:
-        self._reconnected.set()  # the broker has been asked again, and may have been restarted
+        self._reconnected.set()  # this was a new request, and the broker may have been restarted
 
     def _note(self, error: str) -> None:
-        refusal = f"{error}; {REMEDY}, then the daemon goes on"
+        refusal = f"{error}; {REMEDY}; the daemon then continues without a restart"
         if refusal != self._refusal:
-            log.error("no order is received: %s", refusal)
+            log.error("the daemon receives no orders: %s", refusal)
             self._refusal = refusal
             self._on_change()
 

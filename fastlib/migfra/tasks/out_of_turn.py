@@ -1,4 +1,4 @@
-"""Executes the jobs that end before their turn: those that were cancelled or have expired."""
+"""Execute the jobs that end before their turn because they were cancelled or have expired."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -7,11 +7,11 @@ from typing import Any, Final
 from .jobs import Job
 
 AT_ONCE: Final = 8
-"""Jobs that are executed at the same time, at most. Many orders may expire in one second."""
+"""Maximum number of jobs that run at the same time. Many orders may expire in one second."""
 
 
 class OutOfTurn:
-    """A queue of its own for them: they need no place, and must not wait for one."""
+    """A separate queue for jobs that need no place and must not wait for one."""
 
     def __init__(
         self,

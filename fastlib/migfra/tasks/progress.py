@@ -1,4 +1,4 @@
-"""Publishes how far tasks have come, at a bounded rate."""
+"""Publish the progress of tasks at a bounded rate."""
 
 import asyncio
 from contextlib import suppress
@@ -19,7 +19,7 @@ from .jobs import Job, Member
 log = getLogger("fastlib.migfra")
 
 QOS: Final = 0
-"""The next one says more than one that is late."""
+"""QoS 0: a late message is worth less than the next one."""
 
 
 class ProgressPublisher:
@@ -41,13 +41,14 @@ class ProgressPublisher:
         self._sending: set[asyncio.Task[None]] = set()
 
     def of(self, job: Job, member: Member) -> "Reporter":
-        """What a member reports to."""
+        """Return the object to which a member reports."""
         return Reporter(self, job, member)
 
     def send(self, job: Job, member: Member, facts: ProgressFacts) -> None:
-        """Publish, unless there is no connection: progress is not worth keeping.
+        """Publish progress if there is a connection; otherwise drop it.
 
-        A task that has not begun is only `queued`: so any other phase shows that it has begun.
+        A task that has not begun has only the phase `queued`. Any other phase shows that it has
+        begun.
         """
         if facts.phase != QUEUED and not member.expiry.has_acted:
             return
@@ -70,7 +71,7 @@ class ProgressPublisher:
                 position=facts.position,
             )
         except ValidationError as error:
-            log.warning("the hypervisor reports progress that cannot be sent: %s", error)
+            log.warning("the hypervisor reported invalid progress, which is not sent: %s", error)
             return
         sending = asyncio.create_task(self._send(job, progress.to_yaml().encode()))
         self._sending.add(sending)
@@ -79,20 +80,20 @@ class ProgressPublisher:
     def _sent(self, sending: "asyncio.Task[None]") -> None:
         self._sending.discard(sending)
         if not sending.cancelled() and (error := sending.exception()) is not None:
-            log.error("progress could not be sent", exc_info=error)
+            log.error("a progress message could not be sent", exc_info=error)
 
     async def _send(self, job: Job, payload: bytes) -> None:
         topic = topics.PROGRESS(job.came_to or self._host)
-        with suppress(TransportError):  # the next message says more
+        with suppress(TransportError):  # the next message has newer values
             await self._communicator.send(payload, topic, QOS, timeout=1)
 
     def moved(self, amount: int) -> None:
-        """So many bytes more have moved to another host."""
+        """Count `amount` more bytes that have moved to another host."""
         self._counters.migrated_bytes += amount
 
 
 class Reporter:
-    """The progress of one member. `report` may be called from any thread, as often as wanted."""
+    """The progress of one member. `report` may be called from any thread, at any rate."""
 
     def __init__(self, progress: ProgressPublisher, job: Job, member: Member) -> None:
         self._progress = progress
@@ -107,7 +108,10 @@ class Reporter:
         self._ended = False
 
     def report(self, facts: ProgressFacts) -> None:
-        """What is so now; published at once, or when the interval is over if nothing newer came."""
+        """Report the present values.
+
+        They are published at once, or at the end of the interval unless newer values come.
+        """
         call_in_loop(self._loop, self._take, facts)
 
     def _take(self, facts: ProgressFacts) -> None:
@@ -124,7 +128,7 @@ class Reporter:
             self._timer = self._loop.call_later(pause, self._publish)
 
     def _note_phase(self, facts: ProgressFacts) -> None:
-        """Tell of the phase of a domain if it has changed."""
+        """Log and note the phase of a domain if it has changed."""
         if self._phases.get(facts.vm_name) == facts.phase:
             return
         self._phases[facts.vm_name] = facts.phase
@@ -138,10 +142,10 @@ class Reporter:
             try:
                 self._progress.send(self._job, self._member, facts)
             except Exception:  # progress must not harm the task
-                log.exception("progress of %s could not be sent", self._job.title)
+                log.exception("a progress message of %s could not be sent", self._job.title)
 
     def end(self) -> None:
-        """The member has ended; its result says the rest."""
+        """Publish nothing more, because the member has ended."""
         self._ended = True
         if self._timer is not None:
             self._timer.cancel()

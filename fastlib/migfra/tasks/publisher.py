@@ -1,4 +1,4 @@
-"""Sends answers in order, and marks them in the journal once the broker has them."""
+"""Send answers in order, and mark them in the journal when the broker has confirmed them."""
 
 import asyncio
 from collections import deque
@@ -31,23 +31,26 @@ ANSWER_SIZE: Final = 2048
 
 
 LOOK_SECONDS: Final = 0.25
-"""How often `flush` looks whether there still is a connection."""
+"""Seconds between two checks of the connection in `flush`."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An answer on its way."""
+    """An answer that the broker has not confirmed."""
 
     number: int | None
-    """Its container's in the journal, None if it is not there."""
+    """Number of its container in the journal, None if that is not there."""
     about: About
     topic: str
     payload: bytes
     confirmed: "asyncio.Future[bool] | None" = None
-    """True once the broker has it, False if it does not take it. None if nobody awaits that."""
+    """Result True if the broker has confirmed it, False if the broker refused it.
+
+    None if no caller awaits it.
+    """
 
 
 class EarlyAnswer:
-    """An answer that the journal's thread sends once it is stored. The loop counts it later.
+    """An answer that the journal's thread sends when it is stored. The loop counts it later.
 
     The loop would need a turn or two before it could send it.
     """
@@ -62,7 +65,7 @@ class EarlyAnswer:
         """None if it is not sent: `Publisher.put` sends it then."""
 
     def send(self) -> None:
-        """Send it, unless another one must be sent before. Any thread may call it, one at a time.
+        """Send it, unless another answer must be sent first. Any thread may call it, one at a time.
 
         It never raises.
         """
@@ -70,7 +73,7 @@ class EarlyAnswer:
 
 
 class Publisher:
-    """The answers on their way to the broker."""
+    """The answers that the broker has not confirmed."""
 
     def __init__(
         self,
@@ -79,7 +82,7 @@ class Publisher:
         topic_of: Callable[[str | None], str],
         qos: int,
     ) -> None:
-        """`topic_of` is the topic of the answers to what came to a host, None for this one."""
+        """`topic_of` returns the topic of answers to the orders of a host; None is this host."""
         self._communicator = communicator
         self._journal = journal
         self._topic_of = topic_of
@@ -88,11 +91,14 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Answer] = deque()
         self._left: deque[EarlyAnswer] = deque()
-        """What could not be sent early, and is not put yet. Later answers must not overtake it."""
+        """Answers that could not be sent early, and are not put yet.
+
+        Later ones must not overtake them.
+        """
         self._answered: deque[tuple[Future[None], Answer]] = deque()
-        """The answers that the broker has taken or refused, from its thread."""
+        """The answers that the broker has confirmed or refused, added by its thread."""
         self._is_woken = False
-        """Whether `_take_answered` is about to be called."""
+        """Whether a call of `_take_answered` is scheduled."""
         self._unconfirmed = 0
         self._size = 0
         self._worker: asyncio.Task[None] | None = None
@@ -101,7 +107,7 @@ class Publisher:
 
     @property
     def unconfirmed(self) -> int:
-        """Answers that the broker does not have yet."""
+        """Number of answers that the broker has not confirmed."""
         return self._unconfirmed
 
     @property
@@ -110,21 +116,21 @@ class Publisher:
         return self._size
 
     def is_own(self, host: str | None) -> bool:
-        """Return True if answers to what came to a host have the topic of this host."""
+        """Return whether answers to orders of a host have the topic of this host."""
         return host is None or self._topic_of(host) == self._own_topic
 
     def early(self, payload: bytes, host: str | None = None) -> EarlyAnswer:
-        """Return an answer that may be sent before it is `put`. Arguments as there."""
+        """Return an answer that may be sent before `put`, with the same arguments."""
         topic = self._own_topic if host is None else self._topic_of(host)
         return EarlyAnswer(self, topic, payload)
 
     def send_early(self, early: EarlyAnswer) -> Delivery | None:
-        """Hand an answer to the transport; return None if `put` has to do that.
+        """Pass an answer to the transport; return None if `put` must do that.
 
         Any thread may call it, one at a time.
         """
         if not self._waiting and not self._left:
-            with suppress(Exception):  # `_run` tries again, and logs what fails
+            with suppress(Exception):  # `_run` tries again, and logs errors
                 return self._communicator.send_now(early.payload, early.topic, self._qos)
         self._left.append(early)
         return None
@@ -156,9 +162,9 @@ class Publisher:
                 self._left.remove(early)
 
     async def deliver(self, id: str | None, payload: bytes) -> bool:
-        """Send an answer that the journal does not have, and wait until the broker has it.
+        """Send an answer that the journal does not have, and wait for the broker's confirmation.
 
-        Return False if it does not take it.
+        Return False if the broker refuses it.
         """
         confirmed: asyncio.Future[bool] = self._loop.create_future()
         self._put(Answer(None, About(id, None), self._own_topic, payload, confirmed))
@@ -174,14 +180,14 @@ class Publisher:
             return
         self._waiting.append(answer)
         if self._worker is None or self._worker.done():
-            # What others log meanwhile is not about the answer that happened to be the first.
+            # The log lines of this task are not about the answer that started it.
             self._worker = asyncio.create_task(self._run(), context=context_without_task())
 
     def _send_now(self, answer: Answer) -> bool:
-        """Hand an answer to the transport if it has room; return whether it has taken it."""
+        """Pass an answer to the transport if it has room; return whether it did."""
         try:
             delivery = self._communicator.send_now(answer.payload, answer.topic, self._qos)
-        except Exception:  # `_run` tries again, and logs what fails
+        except Exception:  # `_run` tries again, and logs errors
             return False
         self._watch(delivery, answer)
         return True
@@ -199,8 +205,8 @@ class Publisher:
                 self._shorten(answer, error)
                 continue
             except ClosedError:
-                return  # the next run sends what the journal has
-            except Exception as error:  # nobody expected it; the next run sends the result again
+                return  # the next run sends the answers from the journal
+            except Exception as error:  # unexpected; the next run sends the result again
                 log.exception(
                     "a result could not be sent: %s",
                     describe(error),
@@ -216,11 +222,11 @@ class Publisher:
         """Wait until the broker has confirmed something."""
         self._change.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(1):  # others may have made room, too
+            async with asyncio.timeout(1):  # room may also come from elsewhere
                 await self._change.wait()
 
     def _watch(self, delivery: Delivery, answer: Answer) -> None:
-        if answer.confirmed is not None and delivery.done:  # as with a broker in memory
+        if answer.confirmed is not None and delivery.done:  # the case of a broker in memory
             self._done(delivery.future, answer)
             return
 
@@ -234,7 +240,7 @@ class Publisher:
         delivery.future.add_done_callback(done)
 
     def _take_answered(self) -> None:
-        self._is_woken = False  # before the look, so that whatever comes later calls again
+        self._is_woken = False  # reset first: an answer that comes later must call again
         while self._answered:
             self._done(*self._answered.popleft())
 
@@ -246,22 +252,26 @@ class Publisher:
         try:
             if error is not None:
                 log.error(
-                    "the broker has not taken a result: %s", error, extra={"about": answer.about}
+                    "the broker has not accepted a result: %s", error, extra={"about": answer.about}
                 )
             elif answer.number is not None:
                 self._journal.confirmed(answer.number)
         except Exception:  # the next run sends the result again
-            log.exception("a confirmation is lost", extra={"about": answer.about})
+            log.exception(
+                "the broker's confirmation of a result could not be stored; the next "
+                "run sends the result again",
+                extra={"about": answer.about},
+            )
         finally:
             self._settle(answer, error is None)
 
     def _shorten(self, answer: Answer, error: MessageTooLargeError) -> None:
-        """Send a shorter answer, or give it up if there is none."""
+        """Send a shorter answer, or drop the answer if it cannot be shortened."""
         room = room_for(len(answer.payload), error.packet, error.limit)
         payload = shortened(answer.payload, room)
         if payload is None:
             log.error(
-                "%s; a shorter answer is not possible, and the answer is given up",
+                "%s; the answer cannot be shortened and is dropped",
                 error,
                 extra={"about": answer.about},
             )
@@ -270,7 +280,7 @@ class Publisher:
             self._settle(answer, False)
             return
         log.error(
-            "%s; a shorter answer of %d bytes with the same status is sent instead",
+            "%s; the daemon sends a shorter answer of %d bytes with the same status",
             error,
             len(payload),
             extra={"about": answer.about},
@@ -282,7 +292,7 @@ class Publisher:
         self._size += len(payload) - len(answer.payload)
 
     async def _store(self, shorter: Answer) -> None:
-        """Write a shorter answer to the journal, so that the next run sends this one; send it."""
+        """Write a shorter answer to the journal for the next run, and send it."""
         if shorter.number is not None:
             try:
                 await self._journal.answer(shorter.number, shorter.payload)
@@ -300,7 +310,9 @@ class Publisher:
             answer.confirmed.set_result(sent)
 
     async def flush(self, timeout: float) -> int:
-        """Wait until the broker has everything, at most `timeout` seconds; what is left.
+        """Wait until the broker has confirmed everything, at most `timeout` seconds.
+
+        Return the number of unconfirmed answers.
 
         Without a connection it does not wait: the journal keeps the answers for the next run.
         """

@@ -1,4 +1,4 @@
-"""Receives messages from the broker, and decodes them in the order in which they came."""
+"""Receive messages from the broker, and decode them in order of arrival."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,10 +21,11 @@ from .order_subscription import OrderSubscription
 log = getLogger("fastlib.migfra")
 
 READ_IN_THREAD: Final = 1 << 16
-"""Bytes; a larger message is decoded in a thread, so that the loop does not wait for it."""
+"""Bytes above which a message is decoded in a thread, because the loop must not wait for it."""
 
 MESSAGE_MEMORY: Final = 8192
-"""Bytes of memory of a message beside its text, until it is accepted or its answer confirmed."""
+"""Bytes of memory of a message without its text, until it is accepted or its answer is confirmed.
+"""
 
 Admit = Callable[[ReceivedMessage, TaskContainer | Unreadable], Awaitable[Execution | None]]
 
@@ -60,7 +61,7 @@ class Receiver:
         self._largest = limits.payload
         self._most_members = limits.container_members
         self._memory = MemoryBudget(limits.inbox)
-        """Of the messages that are not admitted yet."""
+        """Memory of the messages that are not admitted yet."""
         self._admit = admit
         self._on_failure = on_failure
         self._counters = counters
@@ -71,17 +72,17 @@ class Receiver:
 
     @property
     def refusal(self) -> str | None:
-        """Why the broker lets no message through, with the remedy; None if it does."""
+        """The reason why the broker delivers no messages, with the remedy; None if it does."""
         return self._subscription.refusal
 
     async def begin(self) -> None:
-        """Receive messages from now on, as soon as the broker lets us. Raises RefusedError."""
+        """Subscribe and receive messages from now on. Raises RefusedError."""
         await self._subscription.begin()
         self._worker = asyncio.create_task(self._run())
         report_failure(self._worker, "the receiver", self._on_failure)
 
     async def end(self) -> None:
-        """Receive no more; the broker keeps what was not acknowledged."""
+        """Stop receiving; the broker keeps the unacknowledged messages."""
         self._subscription.end()
         if self._worker is not None:
             self._worker.cancel()
@@ -90,7 +91,7 @@ class Receiver:
             task.cancel()
         if self._admitting:
             await asyncio.wait(tuple(self._admitting))
-            self._admitting.clear()  # those that were cancelled before their first step
+            self._admitting.clear()  # tasks that were cancelled before their first step
 
     async def _run(self) -> None:
         async for message in self._communicator.messages(self._topic):
@@ -118,9 +119,11 @@ class Receiver:
         payload = message.payload
         try:
             return read(payload, self._largest, most_members=self._most_members, size=message.size)
-        except Exception as error:  # a mistake in the daemon must not block the next message
-            log.exception("a message could not be read: %.100r", payload)
-            return Unreadable(None, f"the daemon failed to read it: {type(error).__name__}")
+        except Exception as error:  # a defect of the daemon must not block the next message
+            log.exception("reading a message failed: %.100r", payload)
+            return Unreadable(
+                None, f"the daemon failed to read the message: {type(error).__name__}"
+            )
 
     async def _admit_one(
         self, message: ReceivedMessage, found: TaskContainer | Unreadable, memory: int
@@ -129,7 +132,11 @@ class Receiver:
         try:
             execution = await self._admit(message, found)
         except JournalError as error:
-            log.warning("a message is left to the broker: %s", error)
+            log.warning(
+                "the journal failed; a message is not acknowledged, and the broker sends "
+                "it again: %s",
+                error,
+            )
         except Exception as error:
             self._on_failure("the receiver", error)  # the broker sends the message to the next run
         finally:

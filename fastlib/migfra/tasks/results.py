@@ -1,4 +1,4 @@
-"""Results: from what a hypervisor returns, for the journal, and as the payload that is sent."""
+"""Results: made from a hypervisor's values, stored in the journal, and written as a payload."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -15,22 +15,22 @@ from fastlib.migfra.virt.domain_xml import read_domain
 from fastlib.transport import ReceivedMessage
 
 NO_DOMAIN: Final = "n/a"
-"""Stands for the domain's name where there is none."""
+"""The text in place of a domain's name if there is none."""
 
 
 def vm_name_of(task: Task) -> str:
-    """The domain that a task is about, `n/a` if it is not about one."""
+    """Return the domain of a task, `n/a` for a task without one."""
     name = getattr(task, "vm_name", None)
     if not name and isinstance(task, Start) and task.xml is not None:
         try:
             name = read_domain(task.xml).name
-        except HypervisorError:  # the hypervisor will say so
+        except HypervisorError:  # the hypervisor reports the error
             name = None
     return str(name) if name else NO_DOMAIN
 
 
 def domains_of(container: TaskContainer) -> tuple[list[str], bool]:
-    """The domains that a container names, each once, and whether it may be about others."""
+    """Return the domains that a container names, each once, and whether it may affect others."""
     names: dict[str, None] = {}
     for task in container.tasks:
         names[vm_name_of(task)] = None
@@ -43,8 +43,8 @@ def domains_of(container: TaskContainer) -> tuple[list[str], bool]:
 
 
 def failure(vm_name: str, reason: str, measurement: TimeMeasurement | None = None) -> Result:
-    """Return the result of what went wrong, whatever characters the reason has."""
-    details = sound(reason) or "failed without a reason"
+    """Return an error as a result; characters that a message cannot have are replaced."""
+    details = sound(reason) or "the hypervisor gave no reason for the failure"
     result = Result(vm_name=vm_name, status="error", details=details)
     return _with_timers(result, measurement) if measurement else result
 
@@ -52,13 +52,13 @@ def failure(vm_name: str, reason: str, measurement: TimeMeasurement | None = Non
 def results_of(
     outcome: Any, task: Task, retries: int, measurement: TimeMeasurement
 ) -> tuple[Result, ...]:
-    """Return the results of a member from what its method returned.
+    """Return the results of a member, made from the value of its method.
 
     None and a text mean success; Results are taken as they are. Results without timers of their own
     get those of the member. A single success without details gets the number of retries, as None
     does.
 
-    Raises HypervisorError for what no method may return.
+    Raises HypervisorError for a value that a method must not return.
     """
     if outcome is None or isinstance(outcome, str):
         results: Sequence[Result] = (_success(task, outcome, retries),)
@@ -91,8 +91,8 @@ def _checked(outcome: Any, task: Task) -> Sequence[Result]:
     if isinstance(results, Sequence) and all(isinstance(result, Result) for result in results):
         return results
     raise HypervisorError(
-        f"the hypervisor answered {task.declaration.task} with a {type(outcome).__name__}, "
-        "which is no outcome; return None, a text, a Result or a sequence of Results"
+        f"the hypervisor must answer {task.declaration.task} with None, a text, a Result or a "
+        f"sequence of Results; got {type(outcome).__name__}"
     )
 
 
@@ -103,24 +103,24 @@ def _with_timers(result: Result, measurement: TimeMeasurement) -> Result:
 
 
 def retry_counter(task: Task) -> int | None:
-    """How often the task wants to be tried again, None if it does not say."""
+    """Return the number of retries that the task requests, None if it requests none."""
     counter: int | None = getattr(getattr(task, "parameter", None), "retry_counter", None)
     return counter
 
 
 def answer_to(container: TaskContainer, results: Iterable[Result]) -> ResultContainer:
-    """The results of a container. Those that it cannot hold are told as errors."""
+    """Return the answer to a container with its results. Results of a wrong type become errors."""
     given = tuple(results)
     try:
         return ResultContainer.answer(container, given)
     except ValidationError as error:
         name = vm_name_of(container.tasks[0]) if container.tasks else NO_DOMAIN
-        reason = f"the hypervisor gave results that cannot be sent: {error}"
+        reason = f"the hypervisor returned results that cannot be sent: {error}"
         return ResultContainer.answer(container, (failure(name, reason),))
 
 
 def quit_answer(container: TaskContainer, left: str | None = None) -> ResultContainer:
-    """The answer to a quit; `left` says what has not ended."""
+    """Return the answer to a quit; `left` names the tasks that have not ended."""
     result = Result(vm_name=NO_DOMAIN, status="success", details=left)
     return ResultContainer.answer(container, (result,))
 
@@ -133,7 +133,7 @@ def without_order(answer: ResultContainer, message: ReceivedMessage) -> ResultCo
     digest = None
     if message.size == len(message.payload):
         digest = request_digest(message.payload)
-    elif message.sha256 is not None:  # only its beginning is known
+    elif message.sha256 is not None:  # only the beginning of the message is known
         digest = short_digest(message.sha256)
     return msgspec.structs.replace(answer, request_digest=digest)
 
@@ -143,21 +143,21 @@ def executed_before(answer: bytes, executed: float) -> bytes:
     time = datetime.fromtimestamp(executed, UTC)
     try:
         return write(msgspec.structs.replace(ResultContainer.from_yaml(answer), executed=time))
-    except MessageError:  # an older fastlib or a missing plugin wrote it; it is true all the same
+    except MessageError:  # an older fastlib or a missing plugin wrote it; it is still true
         return answer
 
 
 def write(answer: ResultContainer) -> bytes:
-    """The payload of an answer."""
+    """Return the payload of an answer."""
     return answer.to_yaml().encode()
 
 
 def store(results: Iterable[Result]) -> bytes:
-    """Results as the journal keeps them."""
+    """Return results in the form that the journal stores."""
     return msgspec.json.encode([result.emit() for result in results])
 
 
 def restore(stored: bytes, task: Task) -> tuple[Result, ...]:
-    """Results as the journal has kept them."""
+    """Return results from the form that the journal stores."""
     shape = task.declaration.result_type
     return tuple(shape.load(tree) for tree in msgspec.json.decode(stored))

@@ -1,4 +1,4 @@
-"""Decides whether there is room for another order or query. What is refused is answered."""
+"""Decide whether there is room for another order or query. The caller answers refused ones."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,13 +12,13 @@ from .jobs import JOB_SIZE, JobTable
 from .publisher import Publisher
 
 MAX_CANCELS: Final = 256
-"""`cancel task` at work, at most."""
+"""Maximum number of running `cancel task`."""
 MAX_QUERIES: Final = 1000
-"""Queries that wait for their turn, at most."""
+"""Maximum number of queries that wait for their turn."""
 
 
 class OrderRoom:
-    """Counts the bytes of orders that wait or run or are being accepted, and of their answers."""
+    """Counts the bytes of orders that are being accepted, wait or run, and of their answers."""
 
     def __init__(self, jobs: JobTable, publisher: Publisher, limits: LimitsSection) -> None:
         self._jobs = jobs
@@ -27,7 +27,7 @@ class OrderRoom:
         self._reserved = 0
 
     def reserve(self, container: TaskContainer, size: int) -> "Reservation":
-        """Return what counts an order of `size` bytes while it is accepted, if there is room.
+        """Return a context manager that counts an order of `size` bytes while it is accepted.
 
         A `cancel task` makes room, so it has a bound of its own.
         """
@@ -38,10 +38,9 @@ class OrderRoom:
         if taken + self._reserved + size <= self._bound:
             return Reservation(self, size, None)
         refused = (
-            "there is no room for it among the orders that wait or run and the answers that "
-            f"the broker has not confirmed, which take {taken} of "
-            f"{self._bound} bytes; send it again later, or raise 'limits: {{waiting: ...}}' in "
-            "the daemon's configuration"
+            "the daemon has too many orders: those that wait or run and the unconfirmed "
+            f"answers take {taken} of {self._bound} bytes; send it again later, or raise "
+            "'limits: {waiting: ...}' in the daemon's configuration"
         )
         return Reservation(self, 0, refused)
 
@@ -52,7 +51,7 @@ class OrderRoom:
     def _why_no_cancel(self) -> str | None:
         if self._jobs.cancels < MAX_CANCELS:
             return None
-        return f"{MAX_CANCELS} cancel tasks are under way; send it again later"
+        return f"{MAX_CANCELS} cancel tasks are running; send it again later"
 
 
 class Reservation:
@@ -61,18 +60,18 @@ class Reservation:
     __slots__ = ("_refused", "_room", "_size")
 
     def __init__(self, room: OrderRoom, size: int, refused: str | None) -> None:
-        """`size` is in bytes. `refused` says why there is no room, None if there is."""
+        """`size` is in bytes. `refused` is the reason for a refusal, None if there is room."""
         self._room: Final = room
         self._size: Final = size
         self._refused: Final = refused
 
     def __enter__(self) -> str | None:
-        """Take the room. Return why there is none, or None."""
+        """Take the room. Return the reason for a refusal, or None."""
         self._room.take(self._size)
         return self._refused
 
     def __exit__(self, *_: object) -> None:
-        """Give the room back: the order is under way by now, or not accepted."""
+        """Give the room back: the order is counted among the jobs by now, or was refused."""
         self._room.take(-self._size)
 
 
@@ -85,9 +84,9 @@ class QueryQueue:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[str | None]:
-        """Wait for a turn. Give why there is none, or None."""
+        """Wait for a turn. Yield the reason for a refusal, or None."""
         if self._waiting >= MAX_QUERIES:
-            yield f"{self._waiting} queries wait for their answers already; send it again later"
+            yield f"{self._waiting} queries are waiting for their answers; send it again later"
             return
         self._waiting += 1
         try:

@@ -1,7 +1,7 @@
-"""Shorten an answer that the broker does not take. Pure.
+"""Shorten an answer that is too large for the broker. Pure functions.
 
 The id, the titles, the domains and the status of each result stay. The details are cut, and a note
-in them says how large the whole answer was.
+in them gives the size of the whole answer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,10 @@ DETAILS: Final = (4000, 1000, 200, 50, 0)
 """Characters of each result's details that are tried, one after the other."""
 
 SMALLER: Final = 4
-"""If the broker's limit is not known, an answer is tried that has this part of the size."""
+"""Share of the size to try if the broker's limit is not known."""
 
 LEAST: Final = 256
-"""Bytes of an answer that is not shortened any more."""
+"""Bytes below which an answer is not shortened further."""
 
 
 def room_for(payload: int, packet: int, limit: int | None) -> int:
@@ -43,9 +43,12 @@ def shortened(payload: bytes, most: int) -> bytes | None:
         return None
     try:
         answer = ResultContainer.from_yaml(payload)
-    except MessageError:  # of a plug-in that is no longer there
+    except MessageError:  # of a plug-in that was removed
         return None
-    note = f"shortened: the whole answer had {len(payload)} bytes, and the broker takes {most}"
+    note = (
+        f"shortened: the whole answer has {len(payload)} bytes, and the broker accepts at most "
+        f"{most}"
+    )
     for results in _versions(answer.results, note):
         try:
             text = write(msgspec.structs.replace(answer, results=results))
@@ -66,7 +69,7 @@ def _versions(results: Sequence[Result], note: str) -> Iterator[Sequence[Result]
     yield brief
     count = len(brief) // 2
     while count:
-        left = f"{note}; {len(brief) - count} further results are left out"
+        left = f"{note}; {len(brief) - count} more results are left out"
         yield [_cut(results[0], 0, left), *brief[1:count]]
         count //= 2
 
@@ -88,9 +91,9 @@ def _with_fewer_orders(results: Sequence[Result], note: str) -> Iterator[Sequenc
 
 
 def _cut(result: Result, characters: int, note: str, *, whole: bool = False) -> Result:
-    """Return a result with at most so many characters of details, and the note if it was cut.
+    """Return a result with at most `characters` of its details, and the note if it was cut.
 
-    Only with `whole`, what its type has beyond the fields of `Result` stays.
+    Only with `whole` are fields kept that its type has in addition to those of `Result`.
     """
     details = result.details or ""
     if whole and len(details) <= characters:

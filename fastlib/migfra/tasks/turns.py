@@ -1,7 +1,7 @@
-"""Turns: whether an order begins as soon as it is accepted, or waits behind others.
+"""Turns: decide whether an order begins with its acceptance or waits for others.
 
-An order that begins at once has its places before it is accepted. So nothing stands between its
-acceptance and its beginning, and one commit of the journal notes both.
+An order that begins at once has its places before it is accepted. So one commit of the journal
+notes its acceptance and its begin.
 """
 
 from collections.abc import Callable
@@ -31,33 +31,33 @@ class Place:
         self._places: Places | None = places
 
     def give_up(self) -> None:
-        """Let another one have it. What waited for its turn goes on without."""
+        """Free the place for another user. A member that waited for it continues without it."""
         if self._places is not None:
             self._places.give_back(1)
             self._places = None
 
 
 class Situation(msgspec.Struct, frozen=True):
-    """What an order finds when it comes."""
+    """The state of the dispatcher when an order comes."""
 
     accepting: int
     """Earlier orders that are being accepted, and will wait for their turn."""
     waiting: int
     """Earlier orders that wait for their turn."""
     beginning: int
-    """Earlier members whose turn has come, and that the journal has not been told of yet."""
+    """Earlier members whose turn has come, and whose begin the journal does not have yet."""
     is_idle: bool
-    """Whether the dispatcher waits for an order, and not for a place or for the end of one."""
+    """Whether the dispatcher waits for an order, and not for a place or the end of an order."""
     has_expired: bool
-    """Whether it has come too late to begin."""
+    """Whether the order came too late to begin."""
 
 
 def may_begin_at_once(container: TaskContainer, situation: Situation) -> bool:
     """Return whether an order may begin with its acceptance, without overtaking another one.
 
-    One of several members is begun member by member. One without concurrent execution would have
-    to be awaited by those that come while it is accepted. `cancel task` and `quit` have ways of
-    their own.
+    An order with several members begins member by member. Orders that come while one without
+    concurrent execution is accepted would have to wait for it. `cancel task` and `quit` are handled
+    separately.
     """
     return (
         len(container.tasks) == 1
@@ -72,7 +72,7 @@ def may_begin_at_once(container: TaskContainer, situation: Situation) -> bool:
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What was taken for an order that begins with its acceptance."""
+    """The places and memory of an order that begins with its acceptance."""
 
     begins: Beginning
     container_place: Place
@@ -82,9 +82,9 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class Turn:
-    """The turn of one order while it is accepted: a `Turn` of the journal. It is ended once.
+    """The turn of one order while it is accepted: a `Turn` of the journal. It ends once.
 
-    It is decided as late as possible, so that it sees what has begun meanwhile.
+    It is decided as late as possible, to include the orders that have begun meanwhile.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class Turn:
         give_back: Callable[[Taken | None], object],
         is_full: Callable[[], bool],
     ) -> None:
-        """`take` decides: it returns what it has taken, or None for an order that waits.
+        """`take` decides: it returns the taken places, or None for an order that waits.
 
-        `give_back` gets that back if the order does not begin by it. `is_full` says whether there
-        is no place now for an order that would begin.
+        `give_back` receives them if the order does not begin. `is_full` returns whether there is no
+        place now for an order that would begin.
         """
         self._take = take
         self._give_back = give_back
@@ -106,11 +106,11 @@ class Turn:
 
     @property
     def begins(self) -> Beginning | None:
-        """What its member does with its acceptance; None if it waits, and before `decide`."""
+        """The action of its member at its acceptance; None if it waits, and before `decide`."""
         return None if self.taken is None else self.taken.begins
 
     def decide(self, may_wait: bool) -> bool:
-        """Decide whether the order begins with its acceptance, unless that is decided or over.
+        """Decide whether the order begins with its acceptance, unless it is decided or has ended.
 
         Return False if there is no place for it, and it `may_wait` for the next transaction: many
         orders end until then. An order that is accepted without a place needs a second transaction
@@ -124,11 +124,11 @@ class Turn:
         return True
 
     def use(self) -> None:
-        """End it: the order is executed by it, and gives back itself what was taken."""
+        """End the turn; the order is executed, and gives its places back itself."""
         self._is_over = True
 
     def end(self) -> None:
-        """End it, unless it was used: the order waits, or is not executed."""
+        """End an unused turn: the order waits, or is not executed."""
         if self._is_decided and not self._is_over:
             self._give_back(self.taken)
         self._is_over = True

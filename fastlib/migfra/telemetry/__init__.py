@@ -1,1 +1,1 @@
-"""What a daemon tells of itself: presence, counters, metrics, logs."""
+"""The daemon's reports about itself: presence, counters, metrics, logs."""

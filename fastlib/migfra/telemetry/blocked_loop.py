@@ -1,8 +1,8 @@
-"""Notices that the event loop is blocked, and logs for how long and where.
+"""Detect a blocked event loop, and log the time and the place.
 
-An `async` method of a plug-in must not block: nothing else of the daemon runs meanwhile, neither
-other tasks nor the presence. A thread asks the loop for a sign of life. If none comes in time, the
-thread looks at what the loop's thread executes.
+An `async` method of a plug-in must not block, because no other part of the daemon can run, neither
+tasks nor the presence. A thread requests a heartbeat of the loop. If none comes in time, the thread
+reads the stack of the loop's thread.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ from .logs import context_without_task
 log = getLogger("fastlib.migfra")
 
 LOOK_SECONDS: Final = 0.5
-"""How long after a sign of life the next one is asked for."""
+"""Seconds between a heartbeat and the request of the next one."""
 BLOCKED_SECONDS: Final = 1.0
-"""How long a sign of life may take."""
+"""Seconds that a heartbeat may take."""
 HANGS_SECONDS: Final = 30.0
-"""A block that lasts longer is logged before it has ended."""
+"""Seconds after which a block is logged before it has ended."""
 REPEAT_SECONDS: Final = 60.0
-"""How long later blocks at the same place are only counted."""
+"""Seconds in which later blocks at the same place are only counted."""
 
 
 class Place(NamedTuple):
-    """What the loop's thread executes."""
+    """The code that the loop's thread executes."""
 
     function: str
     """Name of the method of a plug-in, if there is one; else of the innermost function."""
     where: str
-    """`file:line, in function` of the innermost line of the plug-in, or of all."""
+    """`file:line, in function` of the innermost line of the plug-in, or of the innermost line."""
     is_foreign: bool
     """Whether it is in a plug-in."""
 
@@ -59,7 +59,7 @@ class LoopWatch:
         self._thread_id = threading.get_ident()
         self._look, self._blocked, self._hangs, self._repeat = look, blocked, hangs, repeat
         self._logged: dict[Place, float] = {}
-        """When a block at a place was last logged, by the monotonic clock."""
+        """Time of the last log line about a place, by the monotonic clock."""
         self._counts: dict[Place, int] = {}
         """Blocks at a place that were not logged."""
         self._ended = threading.Event()
@@ -90,8 +90,8 @@ class LoopWatch:
         if not alive.wait(max(0.0, self._hangs - self._blocked)):
             hanging = self._place() or place
             log.error(
-                "the event loop is blocked for %.0f s so far in %s; nothing else of the daemon "
-                "runs meanwhile", time.monotonic() - asked, hanging,
+                "the event loop has been blocked for %.0f s in %s; no other part of the daemon "
+                "can run", time.monotonic() - asked, hanging,
             )  # fmt: skip
             while not alive.wait(self._look):
                 if self._ended.is_set():
@@ -108,13 +108,13 @@ class LoopWatch:
         earlier = self._counts.pop(place, 0)
         log.warning(
             "the event loop was blocked for %.1f s in %s%s%s", seconds, place,
-            "; an async method must not block: make it a plain method, or call what blocks by "
-            "asyncio.to_thread" if place.is_foreign else "",
+            "; an async method must not block: make it a plain method, or run the blocking call "
+            "by asyncio.to_thread" if place.is_foreign else "",
             f"; {earlier} more times since it was last logged" if earlier else "",
         )  # fmt: skip
 
     def _place(self) -> Place | None:
-        """Return what the loop's thread executes now."""
+        """Return the place that the loop's thread executes now."""
         frame = sys._current_frames().get(self._thread_id)
         return None if frame is None else place_of_frame(frame)
 
@@ -127,7 +127,7 @@ def place_of_frame(innermost: FrameType) -> Place:
         if is_foreign(frame.f_code.co_filename):
             foreign.append(frame)
         elif foreign:
-            break  # what is further out has called the plug-in
+            break  # outer frames have called the plug-in
         frame = frame.f_back
     inner, outer = (foreign[0], foreign[-1]) if foreign else (innermost, innermost)
     return Place(outer.f_code.co_name, place_in(inner.f_code, inner.f_lineno), bool(foreign))

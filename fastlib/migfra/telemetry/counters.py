@@ -1,4 +1,4 @@
-"""The numbers of a daemon: what it has counted, and what it measures. `metrics` exports them."""
+"""The numbers of a daemon: counters and measured values. `metrics` exports them."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 BOUNDS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
-"""Seconds that the classes of durations end with."""
+"""Upper bounds in seconds of the classes of durations."""
 
 
 @dataclass(frozen=True)
 class Gauge:
-    """A number that is read when somebody asks for it."""
+    """A number that is read when the metrics are requested."""
 
     name: str
     meaning: str
@@ -22,7 +22,7 @@ class Gauge:
 
 
 class Durations:
-    """How many tasks took how long."""
+    """Histogram of the durations of tasks."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
@@ -34,7 +34,7 @@ class Durations:
 
 
 class Counters:
-    """What the daemon has counted since it began."""
+    """The counters of the daemon since its start."""
 
     def __init__(self) -> None:
         self.ended: Counter[tuple[str, str]] = Counter()
@@ -42,12 +42,12 @@ class Counters:
         self.durations: dict[str, Durations] = {}
         """By the task's title."""
         self.messages: Counter[str] = Counter()
-        """Messages that came: accepted, repeated, refused, unreadable, query or retained."""
+        """Received messages by kind: accepted, repeated, refused, unreadable, query or retained."""
         self.retries = 0
         self.migrated_bytes = 0
 
     def count(self, title: str, outcome: str, seconds: float) -> None:
-        """A member has ended."""
+        """Count a member that has ended."""
         self.ended[title, outcome] += 1
         durations = self.durations.get(title)
         if durations is None:

@@ -1,4 +1,4 @@
-"""Says why the daemon accepts no tasks at present, and what the remedy is."""
+"""Explain why the daemon accepts no tasks at present, with the remedy."""
 
 import sqlite3
 from pathlib import Path
@@ -19,7 +19,7 @@ _REMEDIES: Final = {
 
 
 def degraded_by(error: Exception | None, journal: Path | str | None) -> str | None:
-    """Return why no task is accepted, and the remedy; None if the journal can be written.
+    """Return why no task is accepted, with the remedy; None if the journal can be written.
 
     `error` is the journal's last error. A JournalError names its remedy itself.
     """
@@ -30,4 +30,6 @@ def degraded_by(error: Exception | None, journal: Path | str | None) -> str | No
     code = getattr(error, "sqlite_errorcode", None)
     remedy = _REMEDIES.get(code & 0xFF if code is not None else -1, "see the log of the daemon")
     where = "the journal" if journal is None else f"the journal {journal}"
-    return f"{where} cannot be written: {error}; {remedy}, then the daemon goes on"
+    return (
+        f"{where} cannot be written: {error}; {remedy}; the daemon then continues without a restart"
+    )

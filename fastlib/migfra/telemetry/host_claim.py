@@ -1,15 +1,15 @@
-"""What a daemon knows about other daemons of its host, and what it does when it hears of one.
+"""Decide how a daemon reacts to other daemons of its host.
 
 All decisions are pure functions; `other_daemons.py` carries them out. The daemon is in one of three
 phases:
 
-- `subscribes`: it knows nothing. What it hears may have been published before its claim.
-- `claims`: it has heard its own claim. Whatever comes now was published after it.
-- `works`: it has heard its own `online`, before that of any other daemon.
+- `subscribes`: it knows nothing. Received messages may be older than its claim.
+- `claims`: it has received its own claim. Later messages were published after the claim.
+- `works`: it has received its own `online`, before that of any other daemon.
 
-`begin_anew` leads back to `subscribes`: after a lost connection, after the daemon stood still, and
-if another one says that it works. In each phase it does this with what it hears on the topic of the
-host's presence (`decide`):
+The daemon returns to `subscribes` after a lost connection, after it was suspended, and if another
+one reports that it works. The table has the reaction in each phase to the messages on the topic of
+the host's presence (`decide`):
 
 | heard                              | subscribes | claims         | works                 |
 |------------------------------------|------------|----------------|-----------------------|
@@ -24,16 +24,16 @@ host's presence (`decide`):
 | `offline`                          | keep       | settle/nothing | answer                |
 | no presence                        | nothing    | nothing        | answer                |
 
-- keep: it is the presence that must be asked, or that has taken the host over (`decide_kept`).
-- claimed, won: go on to the phase `claims`, or `works`.
-- refuse: another daemon works, so this one ends or does not start.
-- settle: the daemon that was asked has ended, so nothing is left to wait for.
+- keep: remember the presence. Its daemon must be asked, or has taken the host over (`decide_kept`).
+- claimed, won: enter the phase `claims`, or `works`.
+- refuse: another daemon works; this one ends or does not start.
+- settle: the daemon that was asked has ended, so the wait ends.
 - answer: publish the own presence again.
-- insist: answer, and warn. The other one was there before, and its presence is late.
+- insist: answer, and warn. The other one is an earlier run, and its presence is late.
 - see: see below.
 
-A daemon is *blind* if the broker does not let it read or write the topic. It works without having
-heard its claim. If it hears anything that it has published, it is blind no more, and claims its
+A daemon is *blind* if the broker does not let it read or write the topic. It works although it has
+not received its claim. When it receives a message of its own, it is no longer blind, and claims its
 host in the usual way (see).
 """
 
@@ -61,44 +61,44 @@ Decision = Literal[
 ]
 
 CLOCKS_DIFFER_SECONDS: Final = 2.0
-"""By how many seconds the clocks of two hosts may differ."""
+"""Maximum difference in seconds of the clocks of two hosts."""
 
 REMEMBERED_RUNS: Final = 16
-"""How many of the runs that came after this one are remembered."""
+"""Maximum number of later runs that are remembered."""
 
 
 class HostClaim(msgspec.Struct):
-    """What a daemon knows about its claim of the host, and about other daemons."""
+    """The state of a daemon's claim of its host, and the known other daemons."""
 
     own: Presence
     came: float
-    """When this daemon claimed the host first, in seconds since 1970."""
+    """Time of this daemon's first claim of the host, in seconds since 1970."""
     phase: Phase = "subscribes"
     again: bool = False
     """True once it has had the host."""
     is_blind: bool = False
     """True if the broker does not let it read or write the topic."""
     kept: Presence | None = None
-    """What the broker has retained."""
+    """The presence that the broker has retained."""
     expected: datetime | None = None
-    """The time of the own presence that it waits for."""
+    """The time of the own presence that the daemon waits for."""
     other: Presence | None = None
-    """Because of which it ends or refuses to start."""
+    """The presence of another daemon because of which this one ends or refuses to start."""
     earlier: set[str | None] = msgspec.field(default_factory=set)
-    """The runs that were there before this one."""
+    """The runs that started before this one."""
     later: deque[str | None] = msgspec.field(default_factory=lambda: deque(maxlen=REMEMBERED_RUNS))
-    """The newest runs that may have come after this one."""
+    """The newest runs that may have started after this one."""
 
     def is_own(self, seen: Presence | None) -> TypeGuard[Presence]:
         """Return True if this run has published a presence."""
         return seen is not None and seen.instance == self.own.instance
 
     def claims_again(self, seen: Presence) -> bool:
-        """Return True if the host is claimed again, from a daemon that was not before this one."""
+        """Return True if the host is claimed again, from a daemon that started after this one."""
         return self.again and seen.instance not in self.earlier
 
     def is_of_before(self, seen: Presence) -> bool:
-        """Return True if a presence is of a run that was there before this one.
+        """Return True if a presence is of a run that started before this one.
 
         It is a late one: an MQTT library sends it again after a lost connection.
         """
@@ -111,7 +111,7 @@ class HostClaim(msgspec.Struct):
     def keep(self, seen: Presence | None) -> None:
         """Keep a presence of before the claim: the newest, but `online` rather than `offline`.
 
-        The `offline` of one daemon does not say that another one has ended.
+        The `offline` of one daemon does not prove that another one has ended.
         """
         ends_another = (
             self.kept is not None
@@ -122,14 +122,14 @@ class HostClaim(msgspec.Struct):
             self.kept = seen
 
     def note(self, seen: Presence) -> None:
-        """Note a run that may have come after this one."""
+        """Note a run that may have started after this one."""
         missed = self.again and self.phase != "works"
         if (seen.is_claim or missed) and not self.is_own(seen):
             self.later.append(seen.instance)
 
 
 def is_other(own: Presence, seen: Presence, *, again: bool = False) -> bool:
-    """Return True if a presence is of another daemon that may live.
+    """Return True if a presence is of another daemon that may be running.
 
     One with our client id is an earlier run when we start: the broker has ended its connection. If
     we claim `again`, it is a later run, which has ended ours.
@@ -140,9 +140,10 @@ def is_other(own: Presence, seen: Presence, *, again: bool = False) -> bool:
 
 
 def decide(claim: HostClaim, seen: Presence | None, *, retained: bool = False) -> Decision:
-    """Return what a daemon does with a presence that it hears: see the table above.
+    """Return the reaction to a received presence: see the table above.
 
-    None is a payload that is no presence. `retained` is True for what the broker has kept.
+    None is a payload that is not a presence. `retained` is True for a message that the broker has
+    kept.
     """
     if retained:
         return "keep"
@@ -177,10 +178,10 @@ def _decide_own(claim: HostClaim, seen: Presence) -> Decision:
 def decide_kept(
     own: Presence, kept: Presence, *, again: bool
 ) -> Literal["refuse", "ask", "nothing"]:
-    """Return what a daemon that claims its host does with the presence that the broker retained.
+    """Return the reaction of a daemon in phase `claims` to the presence that the broker retained.
 
-    It may be of a daemon that is dead, so that one is asked. But one with our client id that came
-    after us has ended our connection, and has got our orders since.
+    Its daemon may be dead, so it is asked. But a daemon with our client id that started after us
+    has ended our connection, and has received our orders since then.
     """
     if not is_other(own, kept, again=again):
         return "nothing"
@@ -190,7 +191,7 @@ def decide_kept(
 
 
 def decide_claiming(own: Presence, seen: Presence, *, again: bool) -> Literal["refuse", "nothing"]:
-    """Return what a daemon that claims its host does when it sees a presence of now."""
+    """Return the reaction of a daemon in phase `claims` to a new presence."""
     works = seen.status == "online" and not seen.is_claim
     return "refuse" if works and is_other(own, seen, again=again) else "nothing"
 
@@ -198,10 +199,11 @@ def decide_claiming(own: Presence, seen: Presence, *, again: bool) -> Literal["r
 def decide_working(
     own: Presence, seen: Presence | None, *, was_before: bool = False
 ) -> Literal["claim again", "insist", "answer", "nothing"]:
-    """Return what a daemon that works does when it sees a presence of now; None is no presence.
+    """Return the reaction of a daemon in phase `works` to a new presence; None is a payload that is
+    not a presence.
 
-    `was_before` is True for a run from which we have taken the host over. It does not get it back:
-    the broker may have kept orders for it that we have executed.
+    `was_before` is True for a run from which we have taken the host over. It does not get the host
+    back: the broker may have kept orders for it that we have executed.
     """
     if seen is None or seen.status != "online":
         return "answer"

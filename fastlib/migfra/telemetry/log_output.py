@@ -1,4 +1,4 @@
-"""Writes log lines to a file or to standard error. A failing output never fails its caller.
+"""Write log lines to a file or to standard error. A failing output never fails its caller.
 
 Lines that cannot be written are counted. The first line that can be written again is preceded by a
 line with their number, the reason and the time.
@@ -23,16 +23,16 @@ from fastlib.migfra.failures import describe
 from fastlib.migfra.own_files import LOG, check_own_file, open_own_file
 
 STALL_SECONDS: Final = 0.2
-"""How long a pipe or terminal that nobody reads may delay the first line that it does not take."""
+"""Maximum seconds that a full pipe or terminal without a reader may delay one line."""
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
 
 
 class Output(Protocol):
-    """Where lines go."""
+    """A destination of lines."""
 
     name: str
     detour: OSError | None
-    """Why lines go elsewhere at the moment, such as into the file that was moved away."""
+    """The reason why lines go elsewhere at present, such as into the file that was moved away."""
 
     def write(self, line: bytes) -> None:
         """Write a line. Raises OSError or ValueError."""
@@ -42,7 +42,7 @@ class Output(Protocol):
 
 
 class DescriptorWriter:
-    """Writes whole lines to a file descriptor, and never waits long for a reader."""
+    """Writes whole lines to a file descriptor, with a bounded wait for a reader."""
 
     def __init__(self) -> None:
         self._torn = False
@@ -70,7 +70,7 @@ class DescriptorWriter:
         poll.register(descriptor, select.POLLOUT)
         if not poll.poll(0 if self._stalled else STALL_SECONDS * 1000):
             self._stalled = True
-            raise BlockingIOError(errno.EAGAIN, "nobody reads it")
+            raise BlockingIOError(errno.EAGAIN, "its reader is gone")
         self._stalled = False
 
 
@@ -80,7 +80,7 @@ def check_log_file(path: Path | str) -> None:
 
 
 class FileOutput:
-    """A file, opened anew when another program has moved or deleted it."""
+    """A file that is opened again when another program has moved or deleted it."""
 
     def __init__(self, path: Path | str) -> None:
         """Raises OSError."""
@@ -92,13 +92,13 @@ class FileOutput:
         self._open()
 
     def write(self, line: bytes) -> None:
-        """Write a line to the file of this name, or to the moved one if there can be no other."""
+        """Write a line to the file of this name, or to the moved one if that cannot be opened."""
         if self._is_moved():
             try:
                 self._open()
             except OSError as error:
                 if self._descriptor < 0 or not os.fstat(self._descriptor).st_nlink:
-                    raise  # the old file is deleted, so nobody would read the line
+                    raise  # the old file is deleted, so the line would be lost
                 self.detour = error
         else:
             self.detour = None
@@ -123,12 +123,12 @@ class FileOutput:
         """Close the file."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            with suppress(OSError):  # its lines were written, or counted as lost
+            with suppress(OSError):  # all lines were written, or counted as lost
                 os.close(descriptor)
 
 
 class StreamOutput:
-    """A stream, as a rule standard error; None if the process has none."""
+    """A stream, usually standard error; None if the process has none."""
 
     def __init__(self, stream: Any, name: str = "standard error") -> None:
         self.name = name
@@ -154,7 +154,7 @@ class StreamOutput:
 
 @dataclass
 class _Fault:
-    """Why and since when lines do not reach their output."""
+    """The reason and the begin of a fault of the output."""
 
     reason: str
     since: float
@@ -179,12 +179,12 @@ class LogOutput(logging.Handler):
         line = self._line(record)
         try:
             if self._fault is not None and not self._fault.elsewhere:
-                # The reason may have gone: this line shows it, and begins with what was lost.
+                # The fault may have ended: try this line, preceded by the report of lost lines.
                 line_before = self._line(self._notice(self._fault))
                 self._output.write(line_before + line)
             else:
                 self._output.write(line)
-        except Exception as error:  # whatever it is, the daemon goes on without this line
+        except Exception as error:  # the daemon continues without this line after any error
             self._lose(error)
             return
         self._follow_detour()
@@ -193,14 +193,14 @@ class LogOutput(logging.Handler):
         detour, fault = self._output.detour, self._fault
         if detour is None:
             if fault is not None and fault.elsewhere:
-                with suppress(Exception):  # the next line finds the new fault
+                with suppress(Exception):  # the next line detects the new fault
                     self._output.write(self._line(self._notice(fault)))
             self._fault = None
         elif fault is None or not fault.elsewhere:
             self._fault = _Fault(_reason(detour), time.time(), elsewhere=1)
             self._warn(
-                f"the log {self._output.name} cannot be opened: {_reason(detour)}; "
-                "its lines go on in the file that was moved away"
+                f"the log {self._output.name} cannot be opened: {_reason(detour)}; the daemon "
+                "continues to write to the file that was moved away"
             )
         else:
             fault.elsewhere += 1
@@ -208,7 +208,7 @@ class LogOutput(logging.Handler):
     def _line(self, record: LogRecord) -> bytes:
         try:
             text = self.format(record)
-        except Exception as error:  # wrong arguments, or a text of an object that fails
+        except Exception as error:  # wrong arguments, or an object whose text cannot be made
             broken = logging.LogRecord(
                 record.name, record.levelno, record.pathname, record.lineno,
                 "%.200r cannot be formatted: %s", (str(record.msg), describe(error)), None,
@@ -221,8 +221,8 @@ class LogOutput(logging.Handler):
         if self._fault is None or self._fault.elsewhere:
             self._fault = _Fault(_reason(error), time.time())
             self._warn(
-                f"the log {self._output.name} cannot be written: {_reason(error)}; "
-                "its lines are lost until it can"
+                f"the log {self._output.name} cannot be written: {_reason(error)}; lines are lost "
+                "until it can be written again"
             )
         self._fault.lost += 1
 
@@ -240,7 +240,7 @@ class LogOutput(logging.Handler):
 
     def _warn(self, text: str) -> None:
         if self._on_fault is not None:
-            with suppress(Exception):  # there is no other place to say it
+            with suppress(Exception):  # there is no other place to report it
                 self._on_fault(text)
 
     def close(self) -> None:

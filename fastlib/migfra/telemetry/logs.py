@@ -22,20 +22,20 @@ from .safe_logger import SafeLogger, protect_loggers
 log = logging.getLogger("fastlib.migfra")
 
 LONGEST: Final = 200
-"""So many characters of an id or a domain's name are shown."""
+"""Maximum characters of an id or a domain's name that a line shows."""
 
 
 class About(msgspec.Struct, frozen=True, gc=False):
-    """What a log line is about."""
+    """The task and the domain of a log line."""
 
     id: str | None
     vm_name: str | None
 
 
 about: ContextVar[About | None] = ContextVar("about", default=None)
-"""The task at work here; whatever logs meanwhile, in this thread or coroutine, is about it."""
+"""The task that runs here. All log lines of this thread or coroutine are about it."""
 host: ContextVar[str | None] = ContextVar("host", default=None)
-"""The host of the daemon at work here, as one process can hold several daemons."""
+"""The host of the daemon that runs here, because one process can have several daemons."""
 
 
 def context_without_task() -> Context:
@@ -55,19 +55,19 @@ def _about(record: LogRecord) -> About:
     if not isinstance(found, About):
         found = current or About(None, None)
     elif found.vm_name is None and current is not None and current.id == found.id:
-        found = current  # one domain of a task that is about several
+        found = current  # one domain of a task with several
     return About(_bounded(found.id), _bounded(found.vm_name))
 
 
 def _bounded(text: str | None) -> str | None:
-    """What stands in every line must not make each of them megabytes long."""
+    """Shorten a field that is part of every line, because it could have megabytes."""
     if text is None or len(text) <= LONGEST:
         return text
     return f"{text[:LONGEST]}…"
 
 
 class _HostFormatter(logging.Formatter):
-    """Knows the host of lines that no daemon's task logs, such as those of network threads."""
+    """Has the host of lines that no daemon's task logs, such as those of network threads."""
 
     def __init__(self, host: str | None = None) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class _HostFormatter(logging.Formatter):
 
 
 class TextFormatter(_HostFormatter):
-    """`2026-01-31T12:00:00.123+00:00 INFO [host id vm] message`, `-` for what there is not.
+    """Format `2026-01-31T12:00:00.123+00:00 INFO [host id vm] message`, `-` for a missing part.
 
     A host, an id or a domain's name that could be taken for several fields is in double quotes.
     """
@@ -96,7 +96,7 @@ class TextFormatter(_HostFormatter):
 
 
 class JsonFormatter(_HostFormatter):
-    """One object a line: time, level, logger, host, id, vm-name, message, a traceback if any."""
+    """Format one object a line: time, level, logger, host, id, vm-name, message, traceback."""
 
     def format(self, record: LogRecord) -> str:
         subject = _about(record)
@@ -128,7 +128,7 @@ def set_up(
     file: Path | str | None = None,
     host: str | None = None,
 ) -> LogOutput:
-    """Log to a file, opened anew when it was moved away, or to standard error. Raises OSError.
+    """Log to a file, opened again when it was moved away, or to standard error. Raises OSError.
 
     From then on, no fault of the log reaches its callers: neither of the file, nor of standard
     error, nor of handlers that other packages add. `host` is named in each line. Python's own
@@ -153,7 +153,7 @@ def _log_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Log what Python would print on standard error, which a daemon in the background has not."""
+    """Log the warnings of Python; a daemon in the background has no standard error for them."""
     log.warning("%s:%d: %s: %s", filename, lineno, category.__name__, message)
 
 
@@ -176,11 +176,11 @@ def _cannot_be_opened(file: Path | str, error: OSError) -> OSError:
     remedy = (
         "give the name of a file in it"
         if isinstance(error, IsADirectoryError)
-        else "its directory must exist, and migfra's user must be allowed to write there"
+        else "its directory must exist, and the user of migfra must have permission to write there"
     )
     return OSError(f"the log {file} cannot be opened: {error.strerror or error}; {remedy}")
 
 
 def set_level(level: str) -> None:
-    """From which severity on is logged: `debug`, `info`, `warning` or `error`."""
+    """Set the lowest severity that is logged: `debug`, `info`, `warning` or `error`."""
     logging.getLogger().setLevel(level.upper())

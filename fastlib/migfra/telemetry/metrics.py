@@ -24,7 +24,7 @@ log = getLogger("fastlib.migfra")
 
 
 class DaemonCollector(Collector):
-    """Reads the numbers of a daemon when they are asked for; nothing is counted twice."""
+    """Reads the numbers of a daemon at each request; it keeps no counters of its own."""
 
     def __init__(self, counters: Counters, gauges: Sequence[Gauge]) -> None:
         self._counters = counters
@@ -53,29 +53,33 @@ class DaemonCollector(Collector):
     def _counted(self) -> Iterable[Metric]:
         counters = self._counters
         tasks = CounterMetricFamily(
-            "migfra_tasks", "Tasks that have ended.", labels=("task", "outcome")
+            "migfra_tasks", "Tasks that ended, by task and outcome.", labels=("task", "outcome")
         )
         for key, count in tuple(counters.ended.items()):
             tasks.add_metric(key, count)
         yield tasks
         messages = CounterMetricFamily(
-            "migfra_messages", "Messages that came, by what became of them.", labels=("kind",)
+            "migfra_messages",
+            "Received messages, by what the daemon did with them.",
+            labels=("kind",),
         )
         for kind, count in tuple(counters.messages.items()):
             messages.add_metric((kind,), count)
         yield messages
         yield CounterMetricFamily(
-            "migfra_retries", "Tries after the first.", value=counters.retries
+            "migfra_retries", "Retries of tasks, without the first try.", value=counters.retries
         )
         yield CounterMetricFamily(
             "migfra_migrated_bytes",
-            "Memory that has moved to other hosts.",
+            "Guest memory that migrations have sent to other hosts.",
             value=counters.migrated_bytes,
         )
 
     def _durations(self) -> Metric:
         family = HistogramMetricFamily(
-            "migfra_task_duration_seconds", "How long tasks took.", labels=("task",)
+            "migfra_task_duration_seconds",
+            "Run time of tasks in seconds, without the time in which they waited.",
+            labels=("task",),
         )
         for title, durations in tuple(self._counters.durations.items()):
             buckets, count = [], 0

@@ -1,4 +1,4 @@
-"""The HTTP server of the metrics. Neither a client nor a shortage ends the daemon through it."""
+"""The HTTP server of the metrics. Its faults, and those of its clients, do not end the daemon."""
 
 import errno
 import logging
@@ -15,9 +15,9 @@ from fastlib.migfra.failures import describe
 log = logging.getLogger("fastlib.migfra")
 
 REQUEST_SECONDS: Final = 10.0
-"""A client that sends or takes nothing for so long is disconnected."""
+"""Seconds without traffic after which a client is disconnected."""
 PAUSE_SECONDS: Final = 0.5
-"""The pause after a connection that could not be accepted."""
+"""Seconds of the pause after a connection that could not be accepted."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -33,8 +33,10 @@ class _Server(ThreadingMixIn, WSGIServer):
     _fails = False
 
     def get_request(self) -> Any:
-        """Accept a connection. Raises OSError, after a pause: another try at once would fail too,
-        such as without a free file descriptor, and take all the time of the CPU.
+        """Accept a connection.
+
+        Raises OSError, after a pause. Without the pause, repeated failures, for example without a
+        free file descriptor, would take all CPU time.
         """
         try:
             request = super().get_request()
@@ -50,7 +52,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         return request
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log the error of a request, which standard error may not take."""
+        """Log the error of a request, because writing it to standard error could fail."""
         log.debug("metrics: a request failed", exc_info=True)
 
 
@@ -108,5 +110,5 @@ def _cannot_be_served(address: str, port: int, error: OSError) -> OSError:
 def _serve(server: WSGIServer) -> None:
     try:
         server.serve_forever()
-    except Exception as error:  # the daemon works on without metrics
-        log.error("metrics are served no more: %s", describe(error))
+    except Exception as error:  # the daemon continues without metrics
+        log.error("the server of the metrics has stopped: %s", describe(error))

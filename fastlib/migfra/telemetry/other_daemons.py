@@ -1,16 +1,17 @@
-"""Notices other daemons of this host's name: both would execute every order.
+"""Detect other daemons of this host's name: both would execute every order.
 
 A daemon *claims* its host before it begins anything:
 
 1. It publishes a presence `online` without `started`, not retained: the claim. A daemon that works
-   answers it by publishing its presence again. The broker also tells what it has retained.
-2. If no other daemon answers, it publishes its retained presence `online`, and waits until it hears
-   it. The broker gives all daemons the messages of a topic in one order. So of several that start
-   at the same moment, the first `online` wins, and the others refuse to start.
+   answers it by publishing its presence again. The broker also sends the presence that it has
+   retained.
+2. If no other daemon answers, it publishes its retained presence `online`, and waits until it
+   receives it. The broker gives all daemons the messages of a topic in one order. So of several
+   that start at the same moment, the first `online` wins, and the others refuse to start.
 
-It claims the host again, and begins nothing meanwhile, whenever another one may have done so: after
-a lost connection, after it stood still for a while (a stopped process, a suspended host), and when
-it hears that another daemon works. `host_claim.py` has the phases of a claim, and a table of what
+It claims the host again, and begins no task meanwhile, whenever another one may have claimed it:
+after a lost connection, after it was suspended (a stopped process, a suspended host), and when
+another daemon reports that it works. `host_claim.py` has the phases of a claim, and a table of what
 the daemon does in each of them.
 """
 
@@ -46,35 +47,35 @@ from .logs import context_without_task
 log = getLogger("fastlib.migfra")
 
 CLAIM_SECONDS: Final = 3.0
-"""How long a daemon that claims its host waits for the answer of another one."""
+"""Seconds that a daemon in its claim waits for the answer of another one."""
 STILL_SECONDS: Final = 2.0
-"""How long the daemon may stand still at most and need not claim its host again.
+"""Maximum seconds of a suspension after which the daemon need not claim its host again.
 
 It is shorter than `CLAIM_SECONDS`: another daemon waits longer before it takes the host over.
 """
 LONGEST_PATIENCE_SECONDS: Final = 60.0
-"""How long a daemon waits at most for what the broker confirms, which may be slow.
+"""Maximum seconds that a daemon waits for a confirmation of a slow broker.
 
 It waits `CLAIM_SECONDS` at first, and twice as long after each failure.
 """
 BEAT_SECONDS: Final = 0.5
-"""How often the daemon looks whether it stood still."""
+"""Seconds between two checks for a suspension of the daemon."""
 LARGEST_PRESENCE: Final = 1 << 14
-"""Bytes of a presence that is read, at most."""
+"""Maximum number of bytes of a presence that is read."""
 CLAIM_QOS: Final = 1
 WATCH_QOS: Final = 0
-"""So the broker keeps nothing for a daemon that is away: what comes is what happens now."""
+"""QoS 0: the broker keeps no messages for an absent daemon, so each received one is new."""
 
 
 def taken(host: str, other: Presence) -> HostTakenError:
-    """Return the error of a daemon whose host name another one has."""
+    """Return the error of a daemon if another one has its host name."""
     state = "has started after this one"
     if other.started is not None:
         since = datetime.fromtimestamp(other.started, UTC).isoformat(timespec="seconds")
         state = f"is online since {since}"
     return HostTakenError(
         f"another daemon of the host {host} {state}, with the client id {other.client_id}: both "
-        "would execute every order; end one of them, or give one another 'hostname' in its "
+        "would execute every order; stop one of them, or give one a different 'hostname' in its "
         "configuration"
     )
 
@@ -93,7 +94,7 @@ class OtherDaemons:
         on_taken: Callable[[HostTakenError], object],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`online` is our presence of now, `answer` publishes it.
+        """`online` returns our present presence, `answer` publishes it.
 
         `on_taken` is called if we must end.
         """
@@ -107,22 +108,23 @@ class OtherDaemons:
         self._clock = clock
         self._claim = HostClaim(own, came=clock.now())
         self._claimed = asyncio.Event()
-        """Set when we have heard our claim: what comes from now on was published after it."""
+        """Set when we have received our claim: later messages were published after it."""
         self._settled = asyncio.Event()
-        """Set when nothing is left to wait for: the daemon that is asked answers, or ends."""
+        """Set when the wait can end: the daemon that is asked has answered or ended."""
         self._heard_online = asyncio.Event()
-        """Set when we have heard the presence that we expect."""
+        """Set when we have received the expected presence."""
         self._connection = 0
         """The newest connection by which we had the host."""
         self._reconnects = 0
         self._reconnected = asyncio.Event()
         self._beat = clock.monotonic()
         self._stills = 0
-        """How often we stood still."""
+        """Number of suspensions of this process."""
         self._works = False
         """True from the end of `begin` on."""
         self._begun = asyncio.Event()
-        """Set when `begin` has ended, however. Until then nothing else may claim the host."""
+        """Set when `begin` has ended, also by an error. Until then only `begin` may claim the host.
+        """
         self._complained = False
         """True if it is logged that the broker does not answer."""
         self._patience = CLAIM_SECONDS
@@ -136,7 +138,8 @@ class OtherDaemons:
     async def claim(self) -> None:
         """Find out whether another daemon has this host's name. Raises HostTakenError.
 
-        Waits for the broker, however long. Go on with a warning where it cannot be found out.
+        Waits for the broker without a limit. Continues with a warning if the broker does not permit
+        the check.
         """
         self._communicator.on_reconnect(self._on_reconnect)
         while not await self._tried(self._ask):
@@ -144,7 +147,7 @@ class OtherDaemons:
         self._check_session()
 
     async def begin(self) -> None:
-        """Publish that we work, once all is ready for it, and keep watch from then on.
+        """Publish that we work, and watch for other daemons from then on.
 
         Raises HostTakenError if another daemon has done so before.
         """
@@ -159,7 +162,7 @@ class OtherDaemons:
             self._begun.set()
 
     def end(self) -> None:
-        """Claim the host no more: whatever would need it raises ClaimError."""
+        """Stop claiming the host. Calls that need the claim then raise ClaimError."""
         if self._lost is None:
             self._lost = ClaimError("the daemon ends")
         self._begun.set()
@@ -169,17 +172,17 @@ class OtherDaemons:
 
     @property
     def may_publish_offline(self) -> bool:
-        """False if the host is another daemon's, and it is not for us to say that it is offline.
+        """False if the host is another daemon's. We must then not report it as offline.
 
-        A further daemon that starts right then would take the host for free. If we have published
-        `online`, the other one hears it, and publishes its own presence again.
+        Another daemon that starts in this moment would consider the host free. If we have published
+        `online`, the other one receives it, and publishes its own presence again.
         """
         return self._claim.other is None
 
     # While the daemon works.
 
     async def confirmed(self, connection: int = 0) -> None:
-        """Wait until it is certain that the host is ours, for what came by a connection.
+        """Wait until it is certain that the host is ours, for the messages of a connection.
 
         Raises HostTakenError if another daemon has it, and ClaimError if the daemon ends.
         """
@@ -213,7 +216,7 @@ class OtherDaemons:
     def _begin_anew(self) -> None:
         self._claim.phase = "subscribes"
         for event in (self._claimed, self._settled, self._heard_online):
-            event.set()  # what waits for them begins anew
+            event.set()  # their waiters start again
 
     async def _reclaim(self) -> None:
         try:
@@ -238,8 +241,8 @@ class OtherDaemons:
         self._stills += 1
         if self._claim.phase == "works":
             log.warning(
-                "the daemon stood still for %.1f s: it begins nothing until the broker has "
-                "confirmed that no other daemon of the host %s has started meanwhile",
+                "the daemon was suspended for %.1f s; it begins no task until the broker has "
+                "confirmed that no other daemon of the host %s has started in this time",
                 still,
                 self._host,
             )
@@ -268,8 +271,8 @@ class OtherDaemons:
             if not self._complained:
                 self._complained = True
                 log.warning(
-                    "the broker does not answer; nothing begins until it has confirmed that no "
-                    "other daemon of the host %s is there: %s",
+                    "the broker does not answer; the daemon begins no task until the broker has "
+                    "confirmed that no other daemon of the host %s is running: %s",
                     self._host,
                     error,
                 )
@@ -279,7 +282,7 @@ class OtherDaemons:
         if not self._communicator.is_connected:
             self._reconnected.clear()
             await self._reconnected.wait()
-        return False  # the next one begins anew
+        return False  # the next step starts again
 
     async def _ask(self) -> bool:
         """Claim the host, and wait for the answer of another daemon. Raises HostTakenError."""
@@ -288,7 +291,7 @@ class OtherDaemons:
         self._claimed.clear()
         self._settled.clear()
         if self._claim.is_blind:
-            with suppress(TransportError):  # it may still not read the topic
+            with suppress(TransportError):  # the broker may still not permit reading the topic
                 await self._subscribe()
             return True
         reconnects = self._reconnects
@@ -302,8 +305,8 @@ class OtherDaemons:
             return True
         if not heard:
             if self._claim.again or reconnects != self._reconnects:
-                raise WaitTimeoutError("the daemon's own claim did not come back")
-            self._become_blind("this daemon does not get what it publishes there")
+                raise WaitTimeoutError("the broker did not return the daemon's claim")
+            self._become_blind("the broker does not return what this daemon publishes there")
         elif self._is_claiming() and self._claim.kept is not None:
             await self._look_at(self._claim.kept)
         if self._claim.other is not None:
@@ -311,7 +314,7 @@ class OtherDaemons:
         return self._claim.is_blind or self._is_claiming()
 
     async def _subscribe(self) -> None:
-        with suppress(SubscriptionError):  # so that the broker sends again what it has retained
+        with suppress(SubscriptionError):  # the broker then sends the retained presence again
             await self._communicator.unsubscribe(self._topic)
         await self._communicator.subscribe(
             self._topic, self._heard, WATCH_QOS, timeout=self._patience
@@ -329,8 +332,9 @@ class OtherDaemons:
             self._refuse(kept)
         elif kept.status == "online" and kept.instance is None:
             log.warning(
-                "the broker keeps the presence of an older daemon of the host %s, which cannot be "
-                "asked whether it is still there; two daemons of a host both execute every order",
+                "the broker keeps the presence of an older daemon of the host %s, and that "
+                "version does not answer claims; check that it has stopped, because two daemons "
+                "of a host both execute every order",
                 self._host,
             )
         elif decision == "ask":
@@ -343,7 +347,7 @@ class OtherDaemons:
             await _set_in_time(self._settled, CLAIM_SECONDS)
 
     async def _announce(self) -> bool:
-        """Publish that we work, and wait until we hear it. Raises HostTakenError.
+        """Publish that we work, and wait until we receive it. Raises HostTakenError.
 
         Return False if it proves nothing: the host must be claimed again.
         """
@@ -362,7 +366,7 @@ class OtherDaemons:
         if self._claim.other is not None:
             raise taken(self._host, self._claim.other)
         if not heard:
-            raise WaitTimeoutError("the daemon's own presence did not come back")
+            raise WaitTimeoutError("the broker did not return the daemon's presence")
         self._claim.again = True
         self._patience = CLAIM_SECONDS
         self._look_at_beat(moves=False)
@@ -375,24 +379,27 @@ class OtherDaemons:
         )
 
     async def _hears(self, delivery: Delivery, event: asyncio.Event) -> bool:
-        """Return whether what was sent has come back. Raises TransportError if it did not leave."""
+        """Return whether we received a message of ours.
+
+        Raises TransportError if it was not delivered.
+        """
         await wait_async(delivery.future, self._patience, "the confirmation of the presence")
         return await _set_in_time(event, self._patience)
 
     def _become_blind(self, why: str) -> None:
         self._claim.is_blind = True
         log.warning(
-            "another daemon of the host %s would not be noticed: %s; let this daemon read and "
-            "write %s at the broker",
+            "this daemon cannot detect another daemon of the host %s: %s; allow it at the broker "
+            "to read and write %s",
             self._host,
             why,
             self._topic,
         )
 
     def _see(self) -> None:
-        """Claim the host in the usual way, as the broker lets us read and write the topic now."""
+        """Claim the host in the usual way, because the broker now permits the use of the topic."""
         self._claim.is_blind = False
-        log.info("this daemon hears its presence on %s now: it claims its host", self._topic)
+        log.info("this daemon now receives its presence on %s, and claims its host", self._topic)
         if self._works:
             self._claim.again = True
             self._claim_again()
@@ -400,20 +407,21 @@ class OtherDaemons:
             self._begin_anew()
 
     def _check_session(self) -> None:
-        """Warn if the broker has kept orders for this daemon that another one has had as well."""
+        """Warn if the broker has kept orders for this daemon that another one has also received."""
         last = None if self._claim.kept is None else self._claim.kept.client_id
         if last in (None, self._own.client_id) or self._communicator.session_start != 0:
             return
         log.warning(
-            "the last daemon of the host %s had the client id %s, and the broker has kept the "
-            "orders of that time for the client id %s, too: those that have not expired are "
-            "executed again now; use one client id and one journal for a host",
+            "the last daemon of the host %s had the client id %s, and the broker has also kept "
+            "the orders of that time for the client id %s; this daemon executes those that have "
+            "not expired, although the last one may have executed them; use one client id and one "
+            "journal for a host",
             self._host,
             last,
             self._own.client_id,
         )
 
-    # What the topic says.
+    # Messages on the topic.
 
     async def _heard(self, message: ReceivedMessage) -> None:
         seen = _read(message.payload)
@@ -446,12 +454,13 @@ class OtherDaemons:
             return
         again = decision == "claim again"
         log.warning(
-            "a daemon with the client id %s says that it works for the host %s, too: this one %s",
+            "a daemon with the client id %s reports that it also works for the host %s; this "
+            "daemon %s",
             seen.client_id,
             self._host,
             "claims the host again"
             if again
-            else "came after it and goes on; end the other one if it says so again",
+            else "started later and continues; stop the other one if this message appears again",
         )
         if again:
             self._claim_again()

@@ -1,4 +1,4 @@
-"""Reminds in the log of long outages: of the broker, the journal, and what the hypervisor needs.
+"""Repeat long outages in the log: of the broker, the journal, and the hypervisor's services.
 
 The loss itself is logged where it is noticed. A person who reads the end of the log an hour later
 must see that it still lasts, and since when.
@@ -18,17 +18,17 @@ from .logs import context_without_task
 log = getLogger("fastlib.migfra")
 
 LOOK_SECONDS: Final = 10.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 FIRST_REMINDERS: Final = (60.0, 300.0, 900.0)
-"""Ages in seconds at which the log reminds of an outage. Later it does so every hour."""
+"""Ages in seconds at which an outage is logged again; after the last one, every hour."""
 HOUR: Final = 3600.0
 
 Look = Callable[[], Awaitable[Mapping[str, str]]]
-"""Returns what is unavailable now, such as `the broker`, with the reason of each."""
+"""Returns the parts that are unavailable now, such as `the broker`, each with its reason."""
 
 
 def next_reminder(age: float) -> float:
-    """Return the age of an outage (seconds) at which the log reminds of it after `age`."""
+    """Return the age of an outage (seconds) at which it is logged again after `age`."""
     later = [each for each in FIRST_REMINDERS if each > age]
     return later[0] if later else (age // HOUR + 1) * HOUR
 
@@ -45,17 +45,17 @@ def describe_age(seconds: float) -> str:
 
 
 class _Outage(msgspec.Struct):
-    """Something that is missing."""
+    """The outage of one part."""
 
     since: float
     """By the monotonic clock."""
     due: float
-    """The age at which the log reminds of it."""
+    """The age in seconds at which it is logged again."""
     reminded: bool = False
 
 
 class Outages:
-    """Looks at intervals for what is missing, and logs how long that has lasted."""
+    """Checks for outages at intervals, and logs their duration."""
 
     def __init__(self, look: Look, clock: Clock = SYSTEM_CLOCK) -> None:
         self._look = look
@@ -64,11 +64,11 @@ class Outages:
         self._worker: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Look from now on."""
+        """Start the checks."""
         self._worker = asyncio.create_task(self._run(), context=context_without_task())
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop the checks."""
         if self._worker is not None:
             self._worker.cancel()
 
@@ -77,13 +77,13 @@ class Outages:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 missing = await self._look()
-            except Exception:  # the tasks go on without reminders
-                log.exception("could not look for what is unavailable")
+            except Exception:  # tasks continue without these log lines
+                log.exception("the check for unavailable parts failed")
             else:
                 self.take(missing)
 
     def take(self, missing: Mapping[str, str]) -> None:
-        """Log what is due, given all that is missing now, with the reasons."""
+        """Log the outages that are due, given the unavailable parts with their reasons."""
         now = self._clock.monotonic()
         for name, reason in missing.items():
             outage = self._outages.setdefault(name, _Outage(now, next_reminder(0.0)))

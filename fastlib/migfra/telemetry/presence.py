@@ -1,4 +1,4 @@
-"""Publishes whether the daemon is online: a retained message, and a last will for its loss."""
+"""Publish whether the daemon is online: a retained message, and a last will for its loss."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,9 +22,9 @@ log = getLogger("fastlib.migfra")
 
 QOS: Final = 1
 ROOM_SECONDS: Final = 30.0
-"""How long `online` may wait for room in the queue of messages."""
+"""Maximum seconds that `online` may wait for room in the queue of messages."""
 END_SECONDS: Final = 2.0
-"""How long `offline` may wait for room in the queue of messages."""
+"""Maximum seconds that `offline` may wait for room in the queue of messages."""
 Status = Literal["online", "offline"]
 
 
@@ -41,7 +41,7 @@ def last_will(host: str, client_id: str | None, instance: str) -> Will:
 
 
 async def _at_once() -> None:
-    """Nothing needs to be waited for."""
+    """Return at once: the default if there is no wait."""
 
 
 class PresencePublisher:
@@ -62,11 +62,11 @@ class PresencePublisher:
         check: Callable[[], Awaitable[object]] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`presence` is what never changes; `interval` is in seconds.
+        """`presence` has the constant fields; `interval` is in seconds.
 
-        `ready` waits until we may say that we are online, and raises ClaimError if we must not.
-        `degraded` says why no task is accepted at present, None if all is well; call `changed` when
-        that has changed. `check` is called before each look at it that has another reason.
+        `ready` waits until we may publish `online`, and raises ClaimError if we must not.
+        `degraded` returns the reason why no task is accepted at present, or None; call `changed`
+        when that has changed. `check` is called before each other reading of it.
         """
         self._communicator = communicator
         self._topic = topics.PRESENCE(host)
@@ -82,8 +82,8 @@ class PresencePublisher:
         self._offline: Delivery | None = None
 
     def begin(self) -> None:
-        """Publish what changes from now on, and the time at intervals."""
-        # What it logs is not about a task.
+        """Publish all changes from now on, and the time at intervals."""
+        # Its log lines are not about a task.
         self._worker = asyncio.create_task(self._run(), context=context_without_task())
 
     def online(self) -> Presence:
@@ -94,7 +94,7 @@ class PresencePublisher:
         return datetime.fromtimestamp(self._clock.now(), UTC)
 
     def changed(self) -> None:
-        """Publish what has changed; returns at once."""
+        """Publish the changes; returns at once."""
         self._changed.set()
 
     async def _run(self) -> None:
@@ -102,7 +102,7 @@ class PresencePublisher:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
                     await self._changed.wait()
-            # One that repeats itself must not be sent again later, with a time that is over.
+            # A periodic presence must not be sent again later, with an old time.
             qos = QOS if self._changed.is_set() else 0
             self._changed.clear()
             if qos == 0 and self._check is not None:
@@ -125,7 +125,7 @@ class PresencePublisher:
         self._offline = await self._try_to_publish("offline", QOS, END_SECONDS)
 
     def give_up(self) -> None:
-        """Publish nothing more, as after the process was killed."""
+        """Stop publishing, as if the process had been killed."""
         self._ending = True
         if self._worker is not None:
             self._worker.cancel()
@@ -147,9 +147,9 @@ class PresencePublisher:
         except ClosedError:
             return None  # the broker has published the last will
         except TransportError as error:
-            log.warning("cannot say whether this daemon is there: %s", error)
-        except Exception:  # the tasks go on without it
-            log.exception("cannot say whether this daemon is there")
+            log.warning("this daemon could not publish its presence: %s", error)
+        except Exception:  # tasks continue without it
+            log.exception("this daemon could not publish its presence")
         return None
 
     async def _publish(

@@ -1,4 +1,4 @@
-"""Loggers that raise nothing, whatever the handlers of other packages do.
+"""Loggers that raise nothing, also if handlers of other packages fail.
 
 A handler that raises would otherwise end the coroutine that logs, and with it the daemon.
 """
@@ -34,7 +34,7 @@ class SafeLogger(Logger):
             handler.handle(record)
         except Exception as error:
             if handler not in _reported:
-                _reported.add(handler)  # first, because it may fail with this line, too
+                _reported.add(handler)  # first, because the handler may also fail with this line
                 self.error(
                     "the log handler %s failed and may lose lines: %s",
                     type(handler).__name__,

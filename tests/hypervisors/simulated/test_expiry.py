@@ -95,7 +95,7 @@ def test_failed_domain_of_an_evacuation_is_not_tried_again_after_the_expiry() ->
         parameter = EvacuateParameter(retry_counter=5, timeout=2, migration_type="live")
         task = Evacuate(destinations=["b"], parameter=parameter)
         [result] = await simulation["a"].evacuate(task, context(2.5))
-        assert "it is not tried again: the order expires at" in result.details
+        assert "the daemon does not try it again: the order expires at" in result.details
         assert simulation.where("vm1") == ("a", "running")
 
     simulated(cluster("vm1"), scenario, call_seconds=0)

@@ -151,7 +151,7 @@ class Fleet:
         """Count how often the daemons have answered a repeated request from their journals."""
         lines = [line for daemon in self.daemons.values() for line in daemon.log]
         return sum(
-            f" {id} " in line and "answered before; its answer is sent again" in line
+            f" {id} " in line and "answered earlier; the stored answer is sent again" in line
             for line in lines
         )
 

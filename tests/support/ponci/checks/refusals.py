@@ -25,7 +25,7 @@ async def migration_is_not_supported(runner: PonciRunner) -> None:
         (Migrate(vm_name="vm1", destination="node02"), "migrate vm"),
         (Evacuate(destinations=["node02"]), "evacuate node"),
     ):
-        assert await runner.error_of(task) == f"hypervisor ponci has no support for {title}"
+        assert await runner.error_of(task) == f"the hypervisor ponci does not support {title}"
     assert await runner.domains() == {"vm1": "running"}
 
 
