@@ -24,7 +24,7 @@ def hide_user_information(text: str) -> str:
 
 
 def hide_secrets_of_line(line: str) -> str:
-    """Replace in a line of a file what may be a password. What remains has the same columns."""
+    """Replace in a line of a file what may be a password. The rest keeps its columns."""
 
     def stars(found: re.Match[str]) -> str:
         return found[1] + "*" * len(found[2])

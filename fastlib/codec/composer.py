@@ -39,8 +39,9 @@ _SPECIAL = lazy_pattern(
 _FORBIDDEN = lazy_pattern("[\0\ud800-\udfff]")
 _PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 _WIDE_ESCAPE = lazy_pattern(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
-"""The escapes that can stand for a private use character. Not all of these are escapes: the
-backslash may be escaped itself."""
+"""The escapes that can represent a private use character. Not all of these are escapes: the
+backslash may be escaped itself.
+"""
 
 
 def _used_characters(text: str) -> set[str]:

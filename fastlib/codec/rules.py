@@ -333,7 +333,11 @@ class NotEmpty(ValueRule):
 
 
 def _no_number(attribute: str, facts: Mapping[str, Facts]) -> str | None:
-    return None if facts[attribute].kind in ("number", "other") else f"{attribute!r} is no number"
+    return (
+        None
+        if facts[attribute].kind in ("number", "other")
+        else (f"{attribute!r} must be a number")
+    )
 
 
 def _placeholder(attribute: str) -> str:

@@ -71,7 +71,7 @@ class Observer:
         elif isinstance(message, ResultContainer):
             known = self.records.get((observed.host, message.id))
             if known is None:
-                self.unexpected.append(f"{observed.host} answered {message.id}, which nobody sent")
+                self.unexpected.append(f"{observed.host} answered {message.id}, which was not sent")
                 return
             # An answer from the journal is the same, with the time of the execution.
             known.answers.append(msgspec.structs.replace(message, executed=None))

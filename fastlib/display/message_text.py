@@ -125,7 +125,7 @@ def _task_details(container: TaskContainer) -> str:
     if isinstance(task, Migrate):
         swapped = task.parameter and task.parameter.swap_with
         text += f" to {task.destination}"
-        text += f" while {swapped.vm_name} comes back" if swapped else ""
+        text += f" in exchange for {swapped.vm_name}" if swapped else ""
     elif isinstance(task, Evacuate):
         text += f" to {join_names(task.destinations)}"
     elif (id := getattr(task, "id", None)) is not None:

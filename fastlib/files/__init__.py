@@ -76,7 +76,7 @@ def copy_files(folder: str | os.PathLike[str], *, force: bool = False) -> list[P
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file at once: nobody reads a half of it, and no symbolic link is followed."""
+    """Replace a file at once. No reader gets a part of it, and no symbolic link is followed."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(descriptor, "wb") as file:

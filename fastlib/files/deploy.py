@@ -62,7 +62,7 @@ _DROP_IN = """\
 # Made by migfra-deploy. Own settings belong into other drop-ins: systemctl edit migfra
 [Service]
 User={user}
-# As root, the daemon has these two by itself. The unit gives the reasons.
+# Root has these two without this line. The unit gives the reasons.
 AmbientCapabilities={capabilities}
 """
 _SYSUSERS = """\

@@ -36,7 +36,7 @@ def class_doc(cls: type[Any]) -> str | None:
     except (DeclarationError, NameError, TypeError):
         return own  # hints that cannot be resolved, or a class that is not complete yet
     if extensions is not None:
-        lines += _entry(extensions.attribute, "What other packages have added to the task.")
+        lines += _entry(extensions.attribute, "Fields that other packages have added to the task.")
     if not lines:
         return own
     parts = [cleandoc(own)] if own else []

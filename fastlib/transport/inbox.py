@@ -19,7 +19,7 @@ class Inbox:
     """A queue whose readers wait for futures, so it serves threads and coroutines."""
 
     def __init__(self, pattern: str, room: QueueRoom | None = None) -> None:
-        """`room` bounds the waiting messages. None is no bound."""
+        """`room` bounds the waiting messages. None: no bound."""
         self._room = room
         self.pattern = pattern
         self._lock = threading.Lock()

@@ -124,12 +124,13 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of received messages that may wait for the program in one subscription; None is no
     bound. Messages with QoS 0 beyond it are dropped. The broker limits the number of others."""
     max_unacknowledged: int | None = None
-    """Bytes of messages with QoS 1 and 2 that the program has not acknowledged; None is no bound.
+    """Bytes of messages with QoS 1 and 2 that the program has not acknowledged; None: no bound.
 
-    A message beyond it is left to the broker. When the program has acknowledged others, the
-    connection is renewed, and the broker repeats the message. So this needs a persistent session.
-    It must be several times the size of all messages that the broker sends without an
-    acknowledgement. Then only a broker without such a limit reaches it."""
+    A message beyond it is not taken. When the program has acknowledged others, the connection is
+    renewed, and the broker repeats the message. So this needs a persistent session. It must be
+    several times the size of all messages that the broker sends without an acknowledgement. Then
+    only a broker without such a limit reaches it.
+    """
     retry_min: float = 0.5
     """Seconds before each of the first three retries of a connection. Then each pause is twice as
     long."""

@@ -8,7 +8,7 @@ from .errors import OptionsError
 
 
 def check_largest_packet(size: int | None) -> int | None:
-    """Return the size of the largest packet; None is no limit. Raises OptionsError, TypeError."""
+    """Return the largest packet in bytes; None without a limit. Raises OptionsError, TypeError."""
     check_int("largest_packet", size, optional=True)
     if size is not None and size < 1:
         raise OptionsError(

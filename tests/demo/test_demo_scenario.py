@@ -210,7 +210,7 @@ def test_observer_reports_missing_repeated_and_different_answers():
     answer("error")
     assert observer.violations() == ["'start vm' 1 to a has 2 answers"]
     answer("success", id="2")
-    assert observer.violations()[0] == "a answered 2, which nobody sent"
+    assert observer.violations()[0] == "a answered 2, which was not sent"
 
 
 # --- settings and words ---------------------------------------------------------------------------

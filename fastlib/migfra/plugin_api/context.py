@@ -283,7 +283,7 @@ class Context:
         """Save small facts in the journal with the task; `recover` finds them in `saved_state`.
 
         Values are what JSON has: None, truth values, finite numbers, texts, and lists and mappings
-        of them with texts as keys. A tuple comes back as a list. The future is done when they are
+        of them with texts as keys. A tuple is loaded as a list. The future is done when they are
         stored: wait for it before an action that a later run of the daemon must find in the
         journal.
 

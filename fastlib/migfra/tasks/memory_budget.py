@@ -15,7 +15,7 @@ class MemoryBudget:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def take(self, size: int) -> bool:
-        """Take `size` bytes if there is room and nobody waits. Return whether they are taken."""
+        """Take `size` bytes if there is room and no caller waits. Return whether they are taken."""
         if self._waiting or self.taken + size > self.bound:
             return False
         self.taken += size

@@ -56,7 +56,7 @@ class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def swap_specs(self, task: Migrate) -> tuple[Self, Self]:
-        """Return the specs of a swap: of this domain, and of the one that comes back.
+        """Return the specs of a swap: of this domain, and of the one that moves here in return.
 
         Raises HypervisorError for a swap of a domain with itself.
         """

@@ -37,7 +37,7 @@ class BrokerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of a broker. The defaults are those of MQTT 5 for a broker that states none."""
 
     reported: bool = False
-    """True if the broker speaks MQTT 5, so that every limit not stated does not exist."""
+    """True if the broker speaks MQTT 5. A limit that it does not state then does not exist."""
     maximum_packet: int | None = None
     """The largest packet in bytes, with its header, its topic and its properties; None: unknown."""
     packet_source: Source = "MQTT"

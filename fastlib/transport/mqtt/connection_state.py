@@ -131,7 +131,7 @@ class ConnectionState:
 
     @property
     def waits_for_broker(self) -> bool:
-        """True if the closing ends early should nothing move any more: only then `moved` counts."""
+        """True if the closing ends early when no bytes move: only then `moved` counts."""
         return self.closing and self._closes_while_reachable
 
     def moved(self, traffic: object) -> None:

@@ -44,7 +44,7 @@ class InboundTracker:
 
     It also bounds the messages that wait for the consumer, because not every broker respects a
     window. Messages that were delivered before the broker lost a session also count until they are
-    acknowledged. A message beyond the bound is left to the broker, and also all later ones of this
+    acknowledged. A message beyond the bound is not taken, and neither are later ones of this
     connection, because they would overtake it. The broker repeats them on the next connection.
     """
 
@@ -54,7 +54,7 @@ class InboundTracker:
         """`confirm(packet_id, qos)` sends the PUBACK or PUBREC.
 
         `max_unacknowledged` bounds the bytes of memory of delivered messages without an
-        acknowledgement. None is no bound.
+        acknowledgement. None: no bound.
         """
         self._confirm = confirm
         self._bound = max_unacknowledged
@@ -64,14 +64,14 @@ class InboundTracker:
         self.unacknowledged = 0
         """Bytes of memory of the messages that the consumer has and has not acknowledged."""
         self.leaves = False
-        """True once a message of this connection was left to the broker."""
+        """True once a message of this connection was not taken."""
 
     def received(
         self, packet_id: int, qos: int, topic: str, payload: bytes, duplicate: bool
     ) -> InboundPublish | None:
         """Return the record of a new message.
 
-        Return None for one that was delivered before, or is left to the broker.
+        Return None for one that was delivered before, or that is not taken.
         """
         known = self._incomplete.get(packet_id)
         content = _digest(topic, payload)
@@ -116,7 +116,7 @@ class InboundTracker:
 
     @property
     def has_room_again(self) -> bool:
-        """True if a message was left to the broker, and half of the bound is free again."""
+        """True if a message was not taken, and half of the bound is free again."""
         bound = self._bound or 0
         return self.leaves and (not self.unacknowledged or 2 * self.unacknowledged <= bound)
 

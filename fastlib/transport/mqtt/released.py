@@ -95,7 +95,7 @@ class ReleasedMessages:
             self._before.setdefault(packet_id, self._known + len(self._completed))
 
     def released(self, packet_id: int, content: bytes | None) -> None:
-        """Note a PUBREL, which a PUBCOMP follows. `content` is None if it is not known any more.
+        """Note a PUBREL, which a PUBCOMP follows. `content` is None if it is no longer known.
 
         The PUBREL answers our first PUBREC, if that was on this connection, so the broker has read
         all that we had sent before that.

@@ -232,8 +232,8 @@ class LibvirtOptions(ConfigSection):
     migration: Annotated[
         MigrationMode,
         Wire(
-            "Who controls a migration: the source's libvirt (peer-to-peer), which survives the end "
-            "of the daemon and notices a cut link, or the daemon (managed), where hosts cannot "
+            "Controller of a migration: the source's libvirt (peer-to-peer), which survives the "
+            "end of the daemon and notices a cut link, or the daemon (managed), if hosts cannot "
             "reach each other's libvirt."
         ),
     ] = "peer-to-peer"

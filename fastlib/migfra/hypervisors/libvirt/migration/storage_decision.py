@@ -24,7 +24,7 @@ class StorageFacts(msgspec.Struct, frozen=True, kw_only=True):
     same_content: Mapping[str, bool] = {}
     """Whether the samples of the content are equal on both hosts."""
     at_rest: bool = True
-    """Whether the domain is shut off, so that sizes and content do not change."""
+    """Whether the domain is shut off. Sizes and content then do not change."""
 
 
 class StorageDecision(msgspec.Struct, frozen=True, kw_only=True):

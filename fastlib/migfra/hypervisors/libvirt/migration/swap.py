@@ -229,6 +229,7 @@ def _path(runtime: LibvirtRuntime, spec: MigrationSpec) -> str:
     if runtime.options.snapshot_directory is None:
         raise HypervisorError(
             f"neither {spec.source} nor {spec.destination} has memory for both domains; name a "
-            "folder that all hosts share as snapshot-directory, so that one of them can be saved"
+            "folder that all hosts share as snapshot-directory; one of the domains can then be "
+            "saved there"
         )
     return str(Path(runtime.options.snapshot_directory) / f"{spec.name}.save")

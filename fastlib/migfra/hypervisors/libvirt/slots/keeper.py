@@ -109,7 +109,7 @@ class SlotNotices:
         return self.limits[slot.direction] if published is None else published
 
     def stale(self, host: str, found: HostNotices) -> set[str]:
-        """Return the UUIDs of the notices on a host that no daemon renews any more."""
+        """Return the UUIDs of the notices on a host that no daemon renews now."""
         now = asyncio.get_running_loop().time()
         before = self._seen.get(host, {})
         seen = self._seen[host] = {}

@@ -232,10 +232,10 @@ def free_slot(
 ) -> tuple[int | None, bool]:
     """Decide whether a daemon may take a slot of a host now.
 
-    `stale` has the UUIDs of notices that no daemon renews any more. `ticket` is the number of this
+    `stale` has the UUIDs of notices that no daemon renews now. `ticket` is the number of this
     daemon's ticket, if there is one. A slot is free for this daemon only if there are more free
-    slots than earlier tickets of others. `ignore_tickets` lifts that. Domains that arrive without
-    a notice, such as with virsh, count too.
+    slots than earlier tickets of others. `ignore_tickets` lifts that. Domains that arrive without a
+    notice, such as with virsh, count too.
 
     Returns the number of the slot or None, and whether only tickets prevent it.
     """
