@@ -21,6 +21,12 @@ def found(text: str, place: str = "prose") -> list[tuple[int, str]]:
         ("One.\n\nWhat is wrong is named.\n", [(3, "What i")]),
         ("It waits. Who answers is ended.\n", [(1, ". Who a")]),
         ("The key stands twice.\n", [(1, "stands")]),
+        ("The task is under way.\n", [(1, "under way")]),
+        ("Members at work.\nIt does not wait any more.\n", [(1, "at work"), (2, "any more")]),
+        (
+            "A host that cannot be asked ends without a word.\n",
+            [(1, "cannot be asked"), (1, "without a word")],
+        ),
         ("The user is told.\nIt was told twice.\n", [(1, "is told"), (2, "was told")]),
     ],
 )
@@ -39,6 +45,7 @@ def test_banned_turn_is_found_with_its_line(text: str, findings: list[tuple[int,
         "[a link](so-many-garbage.md)\n",
         "A list of what is refused. Officers wait. Whatever.\n",
         "The garbage collector runs.\n",
+        "It accepts not any more orders. How many more there are. The network works.\n",
     ],
 )
 def test_other_text_is_left_alone(text: str) -> None:
@@ -48,6 +55,7 @@ def test_other_text_is_left_alone(text: str) -> None:
 def test_text_constants_have_their_own_list() -> None:
     assert found("it stands there", "texts") == []
     assert found("it lets go", "texts") == [(1, "lets go")]
+    assert found("so many tasks under way", "texts") == [(1, "so many"), (1, "under way")]
     source = 'def f():\n    """First."""\n    return f"{1} second"\n'
     assert sorted(wording.texts(source)) == [(2, "First."), (3, " second")]
 
