@@ -22,11 +22,8 @@ def found(text: str, place: str = "prose") -> list[tuple[int, str]]:
         ("It waits. Who answers is ended.\n", [(1, ". Who a")]),
         ("The key stands twice.\n", [(1, "stands")]),
         ("The task is under way.\n", [(1, "under way")]),
-        ("Members at work.\nIt does not wait any more.\n", [(1, "at work"), (2, "any more")]),
-        (
-            "A host that cannot be asked ends without a word.\n",
-            [(1, "cannot be asked"), (1, "without a word")],
-        ),
+        ("It runs.\nIt does not wait any more.\n", [(2, "any more")]),
+        ("A host that cannot be asked.\n", [(1, "cannot be asked")]),
         ("The user is told.\nIt was told twice.\n", [(1, "is told"), (2, "was told")]),
     ],
 )
@@ -45,7 +42,7 @@ def test_banned_turn_is_found_with_its_line(text: str, findings: list[tuple[int,
         "[a link](so-many-garbage.md)\n",
         "A list of what is refused. Officers wait. Whatever.\n",
         "The garbage collector runs.\n",
-        "It accepts not any more orders. How many more there are. The network works.\n",
+        "How many more there are. The network works.\n",
     ],
 )
 def test_other_text_is_left_alone(text: str) -> None:
