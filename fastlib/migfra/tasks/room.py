@@ -38,9 +38,9 @@ class OrderRoom:
         if taken + self._reserved + size <= self._bound:
             return Reservation(self, size, None)
         refused = (
-            "the daemon has too many orders: those that wait or run and the unconfirmed "
-            f"answers take {taken} of {self._bound} bytes; send it again later, or raise "
-            "'limits: {waiting: ...}' in the daemon's configuration"
+            "the daemon has too many orders: those that wait or run and the answers that the "
+            f"broker has not confirmed take {taken} of {self._bound} bytes; send it again later, "
+            "or raise 'limits: {waiting: ...}' in the daemon's configuration"
         )
         return Reservation(self, 0, refused)
 
