@@ -126,7 +126,8 @@ def _fate(order: OrderReport, place: Place) -> Sentence:
         yield from _when(order.accepted, place)
         yield from _expiry(order, place)
     elif order.state in ("running", "cancelling"):
-        yield "is being cancelled" if order.state == "cancelling" else "is under way"
+        running = "is in progress" if order.began is None else "is running"
+        yield "is being cancelled" if order.state == "cancelling" else running
         if order.began is None:
             yield f";{' not begun,' if order.begin_is_known else ''} accepted "
             yield from _when(order.accepted, place)
@@ -175,7 +176,7 @@ def _expiry(order: OrderReport, place: Place) -> Sentence:
     if order.expires is None:
         return
     if order.expires <= place.now:
-        yield ", and cannot begin any more, as it expired "
+        yield ", and cannot begin, because it expired "
         yield from _when(order.expires, place)
     else:
         yield ", expires at "

@@ -28,7 +28,7 @@ examples:
   fastlib forget node07 --force
 
 A daemon that ends leaves its presence at the broker, which says 'offline', so a client knows that
-its orders wait. The presence of a host that does not return stays there, and 'fastlib query',
+its orders wait. The presence of a host that never comes back stays there, and 'fastlib query',
 'fastlib log' and 'fastlib watch' list the host. This command deletes the presence.
 
 It refuses if the presence says 'online', because the daemon probably runs. --force also deletes
@@ -46,10 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.usage = "%(prog)s HOST [HOST ...] [--force] [OPTION ...]"
     parser.add_argument(
-        "hosts", metavar="HOST", nargs="+", type=host_name, help="a host that does not return"
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="also delete a presence that says online"
+        "hosts", metavar="HOST", nargs="+", type=host_name, help="a host that is dead"
     )
     parser.add_argument("--force", action="store_true", help="also if its presence says online")
     add_timeout_option(
@@ -90,8 +87,8 @@ def _forget(
     if presence is None:
         print_error(
             options,
-            f"{host}: the broker has no presence of it, so nothing is deleted; 'fastlib query' "
-            "lists the hosts that have one",
+            f"{host}: the broker has no presence of it, so there is nothing to forget; 'fastlib "
+            "query' lists the hosts that have one",
         )
         return FAILED
     if presence.status == "online" and not options.force:
@@ -106,7 +103,7 @@ def _forget(
 
 
 def _why_not(options: argparse.Namespace, client: "MigfraClient", host: str) -> str:
-    """Return the reason why the presence of an online host stays."""
+    """Return why the presence of an online host stays."""
     from fastlib.client import ClientError, NoResultError
 
     try:

@@ -49,11 +49,10 @@ class Receiver:
         """Messages are decoded and admitted within `limits`.
 
         `admit` is called with each message, in order, and acknowledges it. It may return the
-        execution of an order, which the same task runs. `on_failure` is called
-        for an error after which no message is received any more. `ready` waits until this daemon
-        may take what came by a connection, and raises ClaimError if it must not. `is_ready` says
-        that it need not wait. `on_refusal` is
-        called when `refusal` has changed.
+        execution of an order, which the same task runs. `on_failure` is called for an error that
+        ends the receiver. `ready` waits until this daemon may take the messages of a connection,
+        and raises ClaimError if it must not. `is_ready` returns whether it need not wait.
+        `on_refusal` is called when `refusal` has changed.
         """
         self._communicator = communicator
         self._topic = topic

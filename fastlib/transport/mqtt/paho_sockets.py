@@ -152,7 +152,9 @@ class PahoSockets(paho.Client):
 
     @property
     def other_protocol(self) -> Literal["HTTP", "SSH", "TLS"] | None:
-        """What the other side speaks instead of MQTT, as far as its first bytes show that."""
+        """The protocol that the other side uses instead of MQTT, as far as its first bytes show
+        that.
+        """
         if self._begin.startswith(b"HTTP/"):
             return "HTTP"
         if self._begin.startswith(b"SSH-"):

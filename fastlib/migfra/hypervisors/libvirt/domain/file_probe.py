@@ -45,7 +45,7 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileContent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host's libvirt can read of a file."""
+    """The part of a file that a host's libvirt can read."""
 
     is_present: bool = False
     data: bytes | None = None
