@@ -64,7 +64,7 @@ def test_plugin_is_found_and_its_options_are_checked(install: Install) -> None:
     [
         ("raise RuntimeError('no luck')", "RuntimeError: no luck"),
         ("import nothing_of_that_name", "No module named"),
-        ("Mine = 3", "is no subclass"),
+        ("Mine = 3", "must be a subclass"),
         (GOOD.replace('"mine"', '"other"'), "write `name = 'mine'`; it has 'other'"),
         (GOOD.replace("Options = Options", "Options = dict"), "Options"),
         ("class Other: pass", "has no attribute 'Mine'"),
