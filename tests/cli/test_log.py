@@ -210,7 +210,7 @@ def test_offline_host_is_named_and_not_asked(cluster, env: Environment):
     assert done.returncode == 3
     assert first_line(done.stdout).startswith("'stop vm' of vm1 on hostA succeeded")
     assert done.stderr.startswith("fastlib log: error: hostB: it is offline; ")
-    assert done.stderr.endswith("if it does not return: fastlib forget hostB\n")
+    assert done.stderr.endswith("if it never comes back: fastlib forget hostB\n")
     assert away.received == []
 
 
