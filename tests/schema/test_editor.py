@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.language_server import LanguageServer
+from tests.support.language_server import YamlServer
 from tests.support.npm_packages import installed, needs_npm
 from tests.support.schema.readers import SCHEMAS
 
@@ -15,7 +15,7 @@ def editor(pytestconfig):
         SCHEMAS / "edit" / f"{kind}.json": f"*.{kind}.yaml"
         for kind in ("task", "result", "configuration")
     }
-    with LanguageServer(installed(pytestconfig, "readers"), schemas) as server:
+    with YamlServer(installed(pytestconfig, "readers"), schemas) as server:
         yield server
 
 
