@@ -114,7 +114,6 @@ TARGETS = {
         unexamined=frozenset(
             (
                 "caches",
-                "check",
                 "composer",
                 "derivation",
                 "dispatch",

@@ -14,8 +14,14 @@ from tests.support.shell import Daemon, run, silence
 OFFLINE = "{status: offline, hypervisor: qemu, version: '1.0', time: 2026-11-01T08:00:00Z}"
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Let a busy machine take its time to find the presence of a host."""
+    monkeypatch.setattr(host_search, "QUIET_SECONDS", 30.0)
+
+
 @pytest.fixture
-def quick(monkeypatch):
+def quick(patient, monkeypatch):
     """Wait only a short time for the presence of a host, where there is none."""
     monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.3)
 

@@ -1,5 +1,6 @@
 """Rules and compiled checks: exact attributes, and exact source of the conditions."""
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Any, Literal
@@ -164,6 +165,15 @@ def test_every_wrong_value_is_reported() -> None:
     assert len(caught.value.problems) == len(WRONG)
 
 
+def test_not_a_number_is_kept() -> None:
+    """It is not equal to itself, so its condition never holds."""
+    several = Several(ratio=math.nan, percent=math.nan)
+    assert several.ratio is not None
+    assert several.percent is not None
+    assert math.isnan(several.ratio)
+    assert math.isnan(several.percent)
+
+
 def test_values_that_need_more_are_normalised() -> None:
     zone = timezone(timedelta(hours=1))
     several = Several(
@@ -198,8 +208,9 @@ def test_needed_fields_are_checked() -> None:
         (problem,) = caught.value.problems
         assert problem.path == next(iter(wrong))
     with pytest.raises(ValidationError) as caught:
-        Needed(own="a", names=None, text="b")  # type: ignore[arg-type]
-    assert caught.value.problems[0].got == "None"
+        Needed(own="a", names=(), text=None)  # type: ignore[arg-type]
+    (problem,) = caught.value.problems
+    assert (problem.expected, problem.got) == ("text", "None")
 
 
 def test_equal_text_becomes_the_object_of_the_default() -> None:
