@@ -18,7 +18,7 @@ from fastlib.message import (
     SwapWith,
 )
 from fastlib.message.node import Progress
-from fastlib.message.tasks import SavedState, TimeoutAction
+from fastlib.message.tasks import CopyStorage, SavedState, SourceDisks, TimeoutAction
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -146,6 +146,18 @@ class MovingOptions(TaskOptions, total=False):
     encrypted: bool | None
     """Whether everything that the hypervisors send each other is encrypted by TLS; absent means
     what the daemon's configuration says.
+    """
+    copy_storage: CopyStorage | None
+    """Copy of the disks that the two hosts do not share. all: whole disks. incremental: the data on
+    top of the backing files, which the destination must have. Absent means that nothing is copied.
+    """
+    copy_disks: Sequence[str] | None
+    """Targets of the disks to copy, such as vda; needs copy-storage. Absent means all that the
+    hosts do not share.
+    """
+    source_disks: SourceDisks | None
+    """keep or remove the images on the source after their copies have arrived; needs copy-storage.
+    Absent means keep.
     """
     migration_timeout: int | None
     """The parameter's `timeout`: seconds until the daemon applies `on_timeout`."""

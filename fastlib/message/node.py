@@ -138,6 +138,18 @@ class Progress(Message):
     """Data that must be sent in total. Unit: bytes."""
     remaining: Annotated[U64 | None, Wire("Data that must still be sent.", unit="bytes")] = None
     """Data that must still be sent. Unit: bytes."""
+    disk_transferred: Annotated[
+        U64 | None, Wire("Part of 'transferred' that is of disks.", unit="bytes")
+    ] = None
+    """Part of 'transferred' that is of disks. Unit: bytes."""
+    disk_total: Annotated[U64 | None, Wire("Part of 'total' that is of disks.", unit="bytes")] = (
+        None
+    )
+    """Part of 'total' that is of disks. Unit: bytes."""
+    disk_remaining: Annotated[
+        U64 | None, Wire("Part of 'remaining' that is of disks.", unit="bytes")
+    ] = None
+    """Part of 'remaining' that is of disks. Unit: bytes."""
     dirty_rate: Annotated[
         float | None, Wire("Rate at which the domain changes its memory.", unit="bytes/s")
     ] = None

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal
 import msgspec
 
 from fastlib.codec.annotations import Wire
-from fastlib.codec.rules import Needs, OneOf, Rule
+from fastlib.codec.rules import Needs, OneOf, Requires, Rule
 
 from .base import Message
 from .devices import DeviceIvshmem, PciAddress, PciId
@@ -26,6 +26,11 @@ EvacuateMode = Literal["auto", "compact", "scatter"]
 TimeoutAction = Literal["abort", "pause", "post-copy"]
 """End of a migration that takes too long: the domain stays; or it is paused until its memory has
 arrived; or it runs at the destination before that."""
+CopyStorage = Literal["all", "incremental"]
+"""Copy whole disks, or only the data that they have on top of their backing files."""
+SourceDisks = Literal["keep", "remove"]
+"""Keep the images on the source after their copy has arrived, or remove them."""
+DiskName = Annotated[str, msgspec.Meta(min_length=1)]
 SavedState = Literal["restore", "discard"]
 """Restore the domain from its saved image, or delete the image and boot the domain."""
 Positive = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF_FFFF)]
@@ -174,6 +179,10 @@ class MigrationOptions(Message):
     C++ peers read the options down to `transport`, and ignore the others.
     """
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Requires("copy_disks", "copy_storage"),
+        Requires("source_disks", "copy_storage"),
+    )
     __keywords__: ClassVar[Mapping[str, str]] = {"timeout": "migration_timeout"}
     """Names of fields in the client and the commands, if their own names mean other things there.
 
@@ -254,6 +263,38 @@ class MigrationOptions(Message):
     ] = None
     """Whether everything that the hypervisors send each other is encrypted by TLS; absent means
     what the daemon's configuration says.
+    """
+    copy_storage: Annotated[
+        CopyStorage | None,
+        Wire(
+            "Copy of the disks that the two hosts do not share. all: whole disks. incremental: "
+            "the data on top of the backing files, which the destination must have. Absent means "
+            "that nothing is copied."
+        ),
+    ] = None
+    """Copy of the disks that the two hosts do not share. all: whole disks. incremental: the data on
+    top of the backing files, which the destination must have. Absent means that nothing is copied.
+    """
+    copy_disks: Annotated[
+        Sequence[DiskName] | None,
+        Wire(
+            "Targets of the disks to copy, such as vda; needs copy-storage. Absent means all that "
+            "the hosts do not share.",
+            empty_is_absent=True,
+        ),
+    ] = None
+    """Targets of the disks to copy, such as vda; needs copy-storage. Absent means all that the
+    hosts do not share.
+    """
+    source_disks: Annotated[
+        SourceDisks | None,
+        Wire(
+            "keep or remove the images on the source after their copies have arrived; needs "
+            "copy-storage. Absent means keep."
+        ),
+    ] = None
+    """keep or remove the images on the source after their copies have arrived; needs copy-storage.
+    Absent means keep.
     """
 
 

@@ -17,6 +17,7 @@ from fastlib.migfra.virt.combinations import Choice, version_text
 from fastlib.transport import MqttOptions, connect
 from tests.support.lab.fleet import PATIENCE, Fleet, assert_error, assert_success
 from tests.support.lab.libvirt_access import libvirt_of
+from tests.support.lab.local_disks import LocalDisk, images_on, make_folder, remove_images
 from tests.support.lab.qemu_certificates import certified
 from tests.support.migration_options import (
     ALWAYS,
@@ -98,6 +99,10 @@ def check_shown(fleet: Fleet, choices: Sequence[Choice]) -> None:
         file = fleet.lab.layout.guests / "shared.xml"
         file.write_text(SHARED_MEMORY)
         fleet.lab.host("hostA").virsh("attach-device", "vm1", file, "--live")
+    copies = next((each for each in choices if each.option == "copy-storage"), None)
+    disks = [] if copies is None else [attach_disk(fleet, "vm1", "hostA", copies)]
+    if swaps and copies is not None:
+        disks.append(attach_disk(fleet, "vm2", "hostB", copies))
     with answering_pscom(fleet, "vm1"):
         handle = fleet.client.submit(
             "hostA", Migrate(vm_name="vm1", destination="hostB", parameter=parameter)
@@ -122,8 +127,38 @@ def check_shown(fleet: Fleet, choices: Sequence[Choice]) -> None:
         fleet.assert_runs_only_on("vm2", "hostB" if aborts else "hostA")
     if combinations.VCPU_MAP in choices and not aborts:
         assert fleet.lab.host(host).virsh("vcpupin", "vm1").split()[-2:] == ["0", "0"]
+    for disk in disks:
+        is_moved = not aborts
+        other = fleet.lab.host("hostB" if disk.host.name == "hostA" else "hostA")
+        assert (disk.path.name in images_on(other)) is is_moved
+        if is_moved:
+            assert disk.on(other).digest == disk.digest
     if combinations.DEVICES in choices:
         assert "<shmem name='shared'" in fleet.lab.host(host).virsh("dumpxml", "vm1")
+
+
+def attach_disk(fleet: Fleet, name: str, host: str, copies: Choice) -> LocalDisk:
+    """Attach a disk to a running guest, which only the guest's host has."""
+    kind = "overlay" if copies == combinations.COPY_INCREMENTAL else "qcow2"
+    disk = LocalDisk(fleet.lab.host(host), name, kind)
+    disk.write(b"")
+    for other in ("hostA", "hostB"):
+        make_folder(fleet.lab.host(other))
+        if kind == "overlay" and other != host:
+            disk.copy_backing(fleet.lab.host(other))
+    file = fleet.lab.layout.guests / f"{name}-disk.xml"
+    file.write_text(disk.xml.replace("dev='hda' bus='ide'", "dev='vdz' bus='virtio'"))
+    fleet.lab.host(host).virsh("attach-device", name, file, "--live")
+    return disk
+
+
+@pytest.fixture(autouse=True)
+def no_images(fleet: Fleet) -> Iterator[None]:
+    """Remove the images of all hosts afterwards."""
+    yield
+    fleet.reset()
+    for host in fleet.lab.hosts:
+        remove_images(host)
 
 
 def test_options_work_together(fleet, choices):

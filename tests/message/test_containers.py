@@ -88,6 +88,9 @@ OPTIONS = {
     "parallel_connections": 4,
     "compression": "zlib",
     "encrypted": True,
+    "copy_storage": "all",
+    "copy_disks": ("vda",),
+    "source_disks": "remove",
 }
 
 

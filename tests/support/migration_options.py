@@ -24,6 +24,8 @@ VALUES: Final[Mapping[Choice, Mapping[str, Any]]] = {
     combinations.ZSTD: {"compression": "zstd"},
     combinations.RDMA: {"rdma_migration": True},
     combinations.ENCRYPTED: {"encrypted": True},
+    combinations.COPY_ALL: {"copy_storage": "all"},
+    combinations.COPY_INCREMENTAL: {"copy_storage": "incremental"},
     combinations.VCPU_MAP: {"vcpu_map": [[0]]},
     combinations.SWAP: {"swap_with": SwapWith(vm_name="vm2")},
     combinations.PSCOM: {"pscom_hook_procs": "1"},
@@ -59,20 +61,21 @@ SHOWN: Final[tuple[tuple[Choice, ...], ...]] = tuple(
     (*ALWAYS, *group)
     for group in (
         (combinations.LIVE, combinations.POST_COPY, combinations.XBZRLE, combinations.SWAP,
-         combinations.ENCRYPTED),
+         combinations.ENCRYPTED, combinations.COPY_ALL),
         (combinations.LIVE, combinations.POST_COPY, combinations.MT, combinations.MANAGED,
-         combinations.ENCRYPTED),
+         combinations.ENCRYPTED, combinations.COPY_INCREMENTAL),
         (combinations.LIVE, combinations.PAUSE, combinations.PARALLEL, combinations.VCPU_MAP,
-         combinations.ENCRYPTED),
+         combinations.ENCRYPTED, combinations.COPY_ALL),
         (combinations.WARM, combinations.PAUSE, combinations.XBZRLE, combinations.VCPU_MAP,
-         combinations.MANAGED, combinations.ENCRYPTED),
+         combinations.MANAGED, combinations.ENCRYPTED, combinations.COPY_INCREMENTAL),
         (combinations.WARM, combinations.PAUSE, combinations.MT, combinations.VCPU_MAP,
-         combinations.SWAP),
+         combinations.SWAP, combinations.COPY_ALL),
         (combinations.LIVE, combinations.ABORT, combinations.XBZRLE, combinations.VCPU_MAP,
-         combinations.ENCRYPTED),
+         combinations.ENCRYPTED, combinations.COPY_INCREMENTAL),
         (combinations.WARM, combinations.ABORT, combinations.PARALLEL, combinations.VCPU_MAP,
-         combinations.SWAP, combinations.MANAGED),
-        (combinations.LIVE, combinations.ABORT, combinations.MT),
+         combinations.SWAP, combinations.MANAGED, combinations.COPY_INCREMENTAL),
+        (combinations.LIVE, combinations.ABORT, combinations.MT, combinations.MANAGED,
+         combinations.COPY_ALL),
     )
 )  # fmt: skip
 """Orders whose choices are all in effect at once. Together they show each pair that works."""

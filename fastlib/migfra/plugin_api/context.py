@@ -36,6 +36,12 @@ class ProgressFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Total bytes to move."""
     remaining: int | None = None
     """Bytes that are still to move."""
+    disk_transferred: int | None = None
+    """The part of `transferred` that is of disks."""
+    disk_total: int | None = None
+    """The part of `total` that is of disks."""
+    disk_remaining: int | None = None
+    """The part of `remaining` that is of disks."""
     dirty_rate: int | None = None
     """Bytes that the domain writes each second."""
     expected: float | None = None
@@ -121,6 +127,9 @@ class Context:
         transferred: int | None = None,
         total: int | None = None,
         remaining: int | None = None,
+        disk_transferred: int | None = None,
+        disk_total: int | None = None,
+        disk_remaining: int | None = None,
         dirty_rate: int | None = None,
         expected: float | None = None,
         position: int | None = None,
@@ -128,8 +137,8 @@ class Context:
     ) -> None:
         """Report the progress of the task, at any rate: the daemon bounds the rate of messages.
 
-        Amounts are bytes, the rate bytes per second, `expected` seconds until the end. `position`
-        is the place in a queue, 1 for the next one.
+        Amounts are bytes, the rate bytes per second, `expected` seconds until the end. The amounts
+        of disks are part of the others. `position` is the place in a queue, 1 for the next one.
         """
         if self._services.report is not None:
             self._services.report(
@@ -140,6 +149,9 @@ class Context:
                     transferred=transferred,
                     total=total,
                     remaining=remaining,
+                    disk_transferred=disk_transferred,
+                    disk_total=disk_total,
+                    disk_remaining=disk_remaining,
                     dirty_rate=dirty_rate,
                     expected=expected,
                     position=position,

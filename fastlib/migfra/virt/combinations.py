@@ -160,6 +160,11 @@ ENCRYPTED: Final = Choice(
     only_qemu=True,
     bounds=(Bound(program="QEMU", since=(2, 7)), Bound(program="libvirt", since=(6, 0))),
 )
+_VOLUMES: Final = (Bound(program="libvirt", since=(4, 1)),)
+COPY_ALL: Final = Choice(option="copy-storage", value="all", only_qemu=True, bounds=_VOLUMES)
+COPY_INCREMENTAL: Final = Choice(
+    option="copy-storage", value="incremental", only_qemu=True, bounds=_VOLUMES
+)
 VCPU_MAP: Final = Choice(option="vcpu-map")
 SWAP: Final = Choice(option="swap-with")
 PSCOM: Final = Choice(option="pscom-hook-procs")
@@ -173,11 +178,14 @@ NO_MEMORY_LIMIT: Final = Choice(
 
 CHOICES: Final = (
     LIVE, WARM, OFFLINE, ABORT, PAUSE, POST_COPY, MAX_DOWNTIME, BANDWIDTH_LIMIT, AUTO_CONVERGE,
-    PARALLEL, XBZRLE, MT, ZLIB, ZSTD, RDMA, ENCRYPTED, VCPU_MAP, SWAP, PSCOM, MANAGED, DEVICES,
-    PAUSED, FILE_MEMORY, NO_MEMORY_LIMIT,
+    PARALLEL, XBZRLE, MT, ZLIB, ZSTD, RDMA, ENCRYPTED, COPY_ALL, COPY_INCREMENTAL, VCPU_MAP, SWAP,
+    PSCOM, MANAGED, DEVICES, PAUSED, FILE_MEMORY, NO_MEMORY_LIMIT,
 )  # fmt: skip
-NEUTRAL: Final = ("retry_counter", "timeout", "transport", "mode", "overbooking")
-"""Fields that are not part of libvirt's call: they work with every option."""
+NEUTRAL: Final = (
+    *("retry_counter", "timeout", "transport", "mode", "overbooking"),
+    *("copy_disks", "source_disks"),
+)
+"""Fields that work with every option: they are not part of libvirt's call, or refine an option."""
 COMPRESSIONS: Final = tuple(
     sorted(str(choice.value) for choice in CHOICES if choice.option == "compression")
 )
@@ -223,6 +231,27 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
             source="fastlib",
         ),
     )
+    for copied in (COPY_ALL, COPY_INCREMENTAL):
+        yield (
+            OFFLINE,
+            copied,
+            Rule(
+                verdict="refused",
+                reason="QEMU copies disks, and it does not run for a domain that is shut off",
+                remedy="start the domain and choose live or warm, or copy its images with virsh "
+                "vol-download and vol-upload",
+                source="fastlib",
+            ),
+        )
+        yield (
+            RDMA,
+            copied,
+            Rule(
+                verdict="refused",
+                reason="neither QEMU's tests nor ours show copies of disks beside RDMA",
+                source="fastlib",
+            ),
+        )
     without_memory = Rule(
         verdict="no effect", reason="no memory is sent and nothing runs", source="fastlib"
     )
@@ -410,6 +439,8 @@ _USED: Final[Mapping[Choice, Callable[[MigrationSpec], object]]] = {
     ZSTD: lambda spec: spec.parameter.compression == "zstd",
     RDMA: lambda spec: spec.parameter.rdma_migration,
     ENCRYPTED: lambda spec: spec.parameter.encrypted,
+    COPY_ALL: lambda spec: spec.parameter.copy_storage == "all",
+    COPY_INCREMENTAL: lambda spec: spec.parameter.copy_storage == "incremental",
     VCPU_MAP: lambda spec: spec.vcpu_map is not None,
     SWAP: lambda spec: (
         isinstance(spec.parameter, MigrateParameter) and spec.parameter.swap_with is not None

@@ -9,9 +9,25 @@ import pytest
 
 from fastlib import Migrate, MigrateParameter, SwapWith
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
-from fastlib.migfra.hypervisors.libvirt.migration import migration, pscom
+from fastlib.migfra.hypervisors.libvirt.domain.disks_xml import Disk
+from fastlib.migfra.hypervisors.libvirt.domain.file_probe import FileFacts
+from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image
+from fastlib.migfra.hypervisors.libvirt.migration import (
+    arguments,
+    disks_decision,
+    migration,
+    pscom,
+)
 from fastlib.migfra.hypervisors.libvirt.migration.call import _perform
+from fastlib.migfra.hypervisors.libvirt.migration.disks_check import CopyPlan, PlannedCopy
+from fastlib.migfra.hypervisors.libvirt.migration.disks_copy import DiskCopies
+from fastlib.migfra.hypervisors.libvirt.migration.disks_decision import DiskFacts
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
+from fastlib.migfra.hypervisors.libvirt.migration.record import (
+    DiskCopy,
+    MigrationRecord,
+    MigrationState,
+)
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.tasks.results import retry_counter
 from fastlib.migfra.virt import precopy
@@ -43,8 +59,15 @@ PROBES = {
     "encrypted": False,
     "swap_with": SwapWith(vm_name="vm2"),
     "vcpu_map": [[0], [1]],
+    "copy_storage": "all",
+    "copy_disks": ["vda"],
+    "source_disks": "remove",
 }
 """A value for each option that is another one than that of its absence."""
+NEEDED = {"copy_disks": {"copy_storage": "all"}, "source_disks": {"copy_storage": "all"}}
+"""Other options that an option needs."""
+DISKS = [Disk(target=name, kind="file", path=f"/{name}") for name in ("vda", "vdb")]
+NOWHERE = FileFacts(presence="absent")
 
 
 def task_of(**parameter):
@@ -84,6 +107,35 @@ def migrate_arguments(monkeypatch):
     return migrate_arguments
 
 
+async def after_copies(hosts, spec):
+    """The sentence about the images on the source, when the domain has arrived."""
+    copy = DiskCopy(target="vda", image=Image(path="/vda", format="raw", capacity=1))
+    record = MigrationRecord(hosts.context, spec.name, MigrationState(disks=(copy,)))
+    copies = DiskCopies(hosts.runtime, spec, record, CancelScope(hosts.context), hosts.context)
+    return await copies.finish(is_certain=False)
+
+
+@pytest.mark.parametrize(("incremental", "flag"), [(False, "DISK"), (True, "INC")])
+def test_plan_sets_flags_and_names_the_disks(incremental, flag):
+    planned = PlannedCopy(target="vdb", image=Image(path="/vdb", format="qcow2", capacity=1 << 30))
+    plan = CopyPlan(copies=[planned], is_incremental=incremental)
+    spec = MigrationSpec.from_task(task_of(migration_type="live"), "node01")
+    made = arguments.migrate_arguments(
+        spec, persistent=False, peer=None, migration_uri=None, plan=plan
+    )
+    assert named(made.flags) == {"LIVE", f"NON_SHARED_{flag}"}
+    assert made.parameters == keys(MIGRATE_DISKS=["vdb"])
+
+
+def test_disks_that_are_shown_to_be_shared_need_no_file_system_that_libvirt_knows():
+    spec = MigrationSpec.from_task(task_of(migration_type="live"), "node01")
+    made = arguments.migrate_arguments(
+        spec, persistent=False, peer=None, migration_uri=None, plan=CopyPlan(shows_shared=True)
+    )
+    assert named(made.flags) == {"LIVE", "UNSAFE"}
+    assert made.parameters == {}
+
+
 def named(flags):
     """Return the names of flags. Fail if a flag has no name."""
     libvirt = api()
@@ -121,9 +173,14 @@ def test_every_option_has_an_effect(migrate_arguments, field, mode):
             asyncio.run(pscom.process_count(hosts.runtime, spec)),
             retry_counter(task),
             spec.swap_specs(task)[1].name if swaps else None,
+            disks_decision.decide(
+                spec, DISKS, DiskFacts(there=dict.fromkeys(("/vda", "/vdb"), NOWHERE))
+            ),
+            asyncio.run(after_copies(hosts, spec)),
         ]
 
-    assert effects(**{field: PROBES[field]}) != effects()
+    needed = NEEDED.get(field, {})
+    assert effects(**needed, **{field: PROBES[field]}) != effects(**needed)
     assert effects(**{field: None}) == effects()
 
 

@@ -145,7 +145,7 @@ class Storage(FakeHosts):
         )
         spec = MigrationSpec.from_task(task, source)
         try:
-            return run_virtual(check_storage(self.runtime, spec, self.context))
+            return run_virtual(check_storage(self.runtime, spec, self.context)).notes
         finally:
             assert self.source.probes == self.destination.probes == []
 
@@ -157,7 +157,7 @@ class Storage(FakeHosts):
 
 def disk(path, target="vda", format="raw", kind="file", attribute="file"):
     return (
-        f"<disk type='{kind}' device='disk'><driver type='{format}'/>"
+        f"<disk type='{kind}' device='disk'><driver type='{format}' cache='none'/>"
         f"<source {attribute}='{path}'/><target dev='{target}'/></disk>"
     )
 

@@ -70,6 +70,34 @@ def test_transfer_options_change_duration(parameter, more, seconds):
     assert migrated({}, parameter, links=links)[0] == pytest.approx(seconds)
 
 
+def test_disk_is_copied_before_the_memory():
+    """A GiB of memory follows 2 GiB of disk, which is not compressed."""
+    parameter = live(copy_storage="all", compression="zstd")
+    seconds, progress = migrated({"disk": 2 * GIB}, parameter, bandwidth=512)
+    assert seconds == pytest.approx(4 + 1)
+    assert progress.phases == ["prepare", "copy disks", "migrate", "downtime", "finish"]
+    first, last = progress[1], progress[-2]
+    assert (first.disk_transferred, first.disk_remaining) == (0, 2 * GIB * 1024)
+    assert last.disk_transferred == last.disk_total == 2 * GIB * 1024
+    assert last.transferred == last.total == 3 * GIB * 1024
+    transferred = [facts.transferred for facts in progress if facts.transferred is not None]
+    assert transferred == sorted(transferred)
+
+
+@pytest.mark.parametrize(
+    ("disk", "parameter", "why"),
+    [
+        (1, live(), "disk vda of vm1 is not on storage that a and b share; order copy-storage"),
+        (1, live(copy_storage="all", copy_disks=["vdb"]), "'vdb', but vm1 writes only the disk"),
+        (0, live(copy_storage="all", copy_disks=["vda"]), "only disks that all share"),
+        (GIB, live(copy_storage="all", timeout=1, bandwidth_limit=1), "within the timeout of 1 s"),
+    ],
+)
+def test_disk_that_cannot_move_is_refused(disk, parameter, why):
+    with pytest.raises(HypervisorError, match=why):
+        migrated({"disk": disk}, parameter)
+
+
 def test_warm_migration_is_default_and_pauses_first():
     _, progress = migrated({"dirty_rate": 5000}, None)
     assert progress.phases == ["prepare", "downtime", "finish"]

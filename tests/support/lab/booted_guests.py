@@ -22,6 +22,7 @@ from .errors import LabError
 from .guest import Guest
 from .host import Host
 from .image import cache, make_folder
+from .local_disks import LocalDisk
 from .shared_disks import SharedDisk
 
 _HEADER = struct.Struct("=16s5I56x")
@@ -44,7 +45,7 @@ class BootedGuest:
 
     @property
     def disk_content(self) -> bytes:
-        """The first sector; nothing without a disk."""
+        """The part of its disk that it writes; nothing without a disk."""
         return (self.folder / "disk").read_bytes()
 
     def write_state(self, guest: Guest, path: Path) -> None:
@@ -72,11 +73,19 @@ def with_identity(xml: str, of: str) -> str:
     for kind in ("serial", "console"):
         for source in domain.findall(f"devices/{kind}/source"):
             source.set("path", console)
-    if (disk := other.find("devices/disk/source")) is not None:
-        own = _element(domain, "devices/disk/source")
-        own.set("name", disk.attrib["name"])
-        _element(own, "host").set("socket", _element(disk, "host").attrib["socket"])
+    if other.find("devices/disk/source") is not None:
+        _replace_source(_element(domain, "devices/disk"), _element(other, "devices/disk"))
     return ET.tostring(domain, encoding="unicode")
+
+
+def _replace_source(disk: ET.Element, other: ET.Element) -> None:
+    """Give a disk the source of another one. QEMU's stream does not name it."""
+    disk.set("type", other.attrib["type"])
+    for tag in ("backingStore", "mirror", "source", "driver"):
+        for element in disk.findall(tag):
+            disk.remove(element)
+    disk.insert(0, _element(other, "source"))
+    disk.insert(0, _element(other, "driver"))
 
 
 def _element(parent: ET.Element, path: str) -> ET.Element:
@@ -97,7 +106,7 @@ def locked_state(host: Host, shape: object) -> Iterator[Path]:
         _remove_unused(folder.parent)
 
 
-def keep(folder: Path, host: Host, guest: Guest, disk: SharedDisk | None) -> None:
+def keep(folder: Path, host: Host, guest: Guest, disk: SharedDisk | LocalDisk | None) -> None:
     """Save a running guest, which ends, into the folder of its shape."""
 
     def save(new: Path) -> None:

@@ -13,8 +13,9 @@
  *
  * If it has a disk, each beat counts there, too: it reads a counter, compares it with the one in its
  * memory, and writes the next number. So it notices memory that is older than the disk, and a disk
- * that is older than the memory. It speaks to the disk by the ports of the first IDE channel, for
- * which no driver is needed.
+ * that is older than the memory. Each number is also written into one of SLOTS sectors in turn, which
+ * are compared with what was written there, one a beat. Then the disk is told to flush its caches. The
+ * guest speaks to the disk by the ports of the first IDE channel, for which no driver is needed.
  *
  * The power button ends it.
  */
@@ -217,9 +218,10 @@ static void sleep_and_look(struct clock *c) {
 }
 
 enum { SECTOR = 512, POLL = 50, IDE = 0x1F0, IDE_COUNT = 0x1F2, IDE_DRIVE = 0x1F6, IDE_STATUS = 0x1F7,
-       IDE_CONTROL = 0x3F6, BUSY = 0x80, HAS_DATA = 0x08, FAILED = 0x21, READ = 0x20, WRITE = 0x30 };
+       IDE_CONTROL = 0x3F6, BUSY = 0x80, HAS_DATA = 0x08, FAILED = 0x21, READ = 0x20, WRITE = 0x30,
+       FLUSH = 0xE7, SLOTS = 63 };
 
-struct disk { int present, begun; unsigned long count, stale; };
+struct disk { int present, begun; unsigned long first, count, stale; };
 
 static int ide_status(void) {
     int status;
@@ -227,12 +229,17 @@ static int ide_status(void) {
     return status;
 }
 
-/* One sector, the first. Ends the guest if the disk reports an error. */
-static void transfer(int command, uint16_t *words) {
+static void order(int command, int number) {
     outb(0xE0, IDE_DRIVE);
     outb(1, IDE_COUNT);
-    for (int port = IDE_COUNT + 1; port < IDE_DRIVE; port++) outb(0, port);
+    outb(number, IDE_COUNT + 1);
+    for (int port = IDE_COUNT + 2; port < IDE_DRIVE; port++) outb(0, port);
     outb(command, IDE_STATUS);
+}
+
+/* One sector. Ends the guest if the disk reports an error. */
+static void transfer(int command, int number, uint16_t *words) {
+    order(command, number);
     int status = ide_status();
     if (status & FAILED || !(status & HAS_DATA)) power_off("the disk has failed");
     if (command == READ) insw(IDE, words, SECTOR / 2);
@@ -247,14 +254,42 @@ static void find_disk(struct disk *disk) {
     disk->present = status != 0 && status != 0xFF;
 }
 
+static uint64_t slot_words[SECTOR / sizeof(uint64_t)];
+
+static int slot_of(unsigned long count) { return 1 + count % SLOTS; }
+
+static void write_slot(unsigned long count) {
+    for (int i = 0; i < SECTOR / (int)sizeof(uint64_t); i++) slot_words[i] = seed_of(i, count);
+    transfer(WRITE, slot_of(count), (uint16_t *)slot_words);
+}
+
+/* Another slot in each beat, among those that were written since the guest began. */
+static void check_slot(struct disk *disk) {
+    unsigned long written = disk->count - disk->first;
+    if (!written) return;
+    unsigned long back = 1 + disk->count * 5 % (written < SLOTS ? written : SLOTS);
+    unsigned long count = disk->count - back;
+    transfer(READ, slot_of(count), (uint16_t *)slot_words);
+    for (int i = 0; i < SECTOR / (int)sizeof(uint64_t); i++)
+        if (slot_words[i] != seed_of(i, count)) {
+            disk->stale++;
+            return;
+        }
+}
+
 static void count_on_disk(struct disk *disk) {
     static union { uint16_t words[SECTOR / 2]; unsigned long count; } sector;
     if (!disk->present) return;
-    transfer(READ, sector.words);
+    transfer(READ, 0, sector.words);
     if (disk->begun && sector.count != disk->count) disk->stale++;
+    if (!disk->begun) disk->first = sector.count + 1;
     disk->begun = 1;
     disk->count = ++sector.count;
-    transfer(WRITE, sector.words);
+    check_slot(disk);
+    write_slot(disk->count);
+    transfer(WRITE, 0, sector.words);
+    order(FLUSH, 0);
+    if (ide_status() & FAILED) power_off("the disk has failed");
 }
 
 static double in_seconds(uint64_t microseconds) { return microseconds / 1e6; }

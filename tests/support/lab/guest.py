@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 from tests.support.waiting import WAIT_LIMIT, wait_until
 
 from .errors import LabError
+from .local_disks import LocalDisk
 from .shared_disks import SharedDisk
 
 _LINUX = """\
@@ -68,7 +69,7 @@ class GuestOptions(TypedDict, total=False):
     dirty: int
     rate: int
     absent_vcpus: tuple[int, ...]
-    disk: SharedDisk | None
+    disk: SharedDisk | LocalDisk | None
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ def linux(
     dirty: int,
     rate: int,
     absent_vcpus: Collection[int],
-    disk: SharedDisk | None,
+    disk: SharedDisk | LocalDisk | None,
 ) -> Guest:
     """A guest with Linux; see `Lab.define_guest` for the parameters."""
     console = folder / f"{file_name(name)}.log"

@@ -22,6 +22,7 @@ from .errors import LabError
 from .guest import Guest
 from .host import Broker, Host
 from .layout import Layout
+from .local_disks import LocalDisk
 from .shared_disks import SharedDisk
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -87,7 +88,7 @@ class Lab:
         dirty: int = 8,
         rate: int = 8,
         absent_vcpus: Sequence[int] = (),
-        disk: SharedDisk | None = None,
+        disk: SharedDisk | LocalDisk | None = None,
         bios: bool = False,
     ) -> Guest:
         """Describe a guest and, if a host is named, define it there.

@@ -10,7 +10,7 @@ from .namespaces import environment
 
 _PROGRAMS = (
     *("ip", "unshare", "nsenter", "mount", "mosquitto", "sshd", "ssh", "ssh-keygen", "openssl"),
-    *("libvirtd", "virsh", "qemu-system-x86_64", "gcc"),
+    *("libvirtd", "virsh", "qemu-system-x86_64", "qemu-img", "gcc"),
 )
 _NAMESPACES = ("--mount", "--uts", "--net", "--pid", "--fork", "--mount-proc")
 _QEMU_DRIVER = "libvirt/connection-driver/libvirt_driver_qemu.so"

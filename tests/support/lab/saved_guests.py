@@ -12,6 +12,7 @@ from .booted_guests import BootedGuest, keep, locked_state
 from .guest import Guest, GuestOptions
 from .host import Host
 from .laboratory import Lab
+from .local_disks import LocalDisk
 from .shared_disks import SharedDisk
 
 _Kind = tuple[str, tuple[tuple[str, object], ...]]
@@ -22,7 +23,7 @@ class _SavedGuest:
     guest: Guest
     definition: Path
     state: Path
-    disk: SharedDisk | None
+    disk: SharedDisk | LocalDisk | None
     disk_content: bytes
 
     def prepare(self) -> None:
@@ -88,6 +89,8 @@ class SavedGuests:
         shape = sorted({**options, "disk": disk is not None}.items())
         with locked_state(host, shape) as folder:
             if not folder.exists():
+                if isinstance(disk, LocalDisk):
+                    disk.write(b"")
                 guest = self._lab.define_guest("booting", **options)
                 host.virsh("create", self._lab.layout.guests / "booting.xml")
                 guest.wait_for_heartbeat()

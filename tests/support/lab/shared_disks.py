@@ -20,7 +20,8 @@ from .errors import LabError
 if TYPE_CHECKING:
     from .laboratory import Lab
 
-_SECTOR = 512
+_WRITTEN = 64 * 512
+"""Bytes at the begin of a disk that a guest writes: its counter, and the numbers before."""
 _SIZE = 1 << 20
 
 
@@ -48,14 +49,14 @@ class SharedDisk:
         return int.from_bytes(self.read()[:8], "little")
 
     def read(self) -> bytes:
-        """The sector that has the counter."""
+        """The part that the guest writes. The counter is its begin."""
         with self.image.open("rb") as file:
-            return file.read(_SECTOR)
+            return file.read(_WRITTEN)
 
-    def write(self, sector: bytes) -> None:
-        """Replace the sector. The guest must not run."""
+    def write(self, content: bytes) -> None:
+        """Replace that part. The guest must not run."""
         with self.image.open("r+b") as file:
-            file.write(sector)
+            file.write(content)
 
 
 class SharedDisks:

@@ -58,6 +58,7 @@ _BUSY: Final = 68
 _NO_SUCH_XML: Final = 92
 """The XML does not follow libvirt's schema."""
 _ABORTED: Final = 78
+_UNSAFE: Final = 81
 _UNSUPPORTED_ARGUMENT: Final = 74
 _LOST_TEXTS: Final = (
     "client socket is closed",
@@ -141,6 +142,14 @@ def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
         return LibvirtError(
             f"libvirt on {host} refuses the XML of {domain}, because it does not follow libvirt's "
             f"schema; correct it until virt-xml-validate accepts it ({text})",
+            code,
+            text,
+        )
+    if code == _UNSAFE:
+        return LibvirtError(
+            f"libvirt on {host} does not know that the disks of {domain} are on storage that both "
+            "hosts share, or that no cache hides their newest data; order copy-storage: all, which "
+            "copies disks that are not shared, or set cache='none' for those that are",
             code,
             text,
         )

@@ -226,6 +226,11 @@ class SimulatedHypervisor(Hypervisor):
             if parameter.migration_type == "offline":
                 await scope.sleep(self._runtime.options.call_seconds)
                 await scope.begin()
+                if self.cluster.domain(spec.name).disk:
+                    raise HypervisorError(
+                        f"{spec.destination} lacks the disk of {spec.name}; start the domain, and "
+                        "migrate it live or warm with copy-storage: all"
+                    )
                 self.cluster.move(spec.name, spec.source, spec.destination)
             elif parameter.swap_with is None:
                 check = partial(self._runtime.check_migration, spec)

@@ -8,6 +8,8 @@ from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.virt.combinations import PARALLEL_ONLY
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
+from .disks_check import CopyPlan
+
 
 class MigrateArguments(msgspec.Struct, frozen=True, kw_only=True):
     """The arguments of libvirt's call."""
@@ -26,6 +28,7 @@ def migrate_arguments(
     peer: str | None,
     migration_uri: str | None,
     server_name: str | None = None,
+    plan: CopyPlan = CopyPlan(),  # noqa: B008, it is immutable
 ) -> MigrateArguments:
     """Return the arguments. `peer` is the URI of the destination, None without peer-to-peer.
 
@@ -66,6 +69,16 @@ def migrate_arguments(
     if server_name is not None:
         flags |= libvirt.VIR_MIGRATE_TLS
         parameters[libvirt.VIR_MIGRATE_PARAM_TLS_DESTINATION] = server_name
+    if plan.copies:
+        flags |= (
+            libvirt.VIR_MIGRATE_NON_SHARED_INC
+            if plan.is_incremental
+            else libvirt.VIR_MIGRATE_NON_SHARED_DISK
+        )
+        parameters[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = plan.targets
+    if plan.shows_shared:
+        # libvirt knows the types of some shared file systems. The check has compared the hosts.
+        flags |= libvirt.VIR_MIGRATE_UNSAFE
     if migration_uri is not None:
         parameters[libvirt.VIR_MIGRATE_PARAM_URI] = migration_uri
     return MigrateArguments(

@@ -26,6 +26,8 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 from . import checks, cleanup
 from .arguments import migrate_arguments
 from .call import follow, run_migration
+from .disks_check import CopyPlan
+from .disks_copy import DiskCopies
 from .encryption import Encryption, decide_encryption, with_required_encryption
 from .monitor import MigrationMonitor
 from .preparation import Preparation, attempt
@@ -56,6 +58,8 @@ class Migration:
         state = MigrationState(source=spec.source, destination=spec.destination)
         self.record: Final = MigrationRecord(context, spec.name, state)
         self._preparation = Preparation(runtime, spec, self.record, scope, context, self._measure)
+        self._disks = DiskCopies(runtime, spec, self.record, scope, context)
+        self._plan = CopyPlan()
         self._persistent = True
         self._pscom_count = 0
         self._encryption: Encryption | None = None
@@ -106,7 +110,8 @@ class Migration:
             checks.check(self._runtime, self._spec_to_check(), self._context)
         )
         self._encryption = await self.run_or_undo(self._decide_encryption())
-        self._notes = await self.run_or_undo(check_storage(self._runtime, spec, self._context))
+        storage = await self.run_or_undo(check_storage(self._runtime, spec, self._context))
+        self._notes, self._plan = storage.notes, storage.plan
         self._pscom_count = await self.run_or_undo(process_count(self._runtime, spec))
         self._scope.check()
         observed = source.domain_state
@@ -137,6 +142,8 @@ class Migration:
             await self._save(phase="move")
             return
         self._report("prepare")
+        if self._plan.copies:
+            await self._disks.create(self._plan.copies)
         await self._preparation.prepare(self._pscom_count)
         if spec.parameter.max_downtime is not None:
             seconds = precopy.Options.of(spec.parameter).first_downtime
@@ -167,10 +174,12 @@ class Migration:
                 options, spec.destination, bool(spec.parameter.rdma_migration)
             ),
             server_name=None if self._encryption is None else self._encryption.server_name,
+            plan=self._plan,
         )
-        warm = spec.kind == "warm"
+        # libvirt pauses the domain after it has copied the disks.
+        is_downtime = spec.kind == "warm" and not self._plan.copies
         try:
-            with self._measure(f"downtime-{spec.name}") if warm else nullcontext():
+            with self._measure(f"downtime-{spec.name}") if is_downtime else nullcontext():
                 await run_migration(self._runtime, spec, arguments, self._scope, self._context)
         except HypervisorError as error:
             return await self.resolve_failure(error)
@@ -267,11 +276,13 @@ class Migration:
         await self._preparation.reattach(spec.destination, problems)
         await self._preparation.resume_pscom(problems)
         stayed = await self._clear_source()
+        left = self._location is not None and self._location.note is not None
+        disks = await self._disks.finish(is_certain=not (problems or stayed or left))
         if problems:
             location = await self.reconcile()
-            problems += [] if stayed is None else [stayed]
+            problems += [text for text in (stayed, disks) if text is not None]
             raise ArrivedError(f"{location.whole}, but {'; '.join(problems)}")
-        return "; ".join(text for text in (details, stayed) if text is not None) or None
+        return "; ".join(text for text in (details, stayed, disks) if text is not None) or None
 
     async def _clear_source(self) -> str | None:
         """Remove the remains of the domain from the source. Returns what could not be removed.
@@ -340,12 +351,13 @@ class Migration:
                 await attempt(problems, "take the longest downtime back", step)
         await self._preparation.reattach(spec.source, problems)
         await self._preparation.resume_pscom(problems)
+        await self._disks.remove(problems)
         return problems
 
     async def undo_after(self, error: HypervisorError) -> HypervisorError:
         """Undo the migration. Returns the error: the reason, and where the domain is."""
         spec, state = self.spec, self.record.state
-        begun = state.phase != "prepare" or state.pscom or state.detached
+        begun = state.phase != "prepare" or state.pscom or state.detached or state.disks
         if not begun and isinstance(error, TaskCancelledError):
             return error
         words = [str(error)]
@@ -359,6 +371,10 @@ class Migration:
                 location = self._location or await self.reconcile()
                 known = location.place == "source"
                 words += await self._undo_on_source(location.note) if known else [location.whole]
+                if location.place == "nowhere":
+                    words += await self._disks.remove_if_never_ran()
+                elif not known:
+                    words += self._disks.words_of_uncertain()
         if isinstance(error, TaskCancelledError):
             return TaskCancelledError("; ".join(words))
         final = FinalError if not known or isinstance(error, FinalError) else HypervisorError

@@ -55,6 +55,8 @@ class MigrationMonitor:
         self._post_copy = False
         self._failing_since: float | None = None
         """The time since which the decision cannot be carried out."""
+        self._copies_disks = False
+        """Whether libvirt still copies disks. Only then does it send memory."""
 
     async def wait(self, end: "asyncio.Future[None]") -> HypervisorError | None:
         """Wait for the end, and intervene where necessary.
@@ -117,6 +119,8 @@ class MigrationMonitor:
             return HypervisorError(f"nothing has moved for {statistics.stalled:.0f} s in post-copy")
         elapsed = self._loop.time() - self._began
         decision = precopy.decide(statistics, self._options_now, elapsed)
+        if self._copies_disks and decision == precopy.SwitchToPostCopy():
+            decision = precopy.GoOn()  # libvirt can switch only once it sends memory
         if decision == precopy.GoOn():
             self._failing_since = None
             return None
@@ -145,7 +149,10 @@ class MigrationMonitor:
         processed = int(facts.get("data_processed", 0))
         total = int(facts.get("data_total", 0))
         iteration = int(facts.get("memory_iteration", 0))
-        bandwidth = float(facts.get("memory_bps", 0))
+        disks = _disk_progress(facts)
+        if facts:
+            self._copies_disks = bool(disks) and not facts.get("memory_total")
+        bandwidth = float(facts.get("disk_bps" if self._copies_disks else "memory_bps", 0))
         dirty_rate = float(facts.get("memory_dirty_rate", 0) * facts.get("memory_page_size", 4096))
         now = self._loop.time()
         observed = (remaining, processed, iteration) if facts else self._last
@@ -157,6 +164,8 @@ class MigrationMonitor:
                 phase = "save"
             elif self._post_copy:
                 phase = "post-copy"
+            elif self._copies_disks:
+                phase = "copy disks"
             elif self._paused:
                 phase = "downtime"
             self._context.progress(
@@ -166,6 +175,7 @@ class MigrationMonitor:
                 transferred=processed,
                 total=total,
                 remaining=round(remaining),
+                **disks,
                 dirty_rate=round(dirty_rate),
                 expected=precopy.expected_seconds(remaining, dirty_rate, bandwidth),
             )
@@ -192,3 +202,14 @@ class MigrationMonitor:
             case precopy.SwitchToPostCopy():
                 await source.within(_ANSWER_SECONDS, job.start_post_copy, name)
                 self._post_copy = True
+
+
+def _disk_progress(facts: dict[str, Any]) -> dict[str, int]:
+    """Return the progress of the copies of disks, in bytes. It is empty if there are none."""
+    if not facts.get("disk_total"):
+        return {}
+    return {
+        "disk_transferred": int(facts.get("disk_processed", 0)),
+        "disk_total": int(facts["disk_total"]),
+        "disk_remaining": int(facts.get("disk_remaining", 0)),
+    }

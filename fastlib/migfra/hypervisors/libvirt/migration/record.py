@@ -8,9 +8,19 @@ import msgspec
 
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import AttachedDevice
 from fastlib.migfra.hypervisors.libvirt.domain.host_identity import HostIdentity
+from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image
 from fastlib.migfra.plugin_api.context import Context
 
 _KEY: Final = "migrations"
+
+
+class DiskCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy of a disk that a migration makes at the destination."""
+
+    target: str
+    image: Image
+    created: bool = False
+    """Whether the migration has created the image. If not, it was about to."""
 
 
 class MigrationState(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +44,8 @@ class MigrationState(msgspec.Struct, frozen=True, kw_only=True):
     pscom: int = 0
     """The number of suspended pscom processes."""
     detached: Sequence[AttachedDevice] = ()
+    disks: Sequence[DiskCopy] = ()
+    """The copies of its disks at the destination."""
     path: str | None = None
     """The file that the domain was saved to."""
     xml: str | None = None

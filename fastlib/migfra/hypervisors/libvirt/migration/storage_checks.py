@@ -7,7 +7,7 @@ running domain only that is checked: libvirt refuses to migrate it if a file is 
 
 import asyncio
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
+from fastlib.migfra.hypervisors.libvirt.domain.disks_xml import Disk, disks_of
 from fastlib.migfra.hypervisors.libvirt.domain.file_probe import (
     FileFacts,
     Prober,
@@ -37,6 +38,9 @@ from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
+from . import disks_decision
+from .disks_check import CopyPlan, PlannedCopy, plan_copies
+from .disks_decision import DiskFacts
 from .shared_folders import (
     Marker,
     folders_of,
@@ -54,6 +58,8 @@ class _Needs(msgspec.Struct, frozen=True, kw_only=True):
 
     prober: Prober
     files: DomainFiles
+    disks: Sequence[Disk] = ()
+    """The disks of an active domain that it writes."""
 
 
 def _read_needs(connection: Any, name: str, own_host: str, is_offline: bool) -> _Needs:
@@ -65,16 +71,27 @@ def _read_needs(connection: Any, name: str, own_host: str, is_offline: bool) -> 
     prober = Prober(
         host=own_host, domain_uuid=domain.UUIDString(), architecture=architecture or "x86_64"
     )
-    return _Needs(prober=prober, files=files_of(xml))
+    if is_offline:
+        return _Needs(prober=prober, files=files_of(xml))
+    sent = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)
+    return _Needs(prober=prober, files=files_of(xml), disks=disks_of(sent))
+
+
+class StorageCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of the check of a domain's storage."""
+
+    notes: Sequence[str] = ()
+    """The checks that were not possible, in words."""
+    plan: CopyPlan = CopyPlan()
 
 
 async def check_storage(
     runtime: LibvirtRuntime, spec: MigrationSpec, context: Context
-) -> Sequence[str]:
-    """Check a domain's files. Returns the checks that were not possible, in words.
+) -> StorageCheck:
+    """Check a domain's files, and plan the copies of its disks.
 
     Raises HypervisorError with the paths that the destination lacks, or that lead to other files
-    there.
+    there, and with the disks that cannot be copied.
     """
     check = _StorageCheck(runtime, spec, context)
     return await check.run()
@@ -113,7 +130,7 @@ class _StorageCheck:
         self._notes: list[str] = []
         self._problems: list[str] = []
 
-    async def run(self) -> Sequence[str]:
+    async def run(self) -> StorageCheck:
         spec = self._spec
         self._needs = needs = await self._read_needs()
         for words in needs.files.unknown:
@@ -121,13 +138,43 @@ class _StorageCheck:
                 "%s: %s is not checked on %s", spec.name, words, spec.destination
             )
         files = await self._all_files(needs.files)
-        if files:
-            self._report(decide(files, await self._find_out(files)))
+        plan = CopyPlan()
+        if files or spec.parameter.copy_storage is not None:
+            facts = await self._find_out(files)
+            if not self._offline:
+                plan, decided = await self._plan_copies(facts)
+                files = [file for file in files if file.path not in decided]
+            self._report(decide(files, facts))
         if self._problems:
             raise HypervisorError("; ".join(self._problems))
         for note in self._notes:
             self._context.log.warning("%s: %s", spec.name, note)
-        return self._notes
+        return StorageCheck(notes=self._notes, plan=plan)
+
+    async def _plan_copies(self, facts: StorageFacts) -> tuple[CopyPlan, Collection[str]]:
+        """Plan the copies of the disks. Returns also the paths that need no other check."""
+        spec, disks = self._spec, self._needs.disks
+        paths = [disk.path for disk in disks if disk.kind == "file"]
+        on_network = [
+            path for path in paths if await asyncio.to_thread(is_network_file_system, path)
+        ]
+        decision = disks_decision.decide(
+            spec,
+            disks,
+            DiskFacts(sharing=facts.sharing, there=facts.there, on_network=on_network),
+        )
+        self._problems += decision.problems
+        copies: Sequence[PlannedCopy] = ()
+        if decision.copied and not self._problems:
+            copies = await plan_copies(spec, decision.copied, self._needs.prober, self._connect)
+        # libvirt takes network disks as shared.
+        others = [disk for disk in disks if disk not in decision.copied and disk.kind != "network"]
+        plan = CopyPlan(
+            copies=copies,
+            is_incremental=spec.parameter.copy_storage == "incremental",
+            shows_shared=bool(decision.shared) and list(decision.shared) == others,
+        )
+        return plan, decision.decided
 
     async def check_shared_file(self, path: str) -> None:
         """See the function."""
@@ -310,7 +357,7 @@ class _StorageCheck:
                     f", or copy it and move the definition with virsh define on {spec.destination} "
                     f"and virsh undefine on {spec.source}"
                     if self._offline
-                    else ""
+                    else ", or remove it there and order copy-storage: all"
                 )
             )
         if decision.unasked:

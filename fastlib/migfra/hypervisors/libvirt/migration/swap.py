@@ -106,7 +106,13 @@ async def _order(runtime: LibvirtRuntime, there: MigrationSpec, back: MigrationS
                 f"{spec.destination} has too little memory for {guest.name} even without "
                 f"{leaves.name}; nothing was swapped"
             )
-    return swap_order(first, first_free, second, second_free)
+    order = swap_order(first, first_free, second, second_free)
+    if order in ("save-first", "save-second") and there.parameter.copy_storage is not None:
+        raise HypervisorError(
+            f"neither {there.source} nor {back.source} has memory for both domains, and a domain "
+            "that is saved cannot copy its disks; migrate one of them to a third host first"
+        )
+    return order
 
 
 async def _check_both(*migrations: Migration) -> None:

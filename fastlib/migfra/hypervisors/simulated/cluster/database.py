@@ -273,10 +273,10 @@ class Database:
         """Insert or replace a domain."""
         pins = None if domain.vcpu_map is None else json.dumps(domain.vcpu_map)
         self.execute(
-            "INSERT OR REPLACE INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             domain.name, domain.host, domain.state, domain.vcpus, domain.memory,
             domain.dirty_rate, domain.working_set, domain.persistent, pins,
-            domain.saved,
+            domain.saved, domain.disk,
         )  # fmt: skip
 
     def delete_domain(self, name: str) -> None:

@@ -64,6 +64,14 @@ class DomainDescription(ConfigSection):
     working_set: Annotated[
         U64 | None, Wire("The memory that it writes to; absent means all.", unit="KiB")
     ] = None
+    disk: Annotated[
+        U64,
+        Wire(
+            "The data on its disk vda, if only its host has the disk; 0 means that all hosts share "
+            "its disks.",
+            unit="KiB",
+        ),
+    ] = 0
 
 
 class _NeedsHost(Rule):

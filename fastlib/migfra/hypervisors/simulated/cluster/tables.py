@@ -25,7 +25,7 @@ CREATE TABLE domain (
     name TEXT PRIMARY KEY, host TEXT NOT NULL REFERENCES host, state TEXT NOT NULL,
     vcpus INTEGER NOT NULL, memory INTEGER NOT NULL, dirty_rate REAL NOT NULL,
     working_set REAL NOT NULL, persistent INTEGER NOT NULL, vcpu_map TEXT,
-    saved INTEGER NOT NULL
+    saved INTEGER NOT NULL, disk INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX domain_host ON domain (host);
 CREATE TABLE session (
@@ -84,6 +84,8 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     vcpu_map: CpuMap | None = None
     saved: bool = False
     """Whether its host has a saved image of it. The image has the size of this row."""
+    disk: int = 0
+    """KiB on the disk that only its host has."""
     migrating: bool = False
 
     @property
@@ -111,7 +113,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 DOMAIN: Final = (
     "domain.name, domain.host, domain.state, vcpus, domain.memory, dirty_rate, working_set, "
-    "persistent, vcpu_map, saved, migration.phase FROM domain LEFT JOIN migration "
+    "persistent, vcpu_map, saved, disk, migration.phase FROM domain LEFT JOIN migration "
     "ON migration.domain = domain.name"
 )
 
@@ -132,7 +134,7 @@ def domain_of_row(row: Sequence[Any]) -> Domain:
     return Domain(
         name=row[0],
         host=row[1],
-        state="paused" if row[10] == "paused" else row[2],
+        state="paused" if row[11] == "paused" else row[2],
         vcpus=row[3],
         memory=row[4],
         dirty_rate=row[5],
@@ -140,7 +142,8 @@ def domain_of_row(row: Sequence[Any]) -> Domain:
         persistent=bool(row[7]),
         vcpu_map=None if row[8] is None else json.loads(row[8]),
         saved=bool(row[9]),
-        migrating=row[10] is not None,
+        disk=row[10],
+        migrating=row[11] is not None,
     )
 
 
@@ -155,6 +158,7 @@ def described_domain(description: DomainDescription) -> Domain:
         dirty_rate=description.dirty_rate * MIB,
         working_set=float(written * KIB),
         saved=description.managed_save,
+        disk=description.disk,
     )
 
 
@@ -164,6 +168,11 @@ def check_description(description: ClusterDescription) -> None:
     for item in items:
         if item.memory > _MOST_MEMORY:
             raise ClusterError(f"{item.name} has {item.memory} KiB of memory, which nothing has")
+    for domain in description.domains:
+        if domain.disk > _MOST_MEMORY:
+            raise ClusterError(
+                f"{domain.name} has {domain.disk} KiB on its disk, which nothing has"
+            )
     hosts = {host.name: host.memory for host in description.hosts}
     if len(hosts) < len(description.hosts):
         raise ClusterError("two hosts of the cluster have the same name")

@@ -10,6 +10,7 @@ from typing import Final
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.cluster.location import error_with_location
+from fastlib.migfra.hypervisors.simulated.cluster.tables import Domain
 from fastlib.migfra.hypervisors.simulated.faults import Call
 from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
 from fastlib.migfra.hypervisors.simulated.scope import ClockScope
@@ -18,6 +19,7 @@ from fastlib.migfra.virt import combinations, precopy
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.precopy import KIB, MIB
 
+_DISK: Final = "vda"
 _COMPRESSED_PART: Final = 0.5
 """Size of compressed memory, as a fraction of the original size."""
 Measure = Callable[[str], AbstractContextManager[object]]
@@ -58,6 +60,7 @@ class Migration:
         self._stalled = 0.0
         self._paused = False
         self._post_copy = False
+        self._disk = self._disk_unsent = 0.0
 
     async def run(self, migration: int, next_migration: int | None = None) -> None:
         """Run a migration that has begun in the cluster. `next_migration` waits for its end.
@@ -102,12 +105,14 @@ class Migration:
         domain = self._cluster.domain(self._spec.name)
         if domain.state == "paused":
             combinations.check_order(self._spec, combinations.PAUSED)
+        self._check_disk(domain)
         await self._prepare()
         self._workload = precopy.Workload(
             memory=float(domain.memory * KIB),
             dirty_rate=0.0 if domain.state == "paused" else domain.dirty_rate,
             working_set=domain.working_set,
         )
+        await self._copy_disk(migration)
         self._unsent = self._workload.memory
         if self._warm:
             with self._measure(f"suspend-{domain.name}"):
@@ -129,6 +134,41 @@ class Migration:
             if self._unsent <= 0:
                 self._report_copy(bandwidth)
                 return
+
+    def _check_disk(self, domain: Domain) -> None:
+        """Raise HypervisorError if the disk does not move with the order."""
+        spec, parameter = self._spec, self._spec.parameter
+        for name in parameter.copy_disks or ():
+            if name != _DISK or not domain.disk:
+                raise HypervisorError(
+                    f"copy-disks has {name[:40]!r}, but {spec.name} writes "
+                    + (f"only the disk {_DISK}" if domain.disk else "only disks that all share")
+                )
+        if not domain.disk:
+            return
+        if parameter.copy_storage is None:
+            raise HypervisorError(
+                f"disk {_DISK} of {spec.name} is not on storage that {spec.source} and "
+                f"{spec.destination} share; order copy-storage: all, which copies it"
+            )
+        self._disk = self._disk_unsent = float(domain.disk * KIB)
+
+    async def _copy_disk(self, migration: int) -> None:
+        """Send the disk. The domain runs meanwhile, so only a timeout or a stall has an effect."""
+        while self._disk_unsent > 0:
+            self._unsent = self._disk_unsent
+            bandwidth = self._link_bandwidth(migration)
+            self._report_copy(bandwidth)
+            await self._send(bandwidth)
+            self._disk_unsent = self._unsent
+            await self._apply_faults()
+            statistics = precopy.MigrationStatistics(
+                remaining=self._disk_unsent, bandwidth=bandwidth, stalled=self._stalled
+            )
+            decision = precopy.decide(statistics, self._options, self._elapsed)
+            if isinstance(decision, precopy.Abort):
+                raise HypervisorError(decision.reason)
+        self._round_seconds = 0.0
 
     async def _send(self, bandwidth: float) -> None:
         """Send for a tick, or until the round or the time ends."""
@@ -243,6 +283,8 @@ class Migration:
 
     @property
     def _remaining(self) -> float:
+        if self._disk_unsent > 0:
+            return self._disk_unsent + self._workload.memory
         if self._memory_is_final:
             return self._unsent
         written = self._workload.dirtied(self._round_seconds, self._throttle)
@@ -254,6 +296,11 @@ class Migration:
 
     def _bandwidth(self, migration: int) -> float:
         """Return the present rate of the migration, in bytes of memory a second."""
+        rate = self._link_bandwidth(migration)
+        return rate / _COMPRESSED_PART if self._spec.parameter.compression else rate
+
+    def _link_bandwidth(self, migration: int) -> float:
+        """Return the bytes that the link carries a second for the migration."""
         spec, parameter = self._spec, self._spec.parameter
         share = self._cluster.share(migration)
         if not (self._runtime.reachable(spec.source) and self._runtime.reachable(spec.destination)):
@@ -263,19 +310,29 @@ class Migration:
             share = min(share, one * MIB * (parameter.parallel_connections or 1))
         if parameter.bandwidth_limit:
             share = min(share, float(parameter.bandwidth_limit * MIB))
-        return share / _COMPRESSED_PART if parameter.compression else share
+        return share
 
     def _report_copy(self, bandwidth: float) -> None:
         running = "post-copy" if self._post_copy else "migrate"
         phase = "downtime" if self._paused else running
+        if self._disk_unsent > 0:
+            phase = "copy disks"
+        disks = {}
+        if self._disk > 0:
+            disks = {
+                "disk_transferred": round(self._disk - self._disk_unsent),
+                "disk_total": round(self._disk),
+                "disk_remaining": round(self._disk_unsent),
+            }
         remaining, dirty_rate = self._remaining, self._dirty_rate
         self._context.progress(
             phase,
             vm_name=self._spec.name,
             percent=self._percent,
             transferred=round(self._sent),
-            total=round(self._workload.memory),
+            total=round(self._workload.memory + self._disk),
             remaining=round(remaining),
+            **disks,
             dirty_rate=round(dirty_rate),
             expected=precopy.expected_seconds(remaining, dirty_rate, bandwidth),
         )

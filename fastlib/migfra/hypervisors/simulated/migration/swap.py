@@ -44,6 +44,11 @@ async def swap(
                 "neither host has memory for both domains, and the memory in a file is not "
                 "encrypted; free memory on one of them"
             )
+        elif first.parameter.copy_storage is not None:
+            raise HypervisorError(
+                "neither host has memory for both domains, and a domain that is saved cannot copy "
+                "its disks; migrate one of them to a third host first"
+            )
         else:
             saved_first = begun.order == "save-first"
             await _swap_via_storage(runtime, pair if saved_first else pair[::-1], context)

@@ -1,0 +1,79 @@
+"""Read the disks of a domain from its XML. Pure."""
+
+from collections.abc import Sequence
+from typing import Final, Literal
+from xml.etree.ElementTree import Element
+
+import msgspec
+
+from .xml import parse
+
+DiskKind = Literal["file", "block", "network", "volume", "other"]
+_KINDS: Final[dict[str, DiskKind]] = {
+    "file": "file",
+    "block": "block",
+    "network": "network",
+    "volume": "volume",
+}
+_ATTRIBUTES: Final = {"file": "file", "block": "dev", "network": "name", "volume": "volume"}
+DIRECT_CACHES: Final = frozenset({"none", "directsync"})
+"""Modes in which the source's cache never has data that the destination misses."""
+
+
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk that a domain writes."""
+
+    target: str
+    """Its name in the domain, such as `vda`."""
+    kind: DiskKind
+    path: str
+    """The path of its image, or another name of its source."""
+    format: str = "raw"
+    cache: str = "default"
+    is_shareable: bool = False
+    """Whether several domains may write it at the same time."""
+    is_encrypted: bool = False
+    names_backing: bool = False
+    """Whether the XML names its backing file."""
+
+    @property
+    def words(self) -> str:
+        """The disk with its path, for an error."""
+        return f"disk {self.target} ({self.path})"
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether no cache of the host can hide what another host has written."""
+        return self.is_shareable or self.cache in DIRECT_CACHES
+
+
+def disks_of(xml: str) -> Sequence[Disk]:
+    """Return the disks that a domain writes and that have a source.
+
+    `xml` must be the XML that a migration sends. In that of an active domain libvirt also names the
+    backing files that it found itself.
+    """
+    found = (_disk(element) for element in parse(xml).iterfind("devices/disk"))
+    return tuple(disk for disk in found if disk is not None)
+
+
+def _disk(element: Element) -> Disk | None:
+    source, target = element.find("source"), element.find("target")
+    if element.get("device", "disk") not in ("disk", "lun", "floppy"):
+        return None
+    if source is None or target is None or element.find("readonly") is not None:
+        return None
+    kind = _KINDS.get(element.get("type", "file"), "other")
+    driver = element.find("driver")
+    backing = element.find("backingStore")
+    is_encrypted = source.find("encryption") is not None or element.find("encryption") is not None
+    return Disk(
+        target=target.get("dev", ""),
+        kind=kind,
+        path=source.get(_ATTRIBUTES.get(kind, ""), element.get("type", "")),
+        format=str(driver.get("type", "raw")) if driver is not None else "raw",
+        cache=str(driver.get("cache", "default")) if driver is not None else "default",
+        is_shareable=element.find("shareable") is not None,
+        is_encrypted=is_encrypted,
+        names_backing=backing is not None and backing.find("source") is not None,
+    )

@@ -1,0 +1,282 @@
+"""Read, create and remove disk images through libvirt's storage pools. The functions block.
+
+An image belongs to the pool of its folder. Most hosts have no pool for most folders. Then these
+functions make a transient pool for the time of the call. libvirt allows one pool for a folder. So
+a call waits while another daemon's transient pool is there, and removes one that a crash left.
+"""
+
+import posixpath
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from xml.etree.ElementTree import Element, SubElement
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+
+from .file_probe import is_probe
+from .xml import parse, text
+
+PREFIX: Final = "fastlib-copy-"
+"""Prefix of the names of transient pools."""
+_WAIT_SECONDS: Final = 5.0
+"""Seconds after which another daemon's transient pool counts as left by a crash."""
+_POLL_SECONDS: Final = 0.05
+_IN_USE: Final = "has asynchronous jobs running"
+_NO_STORAGE: Final = (
+    "install its storage driver, such as libvirt-daemon-driver-storage-core, and restart libvirtd"
+)
+MOST_EMPTY_BYTES: Final = 1 << 20
+"""Bytes. A qcow2 image without data has less: its header and the first tables."""
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """The properties of a disk's image that its copy must have, too."""
+
+    path: str
+    format: str
+    capacity: int
+    """The virtual size in bytes."""
+    owner: int = 0
+    group: int = 0
+    mode: int = 0o600
+    compat: str | None = None
+    """Version of qcow2, such as 1.1."""
+    features: tuple[str, ...] = ()
+    """Features of qcow2, such as `lazy_refcounts`."""
+    cluster_bytes: int | None = None
+    backing: str | None = None
+    """Path of its backing file."""
+    backing_format: str | None = None
+
+
+class Room(msgspec.Struct, frozen=True):
+    """The free space of the file system that has a folder."""
+
+    free: int
+    """Bytes."""
+
+
+def read_image(connection: Any, path: str) -> Image:
+    """Read an image on its host. Raises HypervisorError if there is none."""
+    with _pool_of(connection, path) as pool:
+        volume = _find(pool, path)
+        if volume is None:
+            raise HypervisorError(f"there is no file {path}")
+        return image_of(volume.XMLDesc(0))
+
+
+def image_of(xml: str) -> Image:
+    """Return the image from libvirt's XML of a volume."""
+    root = parse(xml)
+    target = root.find("target")
+    if target is None:
+        raise HypervisorError(f"{root.findtext('key')} is not an image")
+    format, features = target.find("format"), target.find("features")
+    backing_format = root.find("backingStore/format")
+    cluster = target.findtext("clusterSize")
+    return Image(
+        path=target.findtext("path", ""),
+        format="raw" if format is None else str(format.get("type")),
+        capacity=int(root.findtext("capacity", "0")),
+        owner=int(target.findtext("permissions/owner", "0")),
+        group=int(target.findtext("permissions/group", "0")),
+        mode=int(target.findtext("permissions/mode", "0600"), 8),
+        compat=target.findtext("compat"),
+        features=() if features is None else tuple(feature.tag for feature in features),
+        cluster_bytes=None if cluster is None else int(cluster),
+        backing=root.findtext("backingStore/path"),
+        backing_format=None if backing_format is None else backing_format.get("type"),
+    )
+
+
+def read_room(connection: Any, folder: str) -> Room:
+    """Read the free space of a folder. Raises HypervisorError if libvirt cannot use the folder."""
+    with _pool_of(connection, posixpath.join(folder, "image")) as pool:
+        _, _, _, free = pool.info()
+        return Room(free=int(free))
+
+
+def create_image(connection: Any, image: Image) -> None:
+    """Create an image without data. It takes no room for the data that it may get.
+
+    Raises HypervisorError if a file of that name exists, or if the image is not as it must be.
+    """
+    with _pool_of(connection, image.path) as pool:
+        if _find(pool, image.path) is not None:
+            raise HypervisorError(f"there is a file {image.path} already")
+        volume = pool.createXML(volume_xml(image), 0)
+        made = image_of(volume.XMLDesc(0))
+        wanted = (image.owner, image.group, image.mode, image.format, image.capacity)
+        if (made.owner, made.group, made.mode, made.format, made.capacity) != wanted:
+            volume.delete(0)
+            raise HypervisorError(
+                f"libvirt created {image.path} with owner {made.owner}:{made.group}, mode "
+                f"{made.mode:o}, format {made.format} and {made.capacity} bytes, and not with "
+                f"{image.owner}:{image.group}, {image.mode:o}, {image.format} and {image.capacity}"
+            )
+
+
+def volume_xml(image: Image) -> str:
+    """Return the XML from which libvirt creates an image."""
+    root = Element("volume")
+    SubElement(root, "name").text = posixpath.basename(image.path)
+    SubElement(root, "capacity", unit="bytes").text = str(image.capacity)
+    # Without this element libvirt allocates the whole capacity.
+    SubElement(root, "allocation", unit="bytes").text = "0"
+    target = SubElement(root, "target")
+    SubElement(target, "format", type=image.format)
+    permissions = SubElement(target, "permissions")
+    SubElement(permissions, "owner").text = str(image.owner)
+    SubElement(permissions, "group").text = str(image.group)
+    SubElement(permissions, "mode").text = f"0{image.mode:o}"
+    if image.format == "qcow2":
+        SubElement(target, "compat").text = image.compat or "1.1"
+        if image.cluster_bytes is not None:
+            SubElement(target, "clusterSize", unit="B").text = str(image.cluster_bytes)
+        features = SubElement(target, "features")
+        for feature in image.features:
+            SubElement(features, feature)
+    if image.backing is not None:
+        backing = SubElement(root, "backingStore")
+        SubElement(backing, "path").text = image.backing
+        SubElement(backing, "format", type=image.backing_format or "raw")
+    return text(root)
+
+
+def remove_image(connection: Any, path: str, *, of_definitions: bool) -> bool:
+    """Remove an image. Returns whether there was one.
+
+    Raises HypervisorError if an active domain uses it, and, with `of_definitions`, if any domain
+    of the host names it.
+    """
+    with _pool_of(connection, path) as pool:
+        volume = _find(pool, path)
+        if volume is None:
+            return False
+        _check_unused(connection, path, of_definitions=of_definitions)
+        volume.delete(0)
+        return True
+
+
+def remove_image_without_data(connection: Any, image: Image) -> bool:
+    """Remove an image if it is as `create_image` makes it, and has no data yet.
+
+    Returns whether there is none now.
+    """
+    with _pool_of(connection, image.path) as pool:
+        volume = _find(pool, image.path)
+        if volume is None:
+            return True
+        _, capacity, allocation = volume.info()
+        if capacity != image.capacity or allocation > MOST_EMPTY_BYTES:
+            return False
+        _check_unused(connection, image.path, of_definitions=False)
+        volume.delete(0)
+        return True
+
+
+def _check_unused(connection: Any, path: str, *, of_definitions: bool) -> None:
+    """Raise HypervisorError if a domain uses an image."""
+    libvirt = api()
+    which = 0 if of_definitions else libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+    for domain in connection.listAllDomains(which):
+        try:
+            name, root = domain.name(), parse(domain.XMLDesc(0))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                continue
+            raise
+        names_it = any(source.get("file") == path for source in root.iter("source"))
+        if names_it and not is_probe(name):
+            raise HypervisorError(f"{path} belongs to {name}")
+
+
+def _find(pool: Any, path: str) -> Any:
+    """Return the volume of an image, None if there is none."""
+    libvirt = api()
+    try:
+        return pool.storageVolLookupByName(posixpath.basename(path))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+            return None
+        raise
+
+
+@contextmanager
+def _pool_of(connection: Any, path: str) -> Iterator[Any]:
+    """Yield the pool of an image's folder, with what is in the folder now."""
+    folder = posixpath.dirname(path)
+    pool, is_own = _open_pool(connection, folder)
+    try:
+        yield pool
+    finally:
+        if is_own:
+            _close_pool(pool)
+
+
+def _open_pool(connection: Any, folder: str) -> tuple[Any, bool]:
+    libvirt = api()
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            pool = connection.storagePoolLookupByTargetPath(folder)
+            if not pool.name().startswith(PREFIX):
+                _refresh(pool, deadline)
+                return pool, False
+            if time.monotonic() >= deadline:
+                _close_pool(pool)
+        except libvirt.libvirtError as error:
+            code = error.get_error_code()
+            if code == libvirt.VIR_ERR_NO_SUPPORT:
+                raise HypervisorError(
+                    f"libvirt has no storage pools there; {_NO_STORAGE}"
+                ) from None
+            if code != libvirt.VIR_ERR_NO_STORAGE_POOL:
+                raise
+            try:
+                return connection.storagePoolCreateXML(_pool_xml(folder), 0), True
+            except libvirt.libvirtError as refused:
+                # Unless the folder is unusable, another daemon has made one at the same time.
+                is_final = refused.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR
+                if is_final or time.monotonic() >= deadline:
+                    raise
+        time.sleep(_POLL_SECONDS)
+
+
+def _refresh(pool: Any, deadline: float) -> None:
+    """Let libvirt see the changes that other programs have made in a pool's folder.
+
+    libvirt refuses that while it creates another image in the pool.
+    """
+    libvirt = api()
+    while True:
+        try:
+            pool.refresh(0)
+        except libvirt.libvirtError as error:
+            if _IN_USE not in str(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+def _close_pool(pool: Any) -> None:
+    """Remove a transient pool, unless another daemon has removed it. Its images stay."""
+    libvirt = api()
+    try:
+        pool.destroy()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
+            raise
+
+
+def _pool_xml(folder: str) -> str:
+    root = Element("pool", type="dir")
+    SubElement(root, "name").text = f"{PREFIX}{uuid.uuid4()}"
+    SubElement(SubElement(root, "target"), "path").text = folder
+    return text(root)

@@ -1,0 +1,187 @@
+"""Check before a migration that each disk to copy finds its place at the destination."""
+
+import asyncio
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
+from fastlib.migfra.hypervisors.libvirt.domain.disks_xml import Disk
+from fastlib.migfra.hypervisors.libvirt.domain.file_probe import (
+    FileFacts,
+    Prober,
+    probe_files,
+    read_samples,
+)
+from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image, read_image, read_room
+from fastlib.migfra.hypervisors.libvirt.errors import LostError
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+_SPARE_BYTES: Final = 1 << 20
+"""Bytes that an image needs for its own tables."""
+_MIB: Final = 1 << 20
+
+
+class PlannedCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk that the migration copies."""
+
+    target: str
+    image: Image
+    """The image to create at the destination."""
+
+
+class CopyPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The disks that a migration copies, and those that the hosts share."""
+
+    copies: Sequence[PlannedCopy] = ()
+    is_incremental: bool = False
+    shows_shared: bool = False
+    """Whether all other disks that the domain writes are shown to be safe on shared storage.
+
+    libvirt decides that by the type of the file system alone.
+    """
+
+    @property
+    def targets(self) -> list[str]:
+        """The names of the disks to copy."""
+        return [copy.target for copy in self.copies]
+
+
+async def plan_copies(
+    spec: MigrationSpec,
+    disks: Sequence[Disk],
+    prober: Prober,
+    connect: Callable[[str], Any],
+) -> Sequence[PlannedCopy]:
+    """Plan the images at the destination. Raises HypervisorError with all problems.
+
+    `connect` returns the connection to a host.
+    """
+    check = _PlaceCheck(spec, prober, await connect(spec.source), await connect(spec.destination))
+    return await check.run(disks)
+
+
+class _PlaceCheck:
+    def __init__(
+        self, spec: MigrationSpec, prober: Prober, source: Connection, destination: Connection
+    ) -> None:
+        self._spec = spec
+        self._prober = prober
+        self._source = source
+        self._destination = destination
+        self._problems: list[str] = []
+
+    async def run(self, disks: Sequence[Disk]) -> Sequence[PlannedCopy]:
+        copies = [copy for disk in disks if (copy := await self._plan(disk)) is not None]
+        if self._spec.parameter.copy_storage == "incremental":
+            await self._check_backing(copies)
+        await self._check_room(copies)
+        if self._problems:
+            raise HypervisorError("; ".join(self._problems))
+        return copies
+
+    async def _plan(self, disk: Disk) -> PlannedCopy | None:
+        spec = self._spec
+        try:
+            image = await self._source.call(read_image, disk.path)
+        except LostError:
+            raise
+        except HypervisorError as error:
+            self._problems.append(
+                f"{disk.words} of {spec.name} cannot be read through libvirt's storage driver on "
+                f"{spec.source}: {error}"
+            )
+            return None
+        if image.format != disk.format and disk.format != "raw":
+            self._problems.append(
+                f"{disk.words} of {spec.name} is declared as {disk.format}, but the file is "
+                f"{image.format}; correct the definition"
+            )
+            return None
+        if disk.format == "raw" and image.format != "raw":
+            # The guest has written something like an image into its raw disk.
+            size = await self._source.call(_physical_size, spec.name, disk.target)
+            image = Image(
+                path=image.path, format="raw", capacity=size, owner=image.owner,
+                group=image.group, mode=image.mode,
+            )  # fmt: skip
+        if spec.parameter.copy_storage == "all":
+            image = msgspec.structs.replace(image, backing=None, backing_format=None)
+        return PlannedCopy(target=disk.target, image=image)
+
+    async def _check_backing(self, copies: Sequence[PlannedCopy]) -> None:
+        """Check that the destination has the backing files, with the same content."""
+        spec = self._spec
+        backing = {copy.image.backing: copy for copy in copies if copy.image.backing is not None}
+        paths = [path for path in backing if path is not None]
+        if not paths:
+            return
+        here, there = await asyncio.gather(
+            self._source.call(probe_files, self._prober, paths),
+            self._destination.call(probe_files, self._prober, paths),
+        )
+        same = await self._compare(here, there)
+        for path in paths:
+            copy = backing[path]
+            words = f"{path}, the backing file of disk {copy.target} of {spec.name}"
+            if there[path].presence == "absent":
+                self._problems.append(
+                    f"{spec.destination} lacks {words}; copy it there first, or order "
+                    "copy-storage: all"
+                )
+            elif not same.get(path, False):
+                self._problems.append(
+                    f"{words}, is not the same file on {spec.destination} as on {spec.source}; "
+                    "copy it there, or order copy-storage: all"
+                )
+
+    async def _compare(
+        self, here: Mapping[str, FileFacts], there: Mapping[str, FileFacts]
+    ) -> dict[str, bool]:
+        sizes = {
+            path: facts.size
+            for path, facts in here.items()
+            if facts.size is not None and facts.size == there[path].size
+        }
+        if not sizes:
+            return {}
+        ours, theirs = await asyncio.gather(
+            self._source.call(read_samples, self._prober, sizes),
+            self._destination.call(read_samples, self._prober, sizes),
+        )
+        return {path: ours[path] is not None and ours[path] == theirs[path] for path in sizes}
+
+    async def _check_room(self, copies: Sequence[PlannedCopy]) -> None:
+        """Check that the destination can have the images, also when they are full."""
+        spec = self._spec
+        needed: dict[str, int] = {}
+        for copy in copies:
+            folder = posixpath.dirname(copy.image.path)
+            needed[folder] = needed.get(folder, 0) + copy.image.capacity + _SPARE_BYTES
+        for folder, size in needed.items():
+            targets = ", ".join(
+                copy.target for copy in copies if posixpath.dirname(copy.image.path) == folder
+            )
+            try:
+                room = await self._destination.call(read_room, folder)
+            except LostError:
+                raise
+            except HypervisorError as error:
+                self._problems.append(
+                    f"{spec.destination} has no place for disk {targets} of {spec.name}: libvirt "
+                    f"cannot use the folder {folder} there ({error}); make the folder if it is "
+                    f"missing, with the owner and the mode that it has on {spec.source}"
+                )
+                continue
+            if room.free < size:
+                self._problems.append(
+                    f"{spec.destination} has {room.free // _MIB} MiB free in {folder}, and disk "
+                    f"{targets} of {spec.name} may need {-(-size // _MIB)} MiB; make room there"
+                )
+
+
+def _physical_size(connection: Any, name: str, target: str) -> int:
+    return int(connection.lookupByName(name).blockInfo(target)[0])

@@ -1,0 +1,159 @@
+"""The images that a migration makes at the destination: create them, and remove them if it failed.
+
+Only images that this migration has made are removed. So the journal has the name of each image
+before it is created, and a note after it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
+from fastlib.migfra.hypervisors.libvirt.domain.volumes import (
+    create_image,
+    remove_image,
+    remove_image_without_data,
+)
+from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+
+from .disks_check import PlannedCopy
+from .record import DiskCopy, MigrationRecord
+
+
+class DiskCopies:
+    """The copies of one migration's disks."""
+
+    def __init__(
+        self,
+        runtime: LibvirtRuntime,
+        spec: MigrationSpec,
+        record: MigrationRecord,
+        scope: CancelScope,
+        context: Context,
+    ) -> None:
+        self._runtime = runtime
+        self._spec = spec
+        self._record = record
+        self._scope = scope
+        self._context = context
+
+    @property
+    def _copies(self) -> Sequence[DiskCopy]:
+        return self._record.state.disks
+
+    async def create(self, planned: Sequence[PlannedCopy]) -> None:
+        """Create the images without data. Raises HypervisorError, for example if one exists."""
+        spec = self._spec
+        copies = [DiskCopy(target=copy.target, image=copy.image) for copy in planned]
+        await asyncio.wrap_future(self._record.save(disks=tuple(copies)))
+        for number, copy in enumerate(copies):
+            self._scope.check()
+            there = await self._runtime.connections.get(
+                spec.destination, spec.driver, spec.transport
+            )
+            try:
+                await there.call(create_image, copy.image)
+            except HypervisorError as error:
+                raise HypervisorError(
+                    f"the image {copy.image.path} for disk {copy.target} could not be created on "
+                    f"{spec.destination}: {error}"
+                ) from error
+            copies[number] = msgspec.structs.replace(copy, created=True)
+            await asyncio.wrap_future(self._record.save(disks=tuple(copies)))
+
+    async def remove(self, problems: list[str]) -> None:
+        """Remove the copies after the domain has stayed on its source. The source is untouched."""
+        for copy in self._copies:
+            try:
+                await self._remove_one(copy)
+            except HypervisorError as error:
+                problems.append(
+                    f"the unfinished copy {copy.image.path} of disk {copy.target} may have stayed "
+                    f"on {self._spec.destination} ({error}); remove it there"
+                )
+        if self._copies:
+            self._record.save(disks=())
+
+    async def _remove_one(self, copy: DiskCopy) -> None:
+        if copy.created:
+            await self._call(
+                self._spec.destination, remove_image, copy.image.path, of_definitions=False
+            )
+            return
+        # An earlier run of the daemon was about to create it. Another program may have been faster.
+        if not await self._call(self._spec.destination, remove_image_without_data, copy.image):
+            raise HypervisorError("it has data, so it may be of another program")
+
+    async def remove_if_never_ran(self) -> list[str]:
+        """Remove the copies of a domain that is active nowhere, unless it has arrived before.
+
+        libvirt defines a domain on the destination once it runs there, and then undefines it on
+        the source. Returns sentences about copies that stay.
+        """
+        if not self._copies:
+            return []
+        spec, problems = self._spec, list[str]()
+        try:
+            here = await self._call(spec.source, look_up, spec.name)
+            there = await self._call(spec.destination, look_up, spec.name)
+        except HypervisorError as error:
+            return [*self.words_of_uncertain(), str(error)]
+        if here.known and not here.active and not there.known:
+            await self.remove(problems)
+            return problems
+        return self.words_of_uncertain()
+
+    def words_of_uncertain(self) -> list[str]:
+        """Return the sentence about the images of a domain whose place is not certain."""
+        if not self._copies:
+            return []
+        spec = self._spec
+        return [
+            f"both {spec.source} and {spec.destination} have images of {self._names}; only the "
+            "host where the domain ran last has the newest ones, so remove none before that is "
+            "certain"
+        ]
+
+    @property
+    def _names(self) -> str:
+        return ", ".join(f"{copy.target} ({copy.image.path})" for copy in self._copies)
+
+    async def finish(self, *, is_certain: bool) -> str | None:
+        """Keep or remove the images on the source, after the domain has arrived.
+
+        Returns the sentence about them. `is_certain` is false if the source may still have the
+        domain; then its images stay.
+        """
+        copies, spec = self._copies, self._spec
+        if not copies:
+            return None
+        if spec.parameter.source_disks != "remove":
+            return f"copied {self._names}; {spec.source} keeps its images"
+        if not is_certain:
+            return (
+                f"copied {self._names}; the images on {spec.source} are not removed, because the "
+                "domain may still be there"
+            )
+        problems = []
+        for copy in copies:
+            try:
+                await self._call(spec.source, remove_image, copy.image.path, of_definitions=True)
+            except HypervisorError as error:
+                problems.append(f"{copy.target} could not be removed there: {error}")
+        if problems:
+            return f"copied {self._names}; {spec.source} keeps images: {'; '.join(problems)}"
+        return f"copied {self._names}; removed the images on {spec.source}"
+
+    async def _call(
+        self, host: str, function: Callable[..., Any], *arguments: Any, **named: Any
+    ) -> Any:
+        spec = self._spec
+        return await self._runtime.call_until_reachable(
+            host, spec.driver, spec.transport, function, *arguments, **named
+        )

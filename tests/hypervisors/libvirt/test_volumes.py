@@ -1,0 +1,119 @@
+"""The pool of an image's folder: found, made for a moment, busy, left by a crash, or impossible.
+
+The pools are fakes. `tests/laboratory/test_disk_copies.py` has real ones.
+"""
+
+import pytest
+
+from fastlib.migfra import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain import volumes
+
+libvirt = pytest.importorskip("libvirt")
+FOLDER = "/default-pool"
+
+
+def error_of(code, text):
+    """An error of libvirt, which it makes itself otherwise."""
+    error = libvirt.libvirtError(text)
+    error.err = (code, 0, text, 0, "", None, None, -1, -1)
+    return error
+
+
+class Pool:
+    """A pool that refuses what libvirt refuses."""
+
+    def __init__(self, busy=0, name="images"):
+        self.busy = busy
+        self.refreshed = False
+        self._name = name
+        self.is_there = True
+
+    def name(self):
+        return self._name
+
+    def refresh(self, flags):
+        if self.busy > 0:
+            self.busy -= 1
+            raise error_of(1, "internal error: pool 'images' has asynchronous jobs running.")
+        self.refreshed = True
+
+    def destroy(self):
+        self.is_there = False
+
+    def info(self):
+        return [2, 100, 60, 40]
+
+
+class Host:
+    """A host with at most one pool."""
+
+    def __init__(self, pool=None, refuses=()):
+        self.pool = pool
+        self.refuses = list(refuses)
+
+    def storagePoolLookupByTargetPath(self, folder):
+        assert folder == FOLDER
+        if self.pool is None or not self.pool.is_there:
+            raise error_of(49, "no storage pool with matching target path")
+        return self.pool
+
+    def storagePoolCreateXML(self, xml, flags):
+        if self.refuses:
+            raise self.refuses.pop(0)
+        self.pool = Pool(name=volumes.PREFIX)
+        return self.pool
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch):
+    """Let the clock advance by each pause, without one."""
+    now = [0.0]
+    monkeypatch.setattr(volumes.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(volumes.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+
+def test_pool_of_the_host_is_refreshed_and_stays():
+    pool = Pool(busy=3)
+    assert volumes.read_room(Host(pool), FOLDER).free == 40
+    assert pool.refreshed
+    assert pool.is_there
+
+
+def test_pool_that_stays_busy_is_an_error():
+    with pytest.raises(libvirt.libvirtError, match="asynchronous jobs"):
+        volumes.read_room(Host(Pool(busy=1000)), FOLDER)
+
+
+def test_folder_without_a_pool_has_one_for_the_time_of_the_call():
+    host = Host()
+    assert volumes.read_room(host, FOLDER).free == 40
+    assert not host.pool.is_there
+
+
+def test_pool_that_another_daemon_makes_at_the_same_time_is_no_error():
+    host = Host(refuses=[error_of(55, "operation failed: pool already exists")])
+    assert volumes.read_room(host, FOLDER).free == 40
+
+
+def test_folder_that_libvirt_cannot_use_is_an_error_at_once():
+    missing = error_of(38, "cannot open directory '/default-pool': No such file or directory")
+    host = Host(refuses=[missing] * 2)
+    with pytest.raises(libvirt.libvirtError, match="cannot open directory"):
+        volumes.read_room(host, FOLDER)
+    assert len(host.refuses) == 1
+
+
+def test_transient_pool_that_a_crash_left_is_removed():
+    left = Pool(name=f"{volumes.PREFIX}1")
+    host = Host(left)
+    assert volumes.read_room(host, FOLDER).free == 40
+    assert not left.is_there
+
+
+def test_host_without_storage_driver_has_a_remedy():
+    class WithoutStorage:
+        def storagePoolLookupByTargetPath(self, folder):
+            raise error_of(3, "this function is not supported by the connection driver")
+
+    with pytest.raises(HypervisorError, match="install its storage driver"):
+        volumes.read_room(WithoutStorage(), FOLDER)

@@ -1,0 +1,259 @@
+"""Migrations that copy disks: what arrives, what stays, what is refused, and what a fault leaves.
+
+The guest writes its disk, flushes it and compares what it reads. The rest of the disk has random
+data.
+"""
+
+import pytest
+
+from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
+from tests.support.lab.local_disks import (
+    FOLDER,
+    GROUP,
+    MODE,
+    OWNER,
+    LocalDisk,
+    images_on,
+    make_folder,
+    remove_images,
+)
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.laboratory
+LONG = PATIENCE * 3
+
+
+@pytest.fixture
+def place(fleet):
+    """The folders of images on all hosts. Afterwards they are removed."""
+    for host in fleet.lab.hosts:
+        remove_images(host)
+        make_folder(host)
+    yield
+    fleet.reset()
+    for host in fleet.lab.hosts:
+        remove_images(host)
+
+
+def local_disk(fleet, kind="qcow2", name="vm1", host="hostA"):
+    disk = LocalDisk(fleet.lab.host(host), name, kind)
+    if kind == "overlay":
+        disk.write(b"")
+        disk.copy_backing(fleet.lab.host("hostB"))
+    return disk
+
+
+def migrate(fleet, name="vm1", source="hostA", destination="hostB", **options):
+    options = {"migration_type": "live", "copy_storage": "all", **options}
+    return fleet.client.migrate(name, source, destination, **options)
+
+
+def assert_disk_is_right(fleet, disk, host, digest):
+    """End the guest, and check that the disk on a host has all that it has written, and the rest.
+
+    The guest compares what it reads with what it has written.
+    """
+    guest = fleet.guests[disk.name]
+    last = guest.wait_for_heartbeat()
+    assert last.stale == 0
+    fleet.lab.host(host).virsh("destroy", disk.name)
+    last = guest.heartbeats[-1]
+    arrived = disk.on(fleet.lab.host(host))
+    assert last.disk <= arrived.count <= last.disk + 1  # it may have written without a line since
+    assert arrived.digest == digest
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "raw", "overlay"])
+@pytest.mark.both_modes(only_long=True)
+def test_copied_disk_has_all_data_and_the_properties_of_the_image(fleet, place, kind):
+    disk = local_disk(fleet, kind)
+    fleet.run_guest("hostA", "vm1", disk=disk)
+    digest = disk.digest
+    mode = "incremental" if kind == "overlay" else "all"
+    result = migrate(fleet, copy_storage=mode).result(PATIENCE)
+    assert_success(result)
+    assert result.details == f"copied hda ({disk.path}); hostA keeps its images"
+    fleet.assert_runs_only_on("vm1", "hostB")
+    there = disk.on(fleet.lab.host("hostB")).file
+    state, before = there.stat(), disk.file.stat()
+    assert (state.st_uid, state.st_gid, state.st_mode & 0o7777) == (OWNER, GROUP, MODE)
+    assert state.st_blocks * 512 < before.st_blocks * 512 + (2 << 20)
+    assert_disk_is_right(fleet, disk, "hostB", digest)
+
+
+def test_cancelled_copy_leaves_the_source_and_no_image_at_the_destination(fleet, place):
+    disk = local_disk(fleet)
+    fleet.run_guest("hostA", "vm1", disk=disk)
+    digest = disk.digest
+    handle = migrate(fleet, bandwidth_limit=2)
+    seen = []
+    handle.on_progress(seen.append)
+    wait_for_disk_bytes(fleet, handle, 1 << 20)
+    assert images_on(fleet.lab.host("hostB")) == ["vm1.qcow2"]
+    progress = handle.progress
+    assert progress.phase == "copy disks"
+    assert 0 < progress.disk_transferred <= progress.transferred
+    assert progress.disk_transferred + progress.disk_remaining == progress.disk_total
+    assert_success(handle.cancel().result(PATIENCE))
+    assert_error(handle.result(PATIENCE), "cancelled; vm1 runs on hostA$")
+    assert images_on(fleet.lab.host("hostB")) == []
+    fleet.assert_runs_only_on("vm1", "hostA")
+    # The daemon's restart in the middle of the copy changes nothing.
+    handle = migrate(fleet, bandwidth_limit=2, source_disks="remove")
+    wait_for_disk_bytes(fleet, handle, 1 << 20)
+    fleet.daemons["hostA"].kill()
+    fleet.daemons["hostA"].start()
+    fleet.lift_bandwidth_limit("hostA", "vm1")
+    result = handle.result(LONG)
+    assert_success(result)
+    assert result.details == (
+        "found done after the daemon's restart; "
+        f"copied hda ({disk.path}); removed the images on hostA"
+    )
+    assert images_on(fleet.lab.host("hostA")) == []
+    assert_disk_is_right(fleet, disk, "hostB", digest)
+
+
+def test_copy_that_times_out_is_undone(fleet, place):
+    disk = local_disk(fleet, "raw")
+    fleet.run_guest("hostA", "vm1", disk=disk)
+    result = migrate(fleet, bandwidth_limit=1, migration_timeout=1).result(PATIENCE)
+    assert_error(result, "not finished within the timeout of 1 s .*vm1 runs on hostA")
+    assert images_on(fleet.lab.host("hostB")) == []
+
+
+def test_post_copy_begins_after_the_disks_have_arrived(fleet, place):
+    """The timeout is over before the disks have arrived."""
+    disk = local_disk(fleet)
+    fleet.run_guest("hostA", "vm1", disk=disk, dirty=16, rate=32)
+    digest = disk.digest
+    handle = migrate(fleet, bandwidth_limit=16, migration_timeout=0, on_timeout="post-copy")
+    phases = []
+    handle.on_progress(lambda progress: phases.append(progress.phase))
+    assert_success(handle.result(LONG))
+    assert "post-copy" in phases
+    fleet.assert_runs_only_on("vm1", "hostB")
+    assert_disk_is_right(fleet, disk, "hostB", digest)
+
+
+def test_domain_runs_until_its_disks_have_arrived_also_if_warm(fleet, place):
+    disk = local_disk(fleet, "raw")
+    fleet.run_guest("hostA", "vm1", disk=disk)
+    handle = migrate(fleet, migration_type="warm", bandwidth_limit=2)
+    wait_for_disk_bytes(fleet, handle, 1 << 20)
+    assert fleet.domain_states()["hostA"]["vm1"] == "running"
+    fleet.lift_bandwidth_limit("hostA", "vm1")
+    assert_success(handle.result(PATIENCE))
+    fleet.assert_runs_only_on("vm1", "hostB")
+
+
+def wait_for_disk_bytes(fleet, handle, least):
+    """Wait until a migration has copied a part of a disk."""
+
+    def has_copied():
+        progress = handle.progress
+        return handle.done() or (progress is not None and (progress.disk_transferred or 0) >= least)
+
+    wait_until(has_copied, lambda: f"disks are copied: {handle.progress}", PATIENCE)
+    assert not handle.done(), handle.result(1)
+
+
+# Refusals
+
+
+@pytest.fixture
+def run_bios(fleet, place):
+    """Let a domain without an operating system run on hostA, with disks."""
+
+    def run_bios(*disks):
+        guest = fleet.lab.define_guest("vm1", bios=True)
+        path = fleet.lab.layout.guests / "vm1.xml"
+        path.write_text(guest.xml.replace("</devices>", f"{''.join(disks)}</devices>"))
+        for command in ("define", path), ("start", "vm1"):
+            fleet.lab.host("hostA").virsh(*command)
+
+    return run_bios
+
+
+def disk_xml(path, target="vda", format="raw", cache="none", more=""):
+    return (
+        f"<disk type='file' device='disk'><driver name='qemu' type='{format}' cache='{cache}'/>"
+        f"<source file='{path}'/><target dev='{target}' bus='virtio'/>{more}</disk>"
+    )
+
+
+def make(fleet, host, path, size="1M"):
+    fleet.lab.host(host).run(["sh", "-c", f"mkdir -p $(dirname {path}); truncate -s {size} {path}"])
+
+
+def test_unshared_disks_are_refused_with_a_remedy(fleet, run_bios):
+    one, other = FOLDER / "one.img", FOLDER / "other.img"
+    for path in (one, other):
+        make(fleet, "hostA", path)
+    shared = fleet.lab.layout.guests / "shared.img"
+    make(fleet, "hostA", shared)
+    run_bios(disk_xml(one), disk_xml(other, "vdb"), disk_xml(shared, "vdc"))
+    result = migrate(fleet, copy_storage=None).result(PATIENCE)
+    for name, path in (("vda", one), ("vdb", other)):
+        assert_error(
+            result,
+            rf"disk {name} \({path}\) of vm1 is not on storage that hostA and hostB share; order "
+            "copy-storage: all, which copies it, or put it on shared storage",
+        )
+    assert "vdc" not in result.details
+    result = migrate(fleet, copy_disks=["vda"]).result(PATIENCE)
+    assert_error(result, r"disk vdb .* share; add vdb to copy-disks")
+    result = migrate(fleet, copy_disks=["vda", "vdb", "vdc", "vdx"]).result(PATIENCE)
+    assert_error(
+        result,
+        r"disk vdc .*would overwrite itself; leave it out of copy-disks",
+        "copy-disks has 'vdx', but vm1 writes only the disks vda, vdb, vdc",
+    )
+    make(fleet, "hostB", one)
+    result = migrate(fleet).result(PATIENCE)
+    assert_error(result, rf"hostB has another file {one} already")
+    assert images_on(fleet.lab.host("hostB")) == ["one.img"]
+    fleet.lab.host("hostB").run(["rm", "-r", FOLDER])
+    result = migrate(fleet).result(PATIENCE)
+    assert_error(
+        result,
+        rf"hostB has no place for disk vda, vdb of vm1: libvirt cannot use the folder {FOLDER}",
+    )
+    make_folder(fleet.lab.host("hostB"))
+    assert fleet.lab.host("hostB").virsh("pool-list", "--all", "--name").strip() == ""
+    result = migrate(fleet, source_disks="remove").result(PATIENCE)
+    assert_success(result)
+    assert result.details == (f"copied vda ({one}), vdb ({other}); removed the images on hostA")
+    assert images_on(fleet.lab.host("hostA")) == []
+    assert images_on(fleet.lab.host("hostB")) == ["one.img", "other.img"]
+    for host in fleet.lab.hosts:
+        assert host.virsh("pool-list", "--all", "--name").strip() == ""
+
+
+def test_disks_that_find_no_room_or_no_backing_file_are_refused(fleet, run_bios):
+    large = FOLDER / "large.img"
+    make(fleet, "hostA", large, "10G")
+    disk = local_disk(fleet, "overlay")
+    disk.write(b"")
+    make(fleet, "hostB", disk.backing)
+    run_bios(disk_xml(large), disk_xml(disk.path, "vdb", "qcow2"))
+    result = migrate(fleet, copy_storage="incremental").result(PATIENCE)
+    assert_error(
+        result,
+        rf"{disk.backing}, the backing file of disk vdb of vm1, is not the same file on hostB",
+        r"hostB has \d+ MiB free in .* and disk vda, vdb of vm1 may need 103\d\d MiB",
+    )
+    fleet.lab.host("hostB").run(["rm", disk.backing])
+    result = migrate(fleet, copy_storage="incremental").result(PATIENCE)
+    assert_error(result, rf"hostB lacks {disk.backing}, the backing file of disk vdb of vm1; copy")
+    assert images_on(fleet.lab.host("hostB")) == []
+
+
+def test_shared_disk_with_a_cache_is_refused_with_a_remedy(fleet, run_bios):
+    shared = fleet.lab.layout.guests / "shared.img"
+    make(fleet, "hostA", shared)
+    run_bios(disk_xml(shared, cache="writeback"))
+    result = migrate(fleet).result(PATIENCE)
+    assert_error(
+        result, rf"disk vda \({shared}\) of vm1 has cache='writeback' .*set cache='none' in the"
+    )
