@@ -118,9 +118,9 @@ class Failing(Group):
 
     def __init__(self, **hooks: Any) -> None:
         super().__init__()
-        self.failures: list[BaseException] = []
+        self.failures: list[str] = []
         self.commit = GroupCommit(
-            self.connection, lambda part, error: self.failures.append(error), **hooks
+            self.connection, lambda part, error: self.failures.append(f"{part}: {error}"), **hooks
         )
 
 
@@ -154,7 +154,7 @@ def test_failure_after_a_commit_is_reported_and_the_operations_have_their_result
             await group.submit("1")
             assert group.transactions == [["1"]]
             await group.commit.close(1)
-            assert [str(error) for error in group.failures] == ["unexpected"]
+            assert group.failures == ["the journal: unexpected"]
 
     asyncio.run(main())
 
@@ -167,7 +167,7 @@ def test_failing_observer_does_not_block_close() -> None:
             group.commit._change(sqlite3.OperationalError("full"))
             await group.submit("1")
             await group.commit.close(1)
-            assert [str(error) for error in group.failures] == ["unexpected"] * 2
+            assert group.failures == ["the journal: unexpected"] * 2
             assert group.commit.last_error is None
 
     asyncio.run(main())
@@ -186,7 +186,7 @@ def test_thread_that_cannot_be_started_fails_the_operations(
             monkeypatch.undo()
             await group.submit("2")
             assert group.transactions == [["2"]]
-            assert [str(error) for error in group.failures] == ["unexpected"]
+            assert group.failures == ["the journal: unexpected"]
             await group.commit.close(1)
 
     asyncio.run(main())
@@ -315,3 +315,18 @@ def test_attempt_that_is_cancelled_closes_the_journal(monkeypatch: pytest.Monkey
             await future
 
     run(scene)
+
+
+def test_error_of_the_database_that_no_retry_mends_fails_the_operations() -> None:
+    async def main() -> None:
+        group = Failing()
+        group.connection.close()
+        with pytest.raises(JournalError) as caught:
+            await group.submit("1")
+        reason = "Cannot operate on a closed database."
+        assert str(caught.value) == f"the journal failed: ProgrammingError: {reason}"
+        assert group.failures == [f"the journal: {reason}"]
+        assert str(group.commit.last_error) == reason
+        await group.commit.close(1)
+
+    asyncio.run(main())

@@ -376,6 +376,12 @@ def play(steps: list[Step]) -> None:
 @example([Submit("row"), Submit("begin"), Submit("row")])
 @example([Submit("submit"), Run(2), Submit("along", seconds=0.1), Wait(2.0)])
 @example([Submit("along", seconds=0.1), Submit("submit"), Wait(2.0)])
+@example(
+    [
+        *(Submit("submit"), Run(2), Submit("submit"), Close(1000.0)),
+        *(Wait(COMMIT_SECONDS), Wait(COMMIT_SECONDS / 2), Submit("along")),
+    ]
+)
 @example([Submit("submit"), Run(2), Submit("along", seconds=0.1), GiveUp(), Wait(2.0)])
 @given(steps=SCHEDULE)
 def test_every_operation_is_written_once_in_order_and_in_time(steps: list[Step]) -> None:
