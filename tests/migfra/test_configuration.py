@@ -307,6 +307,7 @@ def test_config_section_checks_rules_when_constructed() -> None:
         Times.from_yaml("first: 0")
 
 
+@pytest.mark.usefixtures("isolated_registry")
 def test_package_whose_messages_cannot_be_loaded_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
