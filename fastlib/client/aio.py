@@ -36,6 +36,7 @@ from fastlib.transport import (
 )
 from fastlib.transport.core import CONFIRM_SECONDS
 from fastlib.transport.futures import wait_async
+from fastlib.transport.opening import Opening
 
 from . import task_requests
 from .arguments import check_communicator, options_of
@@ -125,15 +126,29 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         return self
 
     @classmethod
-    async def connect(
+    def connect(
         cls,
         broker: str | MqttOptions | MemoryOptions,
         *,
         timeout: float | None = RESULT_SECONDS,
         clock_tolerance: float = CLOCK_TOLERANCE,
         connect_timeout: float = 30.0,
+    ) -> Opening[Self]:
+        """See `MigfraClient.connect`.
+
+        `async with AsyncMigfraClient.connect(...) as client` closes the client at the end of the
+        block. `await AsyncMigfraClient.connect(...)` returns one that the caller closes.
+        """
+        return Opening(cls._connect(broker, timeout, clock_tolerance, connect_timeout))
+
+    @classmethod
+    async def _connect(
+        cls,
+        broker: str | MqttOptions | MemoryOptions,
+        timeout: float | None,
+        clock_tolerance: float,
+        connect_timeout: float,
     ) -> Self:
-        """See `MigfraClient.connect`."""
         options = options_of(broker, connect_timeout)
         communicator = await connect_async(options, timeout=connect_timeout)
         try:

@@ -168,9 +168,9 @@ class DemoCluster:
             async with asyncio.timeout(CLEANUP_SECONDS):
                 for host in sorted(self._started_hosts.intersection(self.killed_hosts)):
                     # A connection with the same client id and a clean session deletes the session.
-                    async with await connect_async(self._options(host)):
+                    async with connect_async(self._options(host)):
                         pass
-                async with await connect_async(self._options("clean-up")) as communicator:
+                async with connect_async(self._options("clean-up")) as communicator:
                     for host in sorted(self._started_hosts):
                         await communicator.send(b"", PRESENCE(host), 1, retain=True)
         except (TransportError, TimeoutError) as error:

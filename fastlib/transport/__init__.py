@@ -33,6 +33,7 @@ from .filters import matches
 from .link import Link
 from .memory.broker import MemoryBroker
 from .messages import InboundMessage, ReceivedMessage
+from .opening import Opening
 from .options import MemoryOptions, MqttOptions, TlsOptions, Will
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "MosquittoBroker",
     "MosquittoMissingError",
     "MqttOptions",
+    "Opening",
     "OptionsError",
     "QueueFullError",
     "ReceivedMessage",

@@ -8,6 +8,7 @@ from .communicator import Communicator
 from .core import CONNECT_SECONDS
 from .link import Link
 from .memory.link import MemoryLink
+from .opening import Opening
 from .options import MemoryOptions, MqttOptions
 
 
@@ -46,10 +47,18 @@ def connect(
     )
 
 
-async def connect_async(
+def connect_async(
     options: MqttOptions | MemoryOptions, *, timeout: float = CONNECT_SECONDS
-) -> AsyncCommunicator:
-    """See `connect`: `async with await connect_async(options) as communicator`."""
+) -> Opening[AsyncCommunicator]:
+    """Connect a communicator for coroutines. See `connect` for the errors.
+
+    `async with connect_async(options) as communicator` closes it at the end of the block. `await
+    connect_async(options)` returns one that the caller closes.
+    """
+    return Opening(_connect_async(options, timeout))
+
+
+async def _connect_async(options: MqttOptions | MemoryOptions, timeout: float) -> AsyncCommunicator:
     check_seconds("timeout", timeout, optional=False)
     communicator = AsyncCommunicator(
         _link(options),
