@@ -30,7 +30,14 @@ class Bar(msgspec.Struct, frozen=True):
     percent: float
 
 
-Cell: TypeAlias = Text | Bar
+class Stacked(msgspec.Struct, frozen=True):
+    """Two texts in a cell. The column may cut the upper one, but never the lower one."""
+
+    upper: Text
+    lower: Text
+
+
+Cell: TypeAlias = Text | Bar | Stacked
 Row: TypeAlias = Sequence[Cell]
 
 
@@ -60,7 +67,8 @@ class FittedTable:
         `lines` counts the titles of the columns, and the line with the number of rows that are left
         out. Bars shrink first. Then columns that may disappear do so, the last one first. Then the
         columns with `shrink_to` shrink, the widest first. If that is not enough, the texts of the
-        widest of the other columns continue on further lines.
+        widest of the other columns continue on further lines. If even the first row has too many
+        lines, it is cut at its end.
         """
         self._columns = columns
         candidates = rows[: max(1, lines)]
@@ -71,19 +79,36 @@ class FittedTable:
         shown = _count_that_fits(heights, room)
         if shown < len(rows):
             shown = _count_that_fits(heights, room - 1)
-        self._rows = candidates[:shown]
+        self._rows = list(candidates[:shown])
+        if not shown and candidates:  # even the first row is too high
+            shown, heights[0] = 1, max(1, room - (len(rows) > 1))
+            self._rows = [self._cut(candidates[0], heights[0])]
         self.left_out: Final = len(rows) - shown
         self.lines: Final = 1 + sum(heights[:shown]) + (self.left_out > 0)
         """Lines that the table takes."""
 
     def _height(self, row: Row) -> int:
-        lines = 1
-        for column, cell, width in zip(self._columns, row, self._widths, strict=True):
-            if isinstance(cell, Text) and width:
-                broken = column.is_whole
-                own = cell.wrap(_CONSOLE, width, overflow="fold") if broken else cell.split()
-                lines = max(lines, len(own))
-        return lines
+        return max([1, *(len(lines) for lines in self._lines(row) if lines is not None)])
+
+    def _lines(self, row: Row) -> list[Sequence[Text] | None]:
+        """Return the lines of each cell, and None for bars and for columns that disappeared."""
+        return [
+            None if isinstance(cell, Bar) or not width else _lines(cell, width, column.is_whole)
+            for column, cell, width in zip(self._columns, row, self._widths, strict=True)
+        ]
+
+    def _cut(self, row: Row, height: int) -> Row:
+        """Return a row with at most `height` lines. An ellipsis ends the cells that were cut."""
+        cells: list[Cell] = []
+        for cell, lines, width in zip(row, self._lines(row), self._widths, strict=True):
+            if lines is None or len(lines) <= height:
+                cells.append(cell)
+                continue
+            last = lines[height - 1].copy()
+            last.truncate(max(0, width - 1))
+            last.rstrip()
+            cells.append(Text("\n").join([*lines[: height - 1], last.append("…")]))
+        return cells
 
     def render(self, *, header: bool = True) -> RenderableType:
         """Return the table for rich, with the titles of its columns if `header` is true."""
@@ -104,14 +129,26 @@ class FittedTable:
                 overflow="fold" if whole else "ellipsis",
             )
         for row in self._rows:
-            table.add_row(*(_render_cell(row[index], self._widths[index]) for index in shown))
+            table.add_row(*(self._render_cell(row[index], index) for index in shown))
         if not self.left_out:
             return table
         return Group(table, Text(f"... {self.left_out} more", "dim"))
 
+    def _render_cell(self, cell: Cell, index: int) -> RenderableType:
+        width = self._widths[index]
+        if isinstance(cell, Bar):
+            return ProgressBar(100.0, cell.percent, width)
+        if isinstance(cell, Stacked):
+            return Text("\n").join(_lines(cell, width, self._columns[index].is_whole))
+        return cell
 
-def _render_cell(cell: Cell, width: int) -> RenderableType:
-    return ProgressBar(100.0, cell.percent, width) if isinstance(cell, Bar) else cell
+
+def _lines(cell: Text | Stacked, width: int, is_whole: bool) -> Sequence[Text]:
+    """Return the lines of a cell. If it is not whole, its column cuts them."""
+    if isinstance(cell, Stacked):
+        lower = cell.lower.wrap(_CONSOLE, width, overflow="fold")
+        return [*_lines(cell.upper, width, is_whole), *lower]
+    return [*(cell.wrap(_CONSOLE, width, overflow="fold") if is_whole else cell.split())]
 
 
 def _count_that_fits(heights: Sequence[int], room: int) -> int:
@@ -176,13 +213,16 @@ class _Widths:
 
 
 def _natural(column: Column, cells: Iterable[Cell]) -> int:
-    own = (BAR_COLUMNS if isinstance(cell, Bar) else _columns(cell) for cell in cells)
-    return max([len(column.title), *own])
+    return max([len(column.title), *map(_columns, cells)])
 
 
-def _columns(text: Text) -> int:
-    """Return the columns that the longest line of a text takes."""
-    return max((line.cell_len for line in text.split()), default=0)
+def _columns(cell: Cell) -> int:
+    """Return the columns of a bar, or of the longest line of a text."""
+    if isinstance(cell, Bar):
+        return BAR_COLUMNS
+    if isinstance(cell, Stacked):
+        return max(_columns(cell.upper), _columns(cell.lower))
+    return max((line.cell_len for line in cell.split()), default=0)
 
 
 def status_text(presence: Presence) -> Text:

@@ -12,7 +12,16 @@ from rich.text import Text
 
 from fastlib.display.cluster_state import ClusterState, FinishedTask, HostState, PendingTask
 from fastlib.display.message_text import format_phase
-from fastlib.display.rich_tables import MIN_BAR_COLUMNS, Bar, Column, FittedTable, Row, status_text
+from fastlib.display.rich_tables import (
+    MIN_BAR_COLUMNS,
+    Bar,
+    Cell,
+    Column,
+    FittedTable,
+    Row,
+    Stacked,
+    status_text,
+)
 from fastlib.display.text import join_names, local_clock, natural_key, printable
 from fastlib.message.node import Progress
 
@@ -223,13 +232,11 @@ def _result(ended: FinishedTask, *, id_below: bool) -> Row:
 # --- cells
 
 
-def _with_id(text: Text, id: str | None, *, below: bool) -> tuple[Text, ...]:
+def _with_id(text: Text, id: str | None, *, below: bool) -> tuple[Cell, ...]:
     """Return the cells of an id and of a text, or one cell with the id below the text."""
     if not below:
         return _text(id or ""), text
-    if id:
-        text.append("\n").append(printable(id), "dim")
-    return (text,)
+    return (Stacked(text, Text(printable(id), "dim")) if id else text,)
 
 
 def _text(text: str) -> Text:
