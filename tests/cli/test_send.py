@@ -152,6 +152,9 @@ def test_file_in_the_place_of_the_host_is_named(env, file, monkeypatch):
     done = run("send", name, "hostA", env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith(f"error: {name} is a file; the host comes before the files\n")
+    done = run("send", name, name, "--no-wait", env=env)  # the host is missing
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"error: {name} is a file; the host comes before the files\n")
 
 
 def test_standard_input_is_read_once(env):

@@ -18,6 +18,7 @@ from fastlib.message.task import Task, TaskDeclaration, record_of
 
 from .message_files import STDIN, read_source
 from .task_names import hyphenated
+from .values import StoreOnce
 
 NESTED: Final = "parameter"
 """Field whose own fields become options."""
@@ -283,7 +284,7 @@ def _value_arguments(field: Field) -> dict[str, Any]:
         word = _metavar(field, shape.item)
         convert = _converter(lambda text: read_tree(shape.item, text, what="value"))
         return {"nargs": "+", "action": "extend", "type": convert, "metavar": word}
-    return {"type": _from_text(field), "metavar": _metavar(field, shape)}
+    return {"action": StoreOnce, "type": _from_text(field), "metavar": _metavar(field, shape)}
 
 
 def _metavar(field: Field, shape: Shape) -> str:

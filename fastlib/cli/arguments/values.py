@@ -3,7 +3,7 @@
 import argparse
 import re
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from fastlib.codec.errors import ValidationError
 from fastlib.codec.instants import EXAMPLE, parse_instant
@@ -75,3 +75,24 @@ def host_name(text: str) -> str:
         return check_name(text, "host")
     except ValidationError as error:
         raise argparse.ArgumentTypeError(printable(error.problems[0].message)) from None
+
+
+class StoreOnce(argparse.Action):
+    """Store a value. Refuse a second, different one.
+
+    argparse would use the last one. `--host` of other commands may be repeated, so a user who
+    repeats it for an order expects that both hosts get the order.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Set the attribute. Raises ArgumentError for a second value."""
+        before = getattr(namespace, self.dest, None)
+        if before is not None and before != values:
+            raise argparse.ArgumentError(self, "given twice with different values; give it once")
+        setattr(namespace, self.dest, values)

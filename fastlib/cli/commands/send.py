@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -32,6 +33,8 @@ it is answered from the daemon's journal. If it also has an idempotency-key, tha
 messages.
 
 {EXIT_STATUS_HELP}"""
+
+_FILE_NAME_ENDS: Final = (".yaml", ".yml", ".json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     load_types(options)
+    if options.host.endswith(_FILE_NAME_ENDS) and Path(options.host).is_file():
+        # The host was forgotten: the first file would be the name of a host without a daemon.
+        options.parser.error(f"{options.host} is a file; the host comes before the files")
     sources = read_sources(options)
     if sources is None:
         if Path(options.host).is_file():

@@ -7,7 +7,7 @@ from typing import Final
 from fastlib.cli.arguments.broker import add_broker_options
 from fastlib.cli.arguments.task_names import summary_of
 from fastlib.cli.arguments.task_options import TaskOptions
-from fastlib.cli.arguments.values import host_name
+from fastlib.cli.arguments.values import StoreOnce, host_name
 from fastlib.cli.errors import EXIT_STATUS_HELP
 from fastlib.cli.sending import add_order_options, add_result_options, send_containers
 from fastlib.codec.errors import MessageError
@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) ->
     task = TaskOptions(declared, parser)
     host_option = host.add_argument(
         *(["--from", "--host"] if task.moves else ["--host"]),
+        action=StoreOnce,
         dest="host",
         metavar="HOST",
         type=host_name,
@@ -68,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser, declared: TaskDeclaration) ->
     else:
         result.add_argument(
             "--id",
+            action=StoreOnce,
             dest="container_id",
             metavar="ID",
             help="the id of the task, which the result repeats; fastlib's daemon executes it "
