@@ -83,13 +83,15 @@ class JournalError(FastlibError):
 
 
 class RunningError(FastlibError):
-    """Another instance runs on this host with this configuration."""
+    """Another instance runs on this host with this configuration or journal."""
 
     def __init__(self, path: str, pid: int | None) -> None:
         self.path: Final = path
         self.pid: Final = pid
         who = "another instance" if pid is None else f"another instance, process {pid},"
-        super().__init__(f"{who} runs with this configuration and holds {path}; end it first")
+        super().__init__(
+            f"{who} runs with this configuration or journal and holds {path}; end it first"
+        )
 
 
 class ClaimError(FastlibError):

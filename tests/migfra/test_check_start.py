@@ -14,7 +14,7 @@ from fastlib.cli.migfra import WRONG_CONFIGURATION
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.journal.check import check_journal
 from fastlib.migfra.journal.journal import Journal
-from fastlib.migfra.journal.lock import lock_journal
+from fastlib.migfra.journal.lock import lock_journal, lock_of
 from fastlib.migfra.startup import STEPS
 from fastlib.migfra.telemetry.logs import check_log
 from fastlib.transport import TlsOptions
@@ -324,6 +324,7 @@ def test_running_daemon_is_a_warning(migfra: Program) -> None:
     assert checked.returncode == 0
     first, second = checked.stderr.splitlines()
     assert f"warning: another instance, process {os.getpid()}, runs with this" in first
+    assert f"holds {lock_of(migfra.journal)}; end it first" in first
     assert "warning: metrics.port: metrics cannot be served" in second
 
 

@@ -119,6 +119,10 @@ def test_method_name_comes_from_the_task() -> None:
 @pytest.mark.parametrize(
     ("method", "said"),
     [
+        (
+            "def suspend(self, context, task): pass",
+            "must take (self, task, context); it takes (self, context, task)",
+        ),
         ("def suspend(self, task): pass", "must take (self, task, context)"),
         ("async def suspnd(self, task, context): pass", "did you mean 'suspend'?"),
         ("def outages(self): return {}", "must be `async def`"),

@@ -117,6 +117,8 @@ class _Methods:
         second = hints.get(_positional(signature, 1))
         if not _accepts(second, Context):
             yield f"{where}: {given[1]!r} must accept a Context; its type is {_shown(second)}"
+        if given[:2] == ["context", "task"] and first is second is None:
+            yield f"{where} must take (self, task, context); it takes (self, context, task)"
 
     def _life_problems(self, name: str) -> Iterator[str]:
         """Yield the problems of a method that the daemon calls without arguments."""

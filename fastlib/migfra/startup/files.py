@@ -16,10 +16,11 @@ def check_lock(start: StartUp) -> Iterator[Finding]:
         check_lock_file(start.lock)
     except OSError as error:
         yield Finding(NOWHERE, error)
-    process = start.running()
-    if process is not None:
+    held = start.held_lock()
+    if held is not None:
         # An operator checks a configuration before the restart of the running daemon.
-        yield Finding(NOWHERE, RunningError(str(start.lock), process or None), "warning")
+        path, process = held
+        yield Finding(NOWHERE, RunningError(str(path), process or None), "warning")
 
 
 def check_log_file(start: StartUp) -> Iterator[Finding]:

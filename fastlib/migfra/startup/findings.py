@@ -35,8 +35,19 @@ class StartUp:
 
         It is 0 if the process is not visible here, for example from a container.
         """
-        found = _holder(self.lock)
-        return self.process_with_journal() if found is None else found
+        held = self.held_lock()
+        return None if held is None else held[1]
+
+    def held_lock(self) -> tuple[Path, int] | None:
+        """Return the lock of this configuration or journal that a process holds, and the process.
+
+        None if no process holds one. The process is 0 as with `running`.
+        """
+        for lock in (self.lock, lock_of(self.configuration.journal_path())):
+            process = _holder(lock)
+            if process is not None:
+                return lock, process
+        return None
 
     def process_with_journal(self) -> int | None:
         """Return the process that works with this journal, like `running`.
