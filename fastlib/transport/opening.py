@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 Opened = TypeVar("Opened", bound="AbstractAsyncContextManager[Any]")
-"""What is opened. Its `async with` closes it."""
+"""The type of the connection. Its `async with` closes it."""
 
 
 class Opening(Coroutine[Any, Any, Opened], AbstractAsyncContextManager[Opened]):
