@@ -349,7 +349,9 @@ def test_unknown_without_id_is_noted_for_several_requests(hosts, monkeypatch):
     daemon.send(success(daemon.received[1]))
     assert two.result(PATIENCE).status == "success"
     expire_all(client, monkeypatch)
-    with pytest.raises(NoResultError, match="without an id, that it cannot read a message: bad conversion"):
+    with pytest.raises(
+        NoResultError, match="without an id, that it cannot read a message: bad conversion"
+    ):
         one.result(PATIENCE)
 
 
