@@ -158,7 +158,7 @@ def test_changed_messages_validate_only_if_they_are_read(cls):
 
 @pytest.mark.parametrize("text", ["2026-11-29T06:30:60Z", "0001-01-01T00:30:00+01:00"])
 def test_times_that_only_a_reader_refuses_validate(text: str) -> None:
-    tree = {"task": "stop vm", "vm-name": "a", "expires": text}
+    tree = {"task": "stop vm", "list": [{"vm-name": "a"}], "expires": text}
     with pytest.raises(FastlibError, match="expires: expected a time") as refused:
         TaskContainer.from_yaml(yaml.safe_dump(tree))
     assert all(map(beyond_schemas, refused.value.problems))
