@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import msgspec
 
 from fastlib.argument_checks import check_fields
+from fastlib.codec.load_context import nearest_word
 
 from .broker_url import check_host, check_hosts, check_path, host_and_port, parse_broker_url
 from .credentials import check_credential
@@ -29,7 +30,29 @@ LONGEST_PAUSE: Final = 1_000_000
 _SECRET: Final = ("password", "key_password")
 
 
-class Will(msgspec.Struct, frozen=True, kw_only=True):
+class _OptionsMeta(msgspec.StructMeta):
+    # It has no docstring, because `__doc__` of a metaclass is that of its classes.
+
+    if not TYPE_CHECKING:
+
+        def __call__(cls, *arguments: Any, **named: Any) -> Any:
+            """Construct options. Raises TypeError with the class and every unknown keyword."""
+            unknown = [name for name in named if name not in cls.__struct_fields__]
+            if unknown:
+                raise TypeError(f"{cls.__name__}: {_unknown(unknown, cls.__struct_fields__)}")
+            return super().__call__(*arguments, **named)
+
+
+def _unknown(names: Sequence[str], known: Sequence[str]) -> str:
+    texts = []
+    for name in names:
+        near = nearest_word(name, known)
+        hint = f" (did you mean {near!r}?)" if near else f"; known are {', '.join(known)}"
+        texts.append(f"unknown argument {name!r}{hint}")
+    return "; ".join(texts)
+
+
+class Will(msgspec.Struct, frozen=True, kw_only=True, metaclass=_OptionsMeta):
     """A message that the broker publishes if the client vanishes without a DISCONNECT."""
 
     topic: str
@@ -43,7 +66,7 @@ class Will(msgspec.Struct, frozen=True, kw_only=True):
         check_qos(self.qos)
 
 
-class TlsOptions(msgspec.Struct, frozen=True, kw_only=True):
+class TlsOptions(msgspec.Struct, frozen=True, kw_only=True, metaclass=_OptionsMeta):
     """The certificates for TLS."""
 
     ca_file: Path | str | None = None
@@ -69,7 +92,7 @@ class TlsOptions(msgspec.Struct, frozen=True, kw_only=True):
         return list(_shown(self))
 
 
-class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
+class MqttOptions(msgspec.Struct, frozen=True, kw_only=True, metaclass=_OptionsMeta):
     """An MQTT broker for `connect` and `connect_async`.
 
     Raises OptionsError, TopicError, and TypeError for a value of another type.
@@ -232,7 +255,7 @@ class MqttOptions(msgspec.Struct, frozen=True, kw_only=True):
         return list(_shown(self))
 
 
-class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True):
+class MemoryOptions(msgspec.Struct, frozen=True, kw_only=True, metaclass=_OptionsMeta):
     """A broker in this process for `connect` and `connect_async`. Raises OptionsError."""
 
     broker: MemoryBroker
