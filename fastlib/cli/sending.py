@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
     from fastlib.client.options import SubmitOptions
 
+EVACUATE: Final = "evacuate node"
+"""Its one task has a result for each domain of the host, or none."""
 RESULT_SECONDS: Final = 600.0
 SILENCE_SECONDS: Final = 3.0
 """Seconds without an answer after which the state of the host's daemon is printed."""
@@ -272,7 +274,18 @@ class _ResultPrinter:
             )
         else:
             _print_results(handle.host, results)
-        return 0 if all(result.status == "success" for result in results.results) else FAILED
+        if any(result.status != "success" for result in results.results):
+            return FAILED
+        named = sum(getattr(task, "vm_name", None) is not None for task in handle.container.tasks)
+        if handle.container.task != EVACUATE and len(results.results) < named:
+            print_error(
+                self._options,
+                f"{printable(handle.host)} answered {plural(named, 'task')} with "
+                f"{plural(len(results.results), 'result')}; check the domains of the host: "
+                f"fastlib query --host {printable(handle.host)}",
+            )
+            return FAILED
+        return 0
 
     def _print_how_to_continue(self, container: TaskContainer) -> None:
         host, id = self._options.host, container.id or ""

@@ -421,6 +421,16 @@ def test_several_domains_have_a_result_each(env, daemon):
     assert len(daemon.received) == 1
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_missing_result_is_a_failure(number, env, daemon):
+    daemon.answer = lambda container: ResultContainer.answer(
+        container, [Result(vm_name="vm1", status="success")][:number]
+    )
+    done = run("suspend", "vm1", "vm2", "--host", "hostA", "--id", "s1", env=env)
+    assert done.returncode == 1
+    assert f"hostA answered 2 tasks with {number} result" in done.stderr
+
+
 def commands_of_examples():
     """The examples in the help of each task of fastlib."""
     for name, declared in task_commands(COMMANDS).items():
