@@ -15,7 +15,7 @@ from fastlib.transport.futures import wait, wait_async
 from .errors import ClientError
 from .request import PendingRequest
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 
 log = getLogger("fastlib.client")
 

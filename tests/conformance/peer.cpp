@@ -596,7 +596,8 @@ std::map<std::string, ShapePtr> types() {
   };
   const std::set<std::string> options = {"bandwidth-limit", "max-downtime", "timeout", "on-timeout",
                                          "auto-converge", "parallel-connections", "compression",
-                                         "encrypted"};
+                                         "encrypted", "copy-storage", "copy-disks",
+                                         "source-disks"};
   const auto with_options = [](Record::Fields own) {
     const Record::Fields more = {
         {"retry_counter", kU32, false, {"retry-counter"}},

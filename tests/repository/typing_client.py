@@ -22,6 +22,7 @@ from fastlib.client import (
     NoResultError,
     Watch,
 )
+from fastlib.message import MigrationResult
 from fastlib.message.node import NodeReport, NodeResult, Presence, Progress
 from fastlib.transport import Communicator, MqttOptions
 
@@ -38,18 +39,18 @@ def scheduler(communicator: Communicator) -> None:
         moved = client.migrate(
             "vm1", "hostA", "hostB", migration_type="live", swap_with="vm2", retry_counter=2
         )
-        assert_type(moved, Handle[Result])
+        assert_type(moved, Handle[MigrationResult])
         client.migrate("vm1", "hostA", "hostB", swap_with=SwapWith(vm_name="vm2"))
         assert_type(client.stop("hostA", "vm1", force=True), Handle[Result])
         assert_type(client.stop("hostA", regex="vm.*"), Handle[tuple[Result, ...]])
-        assert_type(client.evacuate("hostA", ["hostB"]).result(), tuple[Result, ...])
+        assert_type(client.evacuate("hostA", ["hostB"]).result(), tuple[MigrationResult, ...])
         assert_type(client.query("hostA").result(), NodeResult)
         node: NodeReport | None = client.query("hostA").result().node
         del node
         assert_type(client.history("hostA", vm_name="vm1").result(), HistoryResult)
 
-        assert_type(moved.result(check=True), Result)
-        assert_type(moved.result().raise_for_status(), Result)
+        assert_type(moved.result(check=True), MigrationResult)
+        assert_type(moved.result().raise_for_status(), MigrationResult)
         assert_type(client.query("hostA").result().raise_for_status(host="hostA"), NodeResult)
         moved.on_progress(show)
         assert_type(moved.progress, Progress | None)
