@@ -31,10 +31,13 @@ TIMEOUT_SECONDS = {"laboratory": 900, "guest": 1800, "browser": 900, "packaging"
 
 LONGEST_FILES = [
     # slow tier
+    "laboratory/test_disk_faults.py",
     "laboratory/test_faults.py",
     "repository/test_extending.py",
     "laboratory/test_tasks.py",
     "laboratory/test_combinations.py",
+    "laboratory/test_disk_copies.py",
+    "laboratory/test_encryption.py",
     "laboratory/test_ponci_guest.py",
     "laboratory/test_lab.py",
     "migfra/test_memory.py",

@@ -25,8 +25,9 @@ def missing_package(name: str, *importers: str) -> Iterator[None]:
         yield
     finally:
         in_block = dict(sys.modules)
-        sys.modules.clear()
-        sys.modules.update(modules)
+        for module in in_block.keys() - modules.keys():
+            del sys.modules[module]
+        sys.modules.update(modules)  # never empty: other threads may import
         for package, child in _places(in_block):
             if (package, child) not in attributes and hasattr(package, child):
                 delattr(package, child)
