@@ -8,7 +8,7 @@ from fastlib.message import topics
 from fastlib.migfra import HostTakenError
 from tests.support.schedules.cluster import Cluster
 from tests.support.schedules.faults import FAULTS
-from tests.support.schedules.short_schedules import repeat_a_request
+from tests.support.schedules.short_schedules import repeat_a_request, take_over_while_cut_off
 from tests.support.schedules.simulated_time import simulated_time
 from tests.support.schedules.steps import finish
 
@@ -187,14 +187,8 @@ def test_order_that_waits_while_a_second_daemon_works_may_be_of_both(cluster: Cl
 
 
 def test_first_daemon_that_was_cut_off_may_end_only_after_a_takeover(cluster: Cluster) -> None:
+    take_over_while_cut_off(cluster)
     host = cluster.hosts[0]
-    cluster.network.blocked.add(host.client_id)
-    cluster.network.cut(host.client_id)
-    cluster.advance(10.0)
-    cluster.start_second(host, 60.0)
-    cluster.advance(20.0)
-    cluster.network.blocked.clear()
-    cluster.advance(20.0)
     assert [type(error) for error in host.failures] == [HostTakenError]
     assert finish(cluster) == []
     host.failures.append(HostTakenError("no other daemon is there"))

@@ -228,7 +228,7 @@ def start_a_second_daemon(cluster: Cluster) -> None:
     cluster.advance(20.0)
 
 
-def come_back_after_a_takeover(cluster: Cluster) -> None:
+def take_over_while_cut_off(cluster: Cluster) -> None:
     """Make a second daemon take over the host of one that is cut off and connects again."""
     host = cluster.hosts[0]
     cluster.network.blocked.add(host.client_id)
@@ -238,7 +238,12 @@ def come_back_after_a_takeover(cluster: Cluster) -> None:
     cluster.advance(20.0)
     cluster.network.blocked.clear()
     cluster.advance(20.0)
-    cluster.submit(0, host, "start", 60.0)
+
+
+def come_back_after_a_takeover(cluster: Cluster) -> None:
+    """Send an order after the takeover of a host whose daemon was cut off."""
+    take_over_while_cut_off(cluster)
+    cluster.submit(0, cluster.hosts[0], "start", 60.0)
     cluster.advance(5.0)
 
 
