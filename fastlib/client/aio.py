@@ -26,6 +26,7 @@ from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, check_name
 from fastlib.transport import (
     AsyncCommunicator,
+    ClosedError,
     MemoryOptions,
     MqttOptions,
     ReceivedMessage,
@@ -41,7 +42,7 @@ from fastlib.transport.opening import Opening
 from . import task_requests
 from .arguments import check_communicator, options_of
 from .base import ClientBase
-from .core import CLOSED, COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientCore
+from .core import RESULT_SECONDS, TASK_QOS, ClientCore
 from .errors import ClientError
 from .handle import AsyncHandle, R
 from .keywords import shows_keywords
@@ -327,10 +328,10 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
             elif self._owns_communicator:
                 await self._communicator.close(timeout)
         finally:
-            self._end(CLOSED)
+            self._end()
 
-    def _communicator_closed(self) -> None:
-        self._end(COMMUNICATOR_CLOSED)
+    def _communicator_closed(self, reason: ClosedError) -> None:
+        self._end(reason)
 
     async def _on_refused(self, topic: str, error: RefusedError) -> None:
         self._subscriptions.refused(topic, error)
@@ -338,8 +339,8 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     async def _on_reconnect(self) -> None:
         self._core.on_reconnect()
 
-    def _end(self, why: str) -> None:
-        self._core.close(why)
+    def _end(self, reason: ClosedError | None = None) -> None:
+        self._core.close(reason)
         if self._expiry is not None:
             self._expiry.cancel()
         for task in self._finding_out:

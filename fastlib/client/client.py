@@ -25,6 +25,7 @@ from fastlib.message import (
 from fastlib.message.node import NodeResult
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, check_name
 from fastlib.transport import (
+    ClosedError,
     Communicator,
     MemoryOptions,
     MqttOptions,
@@ -39,7 +40,7 @@ from fastlib.transport.futures import wait
 from . import task_requests
 from .arguments import check_communicator, options_of
 from .base import ClientBase
-from .core import COMMUNICATOR_CLOSED, RESULT_SECONDS, TASK_QOS, ClientCore
+from .core import RESULT_SECONDS, TASK_QOS, ClientCore
 from .handle import Handle, R, callback_thread
 from .keywords import shows_keywords
 from .observed import Watch
@@ -339,10 +340,10 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         finally:
             self._core.close()
 
-    def _communicator_closed(self) -> None:
+    def _communicator_closed(self, reason: ClosedError) -> None:
         # The done callbacks of the pending handles run in this thread.
         callback_thread.communicator = self._communicator
-        self._core.close(COMMUNICATOR_CLOSED)
+        self._core.close(reason)
         self._deadlines.close()
 
     def _submit(self, task_request: TaskRequest[R]) -> Handle[R]:

@@ -15,7 +15,13 @@ from fastlib.codec.errors import MessageError
 from fastlib.message import Message, ResultContainer, TaskContainer
 from fastlib.message.node import Presence, Progress
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
-from fastlib.transport import Delivery, ExpiredError, MessageTooLargeError, ReceivedMessage
+from fastlib.transport import (
+    ClosedError,
+    Delivery,
+    ExpiredError,
+    MessageTooLargeError,
+    ReceivedMessage,
+)
 
 from .arguments import checked_timeout, checked_tolerance
 from .clock_warning import ClockWarnings
@@ -38,9 +44,6 @@ RESULT_SECONDS = 600.0
 
 TASK_QOS = 2
 """A C++ peer executes a task once for each time it arrives, so a task must arrive only once."""
-
-CLOSED = "the client is closed"
-COMMUNICATOR_CLOSED = "the communicator under the client is closed"
 
 
 class ClientCore:
@@ -73,7 +76,7 @@ class ClientCore:
         self._sizes = SizeCheck()
         self._results = ResultReader(self._read_result, deliver)
         self._clock_warnings = ClockWarnings(clock)
-        self._closed: str | None = None
+        self._closed: ClientClosedError | None = None
         self._last_received: ReceivedMessage | None = None
 
     # --- requests ---------------------------------------------------------------------------------
@@ -341,22 +344,26 @@ class ClientCore:
     def check_open(self) -> None:
         """Raise ClientClosedError after `close`."""
         if self._closed is not None:
-            raise ClientClosedError(self._closed)
+            raise ClientClosedError(self._closed.reason)
 
     def refuse_requests(self) -> None:
         """Refuse further requests and watchers, as after `close`."""
         with self._lock:
-            self._closed = self._closed or CLOSED
+            self._closed = self._closed or ClientClosedError()
 
-    def close(self, why: str = CLOSED) -> None:
-        """End all pending requests and watchers. Further calls have no effect."""
+    def close(self, reason: ClosedError | None = None) -> None:
+        """End all pending requests and watchers. Further calls have no effect.
+
+        `reason` says why the communicator has ended; None if it has not.
+        """
         with self._lock:
-            self._closed = self._closed or why
+            self._closed = self._closed or ClientClosedError(reason)
             watchers = self._watchers.remove_all()
         self._results.close()
-        self.pending.close(why)
+        self.pending.close(reason)
+        failed = reason is not None and reason.failure is not None
         for watcher in watchers:
-            watcher.put(None)
+            watcher.end(ClientClosedError(reason) if failed else None)
 
 
 def _host(topic: Topic, received: ReceivedMessage) -> str:

@@ -7,7 +7,7 @@ FastlibError
     ├── NotUnderstoodError    a host answered that it could not read the task
     ├── UnexpectedResultError a host sent an answer that does not fit the task
     ├── IdTakenError          a pending container to the same host has the same id
-    └── ClientClosedError     the client is closed, or was closed before the answer
+    └── ClientClosedError     the client is closed, or was before the answer; has `.reason`
 
 A failed task has a result with the status `error` and raises no error by default.
 `handle.result(check=True)` raises `fastlib.TaskFailedError` for it. Errors of the network are
@@ -17,6 +17,7 @@ A failed task has a result with the status `error` and raises no error by defaul
 from typing import TYPE_CHECKING, Final
 
 from fastlib.codec.errors import FastlibError
+from fastlib.transport.errors import ClosedError
 
 from .outcome import Outcome, OutcomeKind
 
@@ -96,4 +97,18 @@ class IdTakenError(ClientError, ValueError):
 
 
 class ClientClosedError(ClientError):
-    """The client is closed, or was closed before a host had answered."""
+    """The client is closed, or was closed before a host had answered. The text says why.
+
+    `reason` is None if the program has closed the client. Otherwise the communicator under the
+    client has ended, and `reason` is its ClosedError. If `reason.failure` is None, the program has
+    closed the communicator. Otherwise `reason.failure` is the exception that has ended it.
+    """
+
+    def __init__(self, reason: ClosedError | None = None, request: object = None) -> None:
+        """`request` is the pending request that the client no longer waits for."""
+        self.reason: Final = reason
+        text = "the client is closed" if request is None else f"{request}: the client is closed"
+        if reason is not None:
+            text += f", because its communicator has ended: {reason}"
+        super().__init__(text)
+        self.__cause__ = reason

@@ -14,6 +14,8 @@ from fastlib.message import Message
 from fastlib.message.topics import PRESENCE
 from fastlib.transport.futures import bounded
 
+from .errors import ClientClosedError
+
 M = TypeVar("M", bound=Message)
 
 
@@ -40,36 +42,53 @@ class ObservedMessage(msgspec.Struct, Generic[M], frozen=True, kw_only=True):
         return not self.payload and PRESENCE.parse(self.topic) is not None
 
 
-_END = None
+class _End:
+    """The last entry of a watch's queue."""
+
+    def __init__(self, error: ClientClosedError | None) -> None:
+        self._error = error
+
+    def raise_error(self) -> None:
+        """Raise the error if there is one, a new one for each reader."""
+        if self._error is not None:
+            raise ClientClosedError(self._error.reason)
 
 
 class Watch(Generic[M]):
     """Iterator over the observed messages, from its creation on.
 
-    It ends with `close`, with the end of its `with` block, or when the client is closed. Unread
-    messages stay in memory.
+    It ends with `close`, with the end of its `with` block, or when the program closes the client or
+    the communicator. If the communicator fails, it raises ClientClosedError after the last message.
+    Unread messages stay in memory.
     """
 
     def __init__(self, unwatch: Callable[[Any], None]) -> None:
         self._unwatch = unwatch
-        self._queue: queue.SimpleQueue[ObservedMessage[M] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[ObservedMessage[M] | _End] = queue.SimpleQueue()
         self._ended = False
 
-    def put(self, observed: ObservedMessage[M] | None) -> None:
-        """Queue a message; None is the end. Called by the client."""
+    def put(self, observed: ObservedMessage[M]) -> None:
+        """Queue a message. Called by the client."""
         self._queue.put(observed)
 
+    def end(self, error: ClientClosedError | None = None) -> None:
+        """Queue the end, with the error if the communicator has failed. Called by the client."""
+        self._queue.put(_End(error))
+
     def get(self, timeout: float | None = None) -> ObservedMessage[M] | None:
-        """Return the next message, or None after `timeout` seconds without one or at the end."""
-        if self._ended:
-            return None
+        """Return the next message, or None after `timeout` seconds without one or at the end.
+
+        Raises ClientClosedError at the end if the communicator has failed.
+        """
         try:
             observed = self._queue.get(timeout=bounded(timeout))
         except queue.Empty:
             return None
-        if observed is _END:
+        if isinstance(observed, _End):
             self._ended = True
-            self._queue.put(_END)  # for the other readers
+            self._queue.put(observed)  # for the next call, and the other readers
+            observed.raise_error()
+            return None
         return observed
 
     @property
@@ -89,7 +108,7 @@ class Watch(Generic[M]):
     def close(self) -> None:
         """End the watch."""
         self._unwatch(self)
-        self._queue.put(_END)
+        self.end()
 
     def __enter__(self) -> Self:
         return self
@@ -108,30 +127,31 @@ class AsyncWatch(Generic[M]):
 
     def __init__(self, unwatch: Callable[[Any], None]) -> None:
         self._unwatch = unwatch
-        self._queue: asyncio.Queue[ObservedMessage[M] | None] = asyncio.Queue()
-        self._ended = False
+        self._queue: asyncio.Queue[ObservedMessage[M] | _End] = asyncio.Queue()
 
-    def put(self, observed: ObservedMessage[M] | None) -> None:
-        """Queue a message; None is the end. Called by the client, in the loop."""
+    def put(self, observed: ObservedMessage[M]) -> None:
+        """Queue a message. Called by the client, in the loop."""
         self._queue.put_nowait(observed)
+
+    def end(self, error: ClientClosedError | None = None) -> None:
+        """Queue the end, with the error if the communicator has failed. Called by the client."""
+        self._queue.put_nowait(_End(error))
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> ObservedMessage[M]:
-        if self._ended:
-            raise StopAsyncIteration
         observed = await self._queue.get()
-        if observed is None:
-            self._ended = True
-            self._queue.put_nowait(_END)  # for the other readers
+        if isinstance(observed, _End):
+            self._queue.put_nowait(observed)  # for the next call, and the other readers
+            observed.raise_error()
             raise StopAsyncIteration
         return observed
 
     def close(self) -> None:
         """End the watch."""
         self._unwatch(self)
-        self._queue.put_nowait(_END)
+        self.end()
 
     async def __aenter__(self) -> Self:
         return self

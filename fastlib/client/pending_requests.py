@@ -11,6 +11,7 @@ import msgspec
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import ResultContainer, TaskContainer
 from fastlib.message.topics import check_name
+from fastlib.transport.errors import ClosedError
 
 from .errors import (
     ClientClosedError,
@@ -40,8 +41,7 @@ class PendingRequests:
         self._deadlines: list[tuple[float, int, PendingRequest]] = []
         """A heap. It also holds finished requests, until these are more than half of it."""
         self._numbers = count(1)
-        self._closed: str | None = None
-        """The error with which further requests are refused."""
+        self._closed: ClientClosedError | None = None
 
     def add(self, host: str, container: TaskContainer, timeout: float | None) -> PendingRequest:
         """Add a request; a container without an id or an idempotency key gets a unique one.
@@ -61,7 +61,7 @@ class PendingRequests:
         request = PendingRequest(host, container, timeout, self._clock, sent_before=sent_before)
         with self._lock:
             if self._closed is not None:
-                raise ClientClosedError(self._closed)
+                raise ClientClosedError(self._closed.reason)
             waiting = self._waiting.setdefault(host, {})
             if request.id in waiting:
                 raise IdTakenError(f"{request} is in flight already; use another id")
@@ -244,16 +244,19 @@ class PendingRequests:
                     expired.append(request)
         return expired
 
-    def close(self, why: str) -> None:
-        """Fail all pending requests with a ClientClosedError, and refuse further ones."""
+    def close(self, reason: ClosedError | None = None) -> None:
+        """Fail all pending requests with a ClientClosedError, and refuse further ones.
+
+        `reason` is that of the error.
+        """
         with self._lock:
-            self._closed = self._closed or why
+            self._closed = self._closed or ClientClosedError(reason)
             left = [request for waiting in self._waiting.values() for request in waiting.values()]
             self._waiting.clear()
             self._count = 0
             self._deadlines.clear()
         for request in left:
-            request.future.set_exception(ClientClosedError(f"{request}: {why}"))
+            request.future.set_exception(ClientClosedError(reason, request))
 
 
 def _reason(results: ResultContainer) -> str:

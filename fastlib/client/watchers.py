@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, Protocol
 
 from fastlib.message.topics import Topic
 
+from .errors import ClientClosedError
 from .observed import ObservedMessage
 
 
@@ -23,7 +24,10 @@ class Watcher(Protocol):
     """A consumer of observed messages."""
 
     def put(self, observed: Any) -> None:
-        """Queue an observed message; None is the end. Must not wait."""
+        """Queue an observed message. Must not wait."""
+
+    def end(self, error: ClientClosedError | None = None) -> None:
+        """Queue the end, with the error if the communicator has failed. Must not wait."""
 
 
 class Watchers:

@@ -86,11 +86,9 @@ class BrokerConnection:
                 self._communicator.on_close(self._ended)
                 return self._communicator
 
-    def _ended(self) -> None:
+    def _ended(self, error: ClosedError) -> None:
         if not self._closing:
-            self._on_failure(
-                "the connection to the broker", ClosedError("it was closed and is not opened again")
-            )
+            self._on_failure("the connection to the broker", error)
 
     def outage(self) -> str | None:
         """Return the reason why there is no connection now, None if there is one."""

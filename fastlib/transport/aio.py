@@ -187,15 +187,15 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         check_callable("callback", callback)
         return self._core.add_refusal_listener(self._sink(callback))
 
-    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def on_close(self, callback: Callable[[ClosedError], None]) -> Callable[[], None]:
         """See `Communicator.on_close`. A plain function, called in the loop."""
         loop = asyncio.get_running_loop()
 
         check_callable("callback", callback)
 
-        def ended() -> None:
+        def ended(error: ClosedError) -> None:
             with suppress(RuntimeError):  # the loop is closed: nothing in it waits any more
-                loop.call_soon_threadsafe(callback)
+                loop.call_soon_threadsafe(callback, error)
 
         return self._core.add_close_listener(ended)
 
@@ -222,12 +222,17 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
             raise
 
     async def messages(self, topic: str | None = None) -> AsyncIterator[ReceivedMessage]:
-        """Iterate over a subscription, until `close`: `async for message in c.messages(topic)`."""
+        """Iterate over a subscription, until `close`: `async for message in c.messages(topic)`.
+
+        Raises ClosedError if the communicator ends without `close`.
+        """
         inbox = self._core.inbox(topic)
         while True:
             try:
                 message = await self._receive(inbox, None)
-            except ClosedError:
+            except ClosedError as error:
+                if error.failure is not None:
+                    raise
                 return
             yield message
 

@@ -19,7 +19,7 @@ from .core import (
     CommunicatorCore,
 )
 from .delivery import Delivery
-from .errors import QueueFullError, RefusedError, SubscriptionError, UndeliveredError
+from .errors import ClosedError, QueueFullError, RefusedError, SubscriptionError, UndeliveredError
 from .futures import wait
 from .inbox import Inbox
 from .link import CLOSE_SECONDS, Link
@@ -183,9 +183,10 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         check_callable("callback", callback)
         return self._core.add_refusal_listener(self._callbacks.sink(callback))
 
-    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def on_close(self, callback: Callable[[ClosedError], None]) -> Callable[[], None]:
         """Call `callback` once at the end: when this is closed or fails permanently, or at once.
 
+        Its argument says why this has ended: its `failure` is None if the program called `close`.
         It runs in the thread that ends the connection, and must not wait. Its exceptions are
         logged. Returns a function that removes the callback.
         """

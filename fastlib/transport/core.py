@@ -21,6 +21,7 @@ from .errors import (
     TransportError,
     Undelivered,
     UndeliveredError,
+    closed_by_program,
 )
 from .filters import check_filter, check_qos, check_topic, is_shared, overlap, own_filter
 from .inbox import Inbox
@@ -71,8 +72,9 @@ class CommunicatorCore:
         self._closing = False
         self._reconnect_listeners: list[Callable[[], None]] = []
         self._refusal_listeners: list[Callable[[str, RefusedError], None]] = []
-        self._close_listeners: list[Callable[[], None]] = []
-        self._ended = False
+        self._close_listeners: list[Callable[[ClosedError], None]] = []
+        self._end: ClosedError | None = None
+        """The reason of the end, once the link has ended."""
         link.listen_for_refusals(self._on_refused)
         link.call_each_second(self._routes.tick)
 
@@ -129,7 +131,7 @@ class CommunicatorCore:
         check_qos(qos)
         with self._lock:
             if self._closing:
-                raise ClosedError(f"{self.link.name} is closed")
+                raise self._closed_error()
             if topic in self._inboxes or topic in self._callbacks:
                 raise SubscriptionError(f"{topic!r} is subscribed to already; unsubscribe first")
             self._check_shared(topic)
@@ -249,7 +251,7 @@ class CommunicatorCore:
             inbox = self._inboxes.get(topic)
             if inbox is None:
                 if self._closing:
-                    raise ClosedError(f"{self.link.name} is closed")
+                    raise self._closed_error()
                 raise SubscriptionError(f"{topic!r} is not subscribed to")
             return inbox
 
@@ -309,22 +311,28 @@ class CommunicatorCore:
             why = f"closed: {last}"
         return UndeliveredError(messages, why)
 
-    def on_end(self, error: TransportError) -> None:
+    def _closed_error(self) -> ClosedError:
+        return closed_by_program(self.link.name) if self._end is None else self._end.again()
+
+    def on_end(self, error: ClosedError) -> None:
         """Fail all waiting readers and call the listeners: the link has ended."""
         with self._lock:
-            self._closing = self._ended = True
+            self._closing, self._end = True, error
             inboxes = list(self._inboxes.values())
             sinks, self._close_listeners = self._close_listeners, []
         for inbox in inboxes:
             inbox.close(error)
         for sink in sinks:
             try:
-                sink()
+                sink(error)
             except Exception:
                 log.exception("the callback %r failed", sink)
 
-    def add_close_listener(self, sink: Callable[[], None]) -> Callable[[], None]:
-        """Call `sink` at the end of the link, or at once. Return a function that removes it."""
+    def add_close_listener(self, sink: Callable[[ClosedError], None]) -> Callable[[], None]:
+        """Call `sink` with the reason at the end of the link, or at once.
+
+        Return a function that removes it.
+        """
 
         def remove() -> None:
             with self._lock:
@@ -332,10 +340,10 @@ class CommunicatorCore:
                     self._close_listeners.remove(sink)
 
         with self._lock:
-            if not self._ended:
+            if (end := self._end) is None:
                 self._close_listeners.append(sink)
                 return remove
-        sink()
+        sink(end)
         return remove
 
 

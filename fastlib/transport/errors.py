@@ -15,7 +15,7 @@ FastlibError
     ├── UndeliveredError      messages that no broker has confirmed; has `.messages`
     │   ├── ExpiredError      a message whose expiry passed before it could be sent
     │   └── MessageTooLargeError  a message that the broker does not take, as far as it is known
-    └── ClosedError           the communicator is closed
+    └── ClosedError           the communicator is closed; the text says why; has `.failure`
 """
 
 from collections.abc import Iterable
@@ -234,4 +234,38 @@ _LIMIT_OF: Final = {
 
 
 class ClosedError(TransportError):
-    """The communicator is closed, or was closed while this waited."""
+    """The communicator is closed, or was closed while this waited. The text says why it ended.
+
+    `failure` is None if the program has closed it. Otherwise the communicator has ended without
+    `close`. Then `failure` is the cause: the ConnectError with which it could not be opened, or any
+    exception that its network thread has raised, which is a defect.
+    """
+
+    def __init__(self, text: str, failure: BaseException | None = None) -> None:
+        self.failure: Final = failure
+        super().__init__(text)
+        self.__cause__ = failure
+
+    def again(self) -> "ClosedError":
+        """Return an equal error for another caller, because raising one adds to its traceback."""
+        return ClosedError(str(self), self.failure)
+
+
+def closed_by_program(name: str) -> ClosedError:
+    """Return the error of a communicator that the program has closed."""
+    return ClosedError(f"{name} is closed: the program has closed it")
+
+
+def closed_by_failed_open(name: str, failure: BaseException) -> ClosedError:
+    """Return the error of a communicator that could not be opened."""
+    why = str(failure).removeprefix(f"{name}: ")
+    return ClosedError(f"{name} is closed: it could not be opened: {why}", failure)
+
+
+def closed_by_defect(name: str, failure: BaseException) -> ClosedError:
+    """Return the error of a communicator whose network thread has raised an exception."""
+    return ClosedError(
+        f"{name} is closed: its network thread has failed, which is a defect of fastlib: "
+        f"{failure!r}; the log has the traceback",
+        failure,
+    )

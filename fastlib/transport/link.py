@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from typing import Final, Protocol
 
 from .delivery import Delivery
-from .errors import RefusedError, TransportError, Undelivered
+from .errors import ClosedError, RefusedError, TransportError, Undelivered
 from .messages import InboundMessage
 
 CLOSE_SECONDS: Final = 30.0
@@ -41,7 +41,7 @@ class Link(Protocol):
     def open(
         self,
         on_message: Callable[[InboundMessage], None],
-        on_end: Callable[[TransportError], None],
+        on_end: Callable[[ClosedError], None],
         on_reconnect: Callable[[], None],
         timeout: float,
     ) -> "Future[None]":
@@ -49,7 +49,7 @@ class Link(Protocol):
 
         The link calls `on_message` for each message in order, `on_reconnect` after each connect
         but the first and before the messages of that connection, and `on_end` once after the end of
-        the last connection. They only enqueue.
+        the last connection, with the reason. They only enqueue.
         """
 
     def send(self, delivery: Delivery) -> None:

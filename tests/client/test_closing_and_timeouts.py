@@ -99,8 +99,9 @@ def test_closed_client_refuses_calls(clients: ClientFactory):
         lambda: client.suspend("hostA", "vm1"),
         lambda: client.suspend("hostA", "vm1", on_progress=print),
     ):
-        with pytest.raises(ClientClosedError, match="the client is closed"):
+        with pytest.raises(ClientClosedError) as caught:
             call()
+        assert (str(caught.value), caught.value.reason) == ("the client is closed", None)
 
 
 def test_close_removes_subscriptions_and_callbacks():
@@ -125,8 +126,10 @@ def test_closed_communicator_fails_pending_requests():
         handle.result(PATIENCE)
     assert done.is_set()
     assert list(watch) == []
-    with pytest.raises(ClientClosedError, match="communicator"):
+    with pytest.raises(ClientClosedError, match="communicator") as caught:
         client.suspend("hostA", "vm1")
+    assert caught.value.reason is not None
+    assert caught.value.reason.failure is None
     client.close()
     with pytest.raises(ClientClosedError, match="communicator"):  # which was first
         client.watch()

@@ -136,8 +136,8 @@ async def test_on_close_callback_runs_in_the_loop() -> None:
     one = await connect_async(MemoryOptions(broker=MemoryBroker()))
     called = asyncio.Event()
     loop = asyncio.get_running_loop()
-    one.on_close(lambda: called.set() if asyncio.get_running_loop() is loop else None)
-    one.on_close(lambda: pytest.fail("taken back"))()
+    one.on_close(lambda error: called.set() if asyncio.get_running_loop() is loop else None)
+    one.on_close(lambda error: pytest.fail("taken back"))()
     await one.close()
     async with asyncio.timeout(20):
         await called.wait()

@@ -372,21 +372,23 @@ def test_on_close_calls_callbacks_once(connector: Connector, root: str) -> None:
     one = connector.connect()
     called: list[str] = []
 
-    def fails() -> None:
+    def fails(error: ClosedError) -> None:
         called.append("fails")
         raise RuntimeError("on purpose")
 
-    taken_back = one.on_close(lambda: called.append("taken back"))
+    taken_back = one.on_close(lambda error: called.append("taken back"))
     one.on_close(fails)
-    one.on_close(lambda: called.append("after it"))
+    one.on_close(lambda error: called.append(f"after it: {error}"))
     taken_back()
     one.send(b"", root).wait(PATIENCE)
     assert called == []
     one.close()
-    over = threading.Event()
-    one.on_close(over.set)  # at once, as it is over already
-    assert over.wait(PATIENCE)
-    assert called == ["fails", "after it"]
+    ends: queue.Queue[ClosedError] = queue.Queue()
+    one.on_close(ends.put)  # at once, as it is over already
+    end = ends.get(timeout=PATIENCE)
+    assert end.failure is None
+    assert str(end).endswith(" is closed: the program has closed it")
+    assert called == ["fails", f"after it: {end}"]
     taken_back()
 
 

@@ -16,7 +16,6 @@ import pytest
 from fastlib.extras import MissingExtraError, install_command
 from fastlib.transport import (
     ClientIdTakenError,
-    ClosedError,
     Communicator,
     ConnectError,
     MqttOptions,
@@ -217,27 +216,6 @@ def test_ctrl_c_ends_waiting(plain_broker: Mosquitto, wait: str) -> None:
         program.send_signal(signal.SIGINT)
         assert program.wait(20) != 0
         assert "KeyboardInterrupt" in program.stderr.read()
-
-
-def test_failed_network_thread_ends_all_waiting(
-    join: Callable[..., Communicator], plain_broker: Mosquitto, caplog: pytest.LogCaptureFixture
-) -> None:
-    one = join(plain_broker.port)
-    one.subscribe("a/b")
-    future = one._core.inbox("a/b").take()
-
-    def bug() -> None:
-        raise ZeroDivisionError
-
-    over = threading.Event()
-    one.on_close(over.set)
-    one._core.link._commands.add(bug)
-    with pytest.raises(ClosedError, match="ZeroDivisionError"):
-        future.result(20)
-    assert over.wait(20)
-    with pytest.raises(ClosedError):
-        one.send(b"", "a")
-    assert "ZeroDivisionError" in caplog.text
 
 
 def test_repr_hides_secrets() -> None:

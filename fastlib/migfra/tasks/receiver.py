@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from logging import getLogger
 from typing import Final
 
@@ -10,7 +11,7 @@ from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import ClaimError, JournalError
 from fastlib.migfra.failures import OnFailure, report_failure
 from fastlib.migfra.telemetry.counters import Counters
-from fastlib.transport import AsyncCommunicator, ReceivedMessage
+from fastlib.transport import AsyncCommunicator, ClosedError, ReceivedMessage
 
 from .container_bounds import text_memory
 from .decoding import Unreadable, read
@@ -93,6 +94,10 @@ class Receiver:
             self._admitting.clear()  # tasks that were cancelled before their first step
 
     async def _run(self) -> None:
+        with suppress(ClosedError):  # `BrokerConnection` reports it
+            await self._receive()
+
+    async def _receive(self) -> None:
         async for message in self._communicator.messages(self._topic):
             if not self._is_ready(message.connection):
                 try:

@@ -17,6 +17,8 @@ from fastlib.transport.errors import (
     TransportError,
     Undelivered,
     UndeliveredError,
+    closed_by_failed_open,
+    closed_by_program,
 )
 from fastlib.transport.link import CLOSE_SECONDS
 from fastlib.transport.messages import InboundMessage
@@ -39,7 +41,7 @@ class MemoryLink:
         self._subscriptions: dict[str, int] = {}
         self._queue: deque[Delivery] = deque()
         self._on_message: Callable[[InboundMessage], None] | None = None
-        self._on_end: Callable[[TransportError], None] | None = None
+        self._on_end: Callable[[ClosedError], None] | None = None
         self._on_reconnect: Callable[[], None] | None = None
         self._opened: Future[None] = Future()
         self._confirmations: list[Future[None]] = []
@@ -76,7 +78,7 @@ class MemoryLink:
     def open(
         self,
         on_message: Callable[[InboundMessage], None],
-        on_end: Callable[[TransportError], None],
+        on_end: Callable[[ClosedError], None],
         on_reconnect: Callable[[], None],
         timeout: float,
     ) -> "Future[None]":
@@ -129,7 +131,7 @@ class MemoryLink:
         """Deliver a message at once, or queue it while cut off."""
         with self._broker.lock:
             if self._closed:
-                raise ClosedError(f"{self.name} is closed")
+                raise self._closed_error()
             self._check_size(delivery)
             delivery.sent_qos = min(delivery.qos, self._options.qos)
             if self._session is not None:
@@ -261,7 +263,13 @@ class MemoryLink:
         for delivery, facts in zip(left, undelivered, strict=True):
             delivery.future.set_exception(UndeliveredError([facts], "closed"))
         if self._on_end is not None:
-            self._on_end(ClosedError(f"{self.name} is closed"))
+            self._on_end(self._closed_error())
+
+    def _closed_error(self) -> ClosedError:
+        """Return the error of a closed link, with the reason."""
+        if self._opened.done() and (failure := self._opened.exception()) is not None:
+            return closed_by_failed_open(self.name, failure)
+        return closed_by_program(self.name)
 
     def on_message(self, message: InboundMessage) -> None:
         """See `Client`."""

@@ -13,6 +13,9 @@ from fastlib.transport.errors import (
     ConnectError,
     RefusedError,
     TransportError,
+    closed_by_defect,
+    closed_by_failed_open,
+    closed_by_program,
     reason,
 )
 from fastlib.transport.link import CLOSE_SECONDS
@@ -77,6 +80,8 @@ class ConnectionState:
         """True from `start_closing` on."""
         self.ended = False
         """True when the network thread begins to end."""
+        self.failure: BaseException | None = None
+        """The exception that has ended the network thread: a defect."""
         self.clock: Final = clock
         self._backoff = Backoff(retry_min, retry_max, short_pauses=SHORT_PAUSES)
         self._stable_seconds = 2 * retry_max
@@ -192,6 +197,18 @@ class ConnectionState:
             deadlines.append(self._open_deadline)
         rest = [deadline - self.clock() for deadline in deadlines if deadline is not None]
         return max(0.0, min([most, *rest]))
+
+    def closed_error(self) -> ClosedError:
+        """Return the error of a link that is closing or has ended, with the reason."""
+        if self.failure is not None:
+            return closed_by_defect(self.name, self.failure)
+        if self.opened.done() and (failure := self.opened.exception()) is not None:
+            return (
+                failure.again()
+                if isinstance(failure, ClosedError)
+                else (closed_by_failed_open(self.name, failure))
+            )
+        return closed_by_program(self.name)
 
     def end(self, error: ClosedError) -> None:
         """Note that the link is closed permanently. Fail `opened` if it is not done."""

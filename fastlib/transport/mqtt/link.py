@@ -7,7 +7,9 @@ for each part of the session.
 
 import atexit
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from functools import partial
 from logging import getLogger
 from weakref import WeakSet
 
@@ -90,7 +92,7 @@ class MqttLink:
     def open(
         self,
         on_message: Callable[[InboundMessage], None],
-        on_end: Callable[[TransportError], None],
+        on_end: Callable[[ClosedError], None],
         on_reconnect: Callable[[], None],
         timeout: float,
     ) -> "Future[None]":
@@ -106,7 +108,7 @@ class MqttLink:
     def send(self, delivery: Delivery) -> None:
         """Queue a message in the outbox."""
         if self._state.closing or self._state.ended:
-            raise ClosedError(f"{self.name} is closed")
+            raise self._state.closed_error()
         self._session.check_size(delivery)
         self._session.outbox.accept(delivery, self._state.accepted, self._state.last_error)
         self._commands.wake()
@@ -120,9 +122,13 @@ class MqttLink:
         confirmed: Future[None] = Future()
         self._commands.add(lambda: self._session.subscribe(pattern, qos, confirmed, retained))
         if self._state.ended:  # the thread may already have run its last command
-            self._session.fail_subscriptions(ClosedError(f"{self.name} is closed"))
-            confirmed.cancel()
+            self._thread.closed.add_done_callback(partial(self._fail, confirmed))
         return confirmed
+
+    def _fail(self, confirmed: "Future[None]", _: object) -> None:
+        """Fail a subscription that the thread has not completed before its end."""
+        with suppress(InvalidStateError):
+            confirmed.set_exception(self._state.closed_error())
 
     def listen_for_refusals(self, on_refused: Callable[[str, RefusedError], None]) -> None:
         """See `Link.listen_for_refusals`."""

@@ -21,7 +21,6 @@ from fastlib.transport.errors import (
     ClosedError,
     ConnectError,
     RefusedError,
-    TransportError,
     Undelivered,
 )
 from fastlib.transport.tls_files import refused_certificate
@@ -110,8 +109,8 @@ class NetworkThread:
     ) -> None:
         self.closed: Final[Future[tuple[Undelivered, ...]]] = Future()
         """Done at the end of the thread, with the messages that were not confirmed."""
-        self.on_end: Callable[[TransportError], None] | None = None
-        """Called once at the end of the thread."""
+        self.on_end: Callable[[ClosedError], None] | None = None
+        """Called once at the end of the thread, with the reason."""
         self.on_turn: Callable[[], None] | None = None
         """Called at least every second while connected."""
         self.publish_will = False
@@ -125,7 +124,6 @@ class NetworkThread:
         """The broker of the last accepted connection, at first the preferred one."""
         self._next_address = False
         session.run_commands = lambda: commands.run_all(woken=False)
-        self._failure: BaseException | None = None
 
     @property
     def is_started(self) -> bool:
@@ -156,7 +154,7 @@ class NetworkThread:
                     self._pause()
         except BaseException as error:
             log.exception("%s: the network thread failed", self._state.name)
-            self._failure = error
+            self._state.failure = error
         finally:
             self.finish()
 
@@ -269,18 +267,19 @@ class NetworkThread:
         undelivered: tuple[Undelivered, ...] = ()
         self._state.ended = True
         try:
-            undelivered = self._session.outbox.fail_all("closed")
+            failure = self._state.failure
+            why = "closed" if failure is None else f"the network thread has failed: {failure!r}"
+            undelivered = self._session.outbox.fail_all(why)
             if self._state.accepted:
                 self._commands.run_all(woken=False)  # acknowledgements and unsubscriptions
-                if self.publish_will or self._failure is not None:
+                if self.publish_will or self._state.failure is not None:
                     self._end_without_goodbye()
                 else:
                     self._disconnect()
         except Exception:
             log.exception("%s: the disconnect failed", self._state.name)
         finally:
-            cause = f": {self._failure!r}" if self._failure else ""
-            closed = ClosedError(f"{self._state.name} is closed{cause}")
+            closed = self._state.closed_error()
             self._state.end(closed)
             own = self._client.socket()
             if own is not None:

@@ -24,6 +24,7 @@ from fastlib.migfra.hypervisors.libvirt.errors import (
     silent,
     translated,
 )
+from tests.support.libvirt.errors import error_of
 
 HOST = "node07"
 MISSING = "does not run; start libvirtd there"
@@ -41,11 +42,7 @@ OTHERWISE = "cannot be reached; check that libvirtd runs there"
 
 def made(text, code="VIR_ERR_SYSTEM_ERROR"):
     """Return the error that libvirt-python makes of an error of libvirt."""
-    libvirt = api()
-    error = libvirt.libvirtError(text)
-    error.args = (text,)
-    error.err = (getattr(libvirt, code), 0, text, libvirt.VIR_ERR_ERROR, "%s", text, None, -1, -1)
-    return error
+    return error_of(getattr(api(), code), text)
 
 
 def opening(uri):
@@ -54,6 +51,11 @@ def opening(uri):
     with pytest.raises(libvirt.libvirtError) as caught:
         libvirt.open(uri)
     return caught.value
+
+
+def test_made_error_has_its_own_text_after_another_error():
+    opening("nothing:///here")
+    assert str(made("of this test")) == "of this test"
 
 
 def check_opening(error, uri, meaning):

@@ -7,16 +7,10 @@ import pytest
 
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain import volumes
+from tests.support.libvirt.errors import error_of
 
 libvirt = pytest.importorskip("libvirt")
 FOLDER = "/default-pool"
-
-
-def error_of(code, text):
-    """An error of libvirt, which it makes itself otherwise."""
-    error = libvirt.libvirtError(text)
-    error.err = (code, 0, text, 0, "", None, None, -1, -1)
-    return error
 
 
 class Pool:

@@ -27,16 +27,15 @@ from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from tests.support.certificates import Authority
 
+from .errors import error_of
+
 RUNNING, PAUSED, SHUT_OFF = 1, 3, 5
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 
 
 def refusal(code: str, text: str, number: int = -1) -> Exception:
     """A `libvirt.libvirtError` with the code `VIR_ERR_…`, and the number of a system error."""
-    libvirt = api()
-    error: Any = libvirt.libvirtError(text)
-    error.args = (text,)
-    error.err = (getattr(libvirt, f"VIR_ERR_{code}"), 0, text, 2, text, None, None, number, -1)
+    error = error_of(getattr(api(), f"VIR_ERR_{code}"), text, number)
     assert isinstance(error, Exception)
     return error
 

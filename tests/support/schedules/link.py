@@ -231,7 +231,7 @@ class SimulatedLink:
             self._session = MqttSession(options, self._state, lambda command: command())
         self._client: SimulatedPaho
         self._connection: Connection | None = None
-        self._on_end: Callable[[TransportError], None] = _nothing
+        self._on_end: Callable[[ClosedError], None] = _nothing
         self._closed: Future[tuple[Undelivered, ...]] = Future()
         self._says_goodbye = True
         self._ticks = False
@@ -284,7 +284,7 @@ class SimulatedLink:
     def open(
         self,
         on_message: Callable[[InboundMessage], None],
-        on_end: Callable[[TransportError], None],
+        on_end: Callable[[ClosedError], None],
         on_reconnect: Callable[[], None],
         timeout: float,
     ) -> "Future[None]":
@@ -302,7 +302,7 @@ class SimulatedLink:
         if self._process is not None and not self._process.goes_on("before send"):
             raise asyncio.CancelledError
         if self._state.closing or self._state.ended:
-            raise ClosedError(f"{self.name} is closed")
+            raise self._state.closed_error()
         self._session.outbox.accept(delivery, self._state.accepted, self._state.last_error)
         self._later(0.0, self._send_queued)
         if (seconds := delivery.seconds_left()) is not None:
@@ -441,7 +441,7 @@ class SimulatedLink:
             else:
                 self._connection.close(told=False)
         self._connection = self._client.connection = None
-        closed = ClosedError(f"{self.name} is closed")
+        closed = self._state.closed_error()
         self._state.end(closed)
         self._session.fail_subscriptions(closed)
         self._on_end(closed)

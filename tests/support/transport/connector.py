@@ -70,7 +70,7 @@ class BlockingCommunicator:
     def receive(self, *arguments: Any, **named: Any) -> Any:
         return self._run(self.inner.receive(*arguments, **named))
 
-    def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def on_close(self, callback: Callable[[Any], None]) -> Callable[[], None]:
         async def call() -> Callable[[], None]:
             return self.inner.on_close(callback)
 
