@@ -3,12 +3,17 @@
 No error shows a text that was passed: it may be a URL with a password.
 """
 
+import inspect
 import re
 import types
-from collections.abc import Callable, Hashable
-from functools import cache
+from collections.abc import Callable, Hashable, Iterable
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any, Final, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from fastlib.codec.load_context import nearest_word
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _NUMBER: Final = re.compile(r"\s*[+-]?[0-9]+(?:\.[0-9]+)?\s*")
 _SECRET: Final = ("username", "password", "key_password")
@@ -61,6 +66,41 @@ def check_callable(name: str, value: Any, *, optional: bool = False) -> None:
     """Check that an argument can be called, or is None if that is `optional`. Raises TypeError."""
     if not callable(value) and not (value is None and optional):
         raise TypeError(_text(name, "a function" + (" or None" if optional else ""), value))
+
+
+def check_names(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Check the names of keyword arguments. Raises TypeError with all that are unknown."""
+    known = list(known)
+    problems = []
+    for name in given:
+        if name in known:
+            continue
+        near = nearest_word(name, known)
+        hint = f" (did you mean {near!r}?)" if near else f"; known are {', '.join(known)}"
+        problems.append(f"unknown argument {name!r}{hint}")
+    if problems:
+        raise TypeError(f"{where}: {'; '.join(problems)}")
+
+
+def checks_names(function: F) -> F:
+    """Let a function name the nearest argument for each misspelt one. Python does so since 3.13."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(function).parameters.values()
+    names = [each.name for each in parameters if each.kind in kinds]
+    known = [name for name in names if name not in ("self", "cls")]
+    where = function.__qualname__.removesuffix(".__init__")
+
+    @wraps(function)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        check_names(where, named, known)
+        return function(*arguments, **named)
+
+    @wraps(function)
+    async def checked_async(*arguments: Any, **named: Any) -> Any:
+        check_names(where, named, known)
+        return await function(*arguments, **named)
+
+    return cast("F", checked_async if inspect.iscoroutinefunction(function) else checked)
 
 
 def check_fields(struct: Any) -> None:

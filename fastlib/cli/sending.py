@@ -26,6 +26,7 @@ from fastlib.display.message_text import (
 )
 from fastlib.display.text import age, plural, printable, word
 from fastlib.message import ResultContainer, TaskContainer
+from fastlib.message.failure import names_without_result
 from fastlib.message.node import Presence, Progress
 
 from .connection import exit_status_of, open_client
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
     from fastlib.client.options import SubmitOptions
 
-EVACUATE: Final = "evacuate node"
-"""Its one task has a result for each domain of the host, or none."""
 RESULT_SECONDS: Final = 600.0
 SILENCE_SECONDS: Final = 3.0
 """Seconds without an answer after which the state of the host's daemon is printed."""
@@ -276,12 +275,12 @@ class _ResultPrinter:
             _print_results(handle.host, results)
         if any(result.status != "success" for result in results.results):
             return FAILED
-        named = sum(getattr(task, "vm_name", None) is not None for task in handle.container.tasks)
-        if handle.container.task != EVACUATE and len(results.results) < named:
+        missing = names_without_result(handle.container.tasks, results.results)
+        if missing:
             print_error(
                 self._options,
-                f"{printable(handle.host)} answered {plural(named, 'task')} with "
-                f"{plural(len(results.results), 'result')}; check the domains of the host: "
+                f"{printable(handle.host)} answered without a result for "
+                f"{', '.join(map(printable, missing))}; check the domains of the host: "
                 f"fastlib query --host {printable(handle.host)}",
             )
             return FAILED

@@ -10,7 +10,7 @@ from logging import getLogger
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
-from fastlib.argument_checks import check_seconds
+from fastlib.argument_checks import check_seconds, checks_names
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import FastlibError
 from fastlib.message import (
@@ -71,6 +71,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     `handle = await client.migrate(…)` sends the task, `await handle` returns its result.
     """
 
+    @checks_names
     def __init__(
         self,
         communicator: AsyncCommunicator,
@@ -127,6 +128,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         return self
 
     @classmethod
+    @checks_names
     def connect(
         cls,
         broker: str | MqttOptions | MemoryOptions,
@@ -254,6 +256,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         """See `MigfraClient.history`."""
         return await self._submit(task_requests.history(host, options))
 
+    @checks_names
     async def cancel(
         self, host: str, id: str, *, timeout: float | None = 60.0
     ) -> AsyncHandle[Result]:
@@ -284,6 +287,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         presence: bool = False,
     ) -> AsyncWatch[Message]: ...
 
+    @checks_names
     async def watch(
         self,
         *,

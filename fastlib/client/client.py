@@ -10,7 +10,7 @@ from logging import getLogger
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-from fastlib.argument_checks import check_seconds
+from fastlib.argument_checks import check_seconds, checks_names
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.codec.errors import FastlibError
 from fastlib.message import (
@@ -69,6 +69,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     returns a `Handle` as soon as the message is accepted for sending.
     """
 
+    @checks_names
     def __init__(
         self,
         communicator: Communicator,
@@ -123,6 +124,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
             raise
 
     @classmethod
+    @checks_names
     def connect(
         cls,
         broker: str | MqttOptions | MemoryOptions,
@@ -249,6 +251,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         """
         return self._submit(task_requests.history(host, options))
 
+    @checks_names
     def cancel(self, host: str, id: str, *, timeout: float | None = 60.0) -> Handle[Result]:
         """Ask a host to end the container with an id. C++ peers do not support it."""
         return self._submit(task_requests.cancel(host, id, {"timeout": timeout}))
@@ -277,6 +280,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         presence: bool = False,
     ) -> Watch[Message]: ...
 
+    @checks_names
     def watch(
         self,
         *,

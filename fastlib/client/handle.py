@@ -76,8 +76,13 @@ class _Handle(Generic[R]):
         """Return the result in an answer. Raises TaskFailedError with `check`."""
         result = self._extract(answer)
         if check:
-            task = self.container.task
-            check_results(answer.results, task=task, host=self.host, id=self.id)
+            check_results(
+                answer.results,
+                tasks=self.container.tasks,
+                task=self.container.task,
+                host=self.host,
+                id=self.id,
+            )
         return result
 
     def _call(self, callback: Callable[[Self], object]) -> None:
@@ -105,7 +110,7 @@ class Handle(_Handle[R]):
 
         A task that failed also has a result, with the status `error`. With `check`, TaskFailedError
         is raised instead; it names the task, the domain, the host, the status and the details of
-        each result that failed.
+        each result that failed, and each domain of the order whose result is missing.
 
         Raises WaitTimeoutError after `timeout` seconds (the request stays pending), NoResultError
         after the request's own timeout, NotUnderstoodError, UnexpectedResultError and

@@ -1,6 +1,7 @@
 """`TaskFailedError`: an error with the results of failed tasks."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from fastlib.codec.errors import FastlibError
@@ -8,6 +9,12 @@ from fastlib.codec.printable import printable
 
 if TYPE_CHECKING:
     from .result import Result
+    from .task import Task
+
+NO_RESULT: Final = (
+    "the answer has no result for this domain; query the host to see the domain's state"
+)
+"""The details of a missing result."""
 
 
 class TaskFailedError(FastlibError):
@@ -28,7 +35,10 @@ class TaskFailedError(FastlibError):
     ) -> None:
         """`failed` is at least one result; `total` is the number of results of the container."""
         self.failed: Final = tuple(failed)
-        """The results with the status `error`, in the order of the answer."""
+        """The results with the status `error`, in the order of the answer.
+
+        After them, one with the details `NO_RESULT` for each domain whose result is missing.
+        """
         self.task: Final = task
         """Title of the task, such as `migrate vm`; None if it is not known."""
         self.host: Final = host
@@ -36,7 +46,7 @@ class TaskFailedError(FastlibError):
         self.id: Final = id
         """Id of the container; None if it is not known or has none."""
         self.total: Final = len(self.failed) if total is None else total
-        """Number of results of the container, including those that did not fail."""
+        """Number of results of the container, including those that did not fail or are missing."""
         super().__init__(self.failed)
 
     @property
@@ -85,14 +95,42 @@ def _reason(result: "Result") -> str:
     return f"{result.status}: {printable(result.details or 'the answer has no details')}"
 
 
+def names_without_result(tasks: "Iterable[Task]", results: "Sequence[Result]") -> list[str]:
+    """Return the domains that tasks name and that have no result in an answer.
+
+    A name counts as often as tasks have it. If there is a further error, about another domain or
+    the whole order, it explains the missing results, and the list is empty. An evacuation and a
+    regex name no domain.
+    """
+    missing = Counter(
+        str(name)
+        for task in tasks
+        if task.names_its_domain and (name := getattr(task, "vm_name", None))
+    )
+    for result in results:
+        if missing[result.vm_name] > 0:
+            missing[result.vm_name] -= 1
+        elif result.status == "error":
+            return []
+    return list(missing.elements())
+
+
 def check_results(
     results: "Sequence[Result]",
     *,
+    tasks: "Iterable[Task]" = (),
     task: str | None = None,
     host: str | None = None,
     id: str | None = None,
 ) -> None:
-    """Raise TaskFailedError if a result has the status `error`."""
+    """Raise TaskFailedError if a result is an error, or if a domain that `tasks` name has none."""
+    from .result import Result
+
     failed = [result for result in results if result.status == "error"]
-    if failed:
-        raise TaskFailedError(failed, task=task, host=host, id=id, total=len(results))
+    missing = [
+        Result(vm_name=name, status="error", details=NO_RESULT)
+        for name in names_without_result(tasks, results)
+    ]
+    if failed or missing:
+        total = len(results) + len(missing)
+        raise TaskFailedError([*failed, *missing], task=task, host=host, id=id, total=total)

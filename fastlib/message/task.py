@@ -103,6 +103,8 @@ class Task(Message):
     """
 
     declaration: ClassVar[TaskDeclaration]
+    names_its_domain: ClassVar[bool] = True
+    """Whether `vm_name`, if the task has it, names the domain whose result is in the answer."""
     __extensions__: ClassVar[str] = "extensions"
 
     concurrent_execution: Annotated[

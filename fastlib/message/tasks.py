@@ -363,6 +363,8 @@ class Evacuate(
 ):
     """Migrate every active domain of the host to other hosts."""
 
+    names_its_domain: ClassVar[bool] = False
+
     destinations: Annotated[Sequence[str], Wire("Names of the hosts that the domains may move to.")]
     """Names of the hosts that the domains may move to."""
     parameter: Annotated[
@@ -411,6 +413,8 @@ class QueryHistory(
     The report has each order that fits one of `order-id`, `key` and `vm-name`. Without any of them,
     it has the newest orders.
     """
+
+    names_its_domain: ClassVar[bool] = False
 
     order_id: Annotated[str | None, Wire("Id of the orders' containers.", empty_is_absent=True)] = (
         None

@@ -1,6 +1,6 @@
 """Connect: make a communicator from options."""
 
-from fastlib.argument_checks import check_seconds
+from fastlib.argument_checks import check_seconds, checks_names
 from fastlib.extras import needs_extra
 
 from .aio import AsyncCommunicator
@@ -29,6 +29,7 @@ def _max_queued(options: MqttOptions | MemoryOptions) -> int | None:
     return options.max_queued if isinstance(options, MqttOptions) else None
 
 
+@checks_names
 def connect(
     options: MqttOptions | MemoryOptions, *, timeout: float = CONNECT_SECONDS
 ) -> Communicator:
@@ -47,6 +48,7 @@ def connect(
     )
 
 
+@checks_names
 def connect_async(
     options: MqttOptions | MemoryOptions, *, timeout: float = CONNECT_SECONDS
 ) -> Opening[AsyncCommunicator]:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import msgspec
 
-from fastlib.argument_checks import check_fields
-from fastlib.codec.load_context import nearest_word
+from fastlib.argument_checks import check_fields, check_names
 
 from .broker_url import check_host, check_hosts, check_path, host_and_port, parse_broker_url
 from .credentials import check_credential
@@ -37,19 +36,8 @@ class _OptionsMeta(msgspec.StructMeta):
 
         def __call__(cls, *arguments: Any, **named: Any) -> Any:
             """Construct options. Raises TypeError with the class and every unknown keyword."""
-            unknown = [name for name in named if name not in cls.__struct_fields__]
-            if unknown:
-                raise TypeError(f"{cls.__name__}: {_unknown(unknown, cls.__struct_fields__)}")
+            check_names(cls.__name__, named, cls.__struct_fields__)
             return super().__call__(*arguments, **named)
-
-
-def _unknown(names: Sequence[str], known: Sequence[str]) -> str:
-    texts = []
-    for name in names:
-        near = nearest_word(name, known)
-        hint = f" (did you mean {near!r}?)" if near else f"; known are {', '.join(known)}"
-        texts.append(f"unknown argument {name!r}{hint}")
-    return "; ".join(texts)
 
 
 class Will(msgspec.Struct, frozen=True, kw_only=True, metaclass=_OptionsMeta):

@@ -52,8 +52,18 @@ Call = Callable[[Made], object]
 MQTT: Any = MqttOptions
 CLIENT: Any = MigfraClient
 ASYNC_CLIENT: Any = AsyncMigfraClient
+CONNECT: Any = connect
+CONNECT_ASYNC: Any = connect_async
 
 CALLS: list[tuple[Call, str]] = [
+    (lambda m: CLIENT.connect(OPTIONS, tiemout=3), r"MigfraClient.connect: .*mean 'timeout'"),
+    (lambda m: CLIENT(m.communicator, clock=1, tolerance=3), "did you mean 'clock_tolerance'"),
+    (lambda m: ASYNC_CLIENT.connect(OPTIONS, conect_timeout=3), "mean 'connect_timeout'"),
+    (lambda m: m.client.watch(result=True), "watch: unknown argument 'result' .*mean 'results'"),
+    (lambda m: m.client.cancel("hostA", "id", tiemout=3), "cancel: .*mean 'timeout'"),
+    (lambda m: m.client.cancel("hostA", "id", zzz=3), "'zzz'; known are host, id, timeout"),
+    (lambda m: CONNECT(OPTIONS, timout=3), "connect: .*mean 'timeout'"),
+    (lambda m: CONNECT_ASYNC(OPTIONS, timout=3), "connect_async: .*mean 'timeout'"),
     (lambda m: CLIENT("localhost"), r"`communicator`.*not str:.*`MigfraClient.connect\("),
     (lambda m: CLIENT(OPTIONS), r"`communicator`.*`MigfraClient.connect\("),
     (lambda m: CLIENT(None), r"`communicator`.*`MigfraClient.connect\("),
@@ -279,3 +289,14 @@ def test_signature_lists_the_options(client: Any, method: str) -> None:
         assert parameters["bandwidth_limit"].annotation == int | None
         assert list(parameters)[:4] == ["self", "vm_name", "source", "destination"]
         assert "bandwidth_limit" in pydoc.plain(pydoc.render_doc(client.migrate))
+
+
+def test_misspelt_argument_of_a_coroutine_is_named():
+    async def watch() -> None:
+        async with AsyncMigfraClient.connect(OPTIONS) as client:
+            untyped: Any = client
+            assert inspect.iscoroutinefunction(client.watch)
+            await untyped.watch(result=True)
+
+    with pytest.raises(TypeError, match=r"AsyncMigfraClient.watch: .*did you mean 'results'"):
+        asyncio.run(watch())

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from fastlib import TaskContainer, TaskFailedError
+from fastlib import (
+    Evacuate,
+    QueryHistory,
+    Result,
+    ResultContainer,
+    Stop,
+    TaskContainer,
+    TaskFailedError,
+)
 from fastlib.client import AsyncMigfraClient, ClientClosedError, MigfraClient
 from fastlib.message import Suspend
 from fastlib.message.topics import PRESENCE, PROGRESS
@@ -328,3 +336,41 @@ def test_checked_result_of_a_success_is_the_result(clients: ClientFactory):
     assert handle.result(PATIENCE, check=True) == handle.result()
     both = client.submit("hostA", [Suspend(vm_name="vm1"), Suspend(vm_name="vm2")])
     assert len(both.result(PATIENCE, check=True).results) == 2
+
+
+@IN_MEMORY
+def test_checked_results_name_the_domains_without_a_result(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    ok, bad = Result(vm_name="vm1", status="success"), Result(vm_name="vm1", status="error")
+    for results, expected in (
+        ([ok], ["vm2"]),
+        ([], ["vm1", "vm2"]),
+        ([ok, ok], ["vm2"]),
+        ([bad], ["vm1", "vm2"]),
+        ([Result(vm_name="n/a", status="error", details="no room")], ["n/a"]),
+    ):
+        daemon.answers(lambda container, given=results: ResultContainer.answer(container, given))
+        handle = client.submit("hostA", [Suspend(vm_name="vm1"), Suspend(vm_name="vm2")])
+        handle.result(PATIENCE)
+        with pytest.raises(TaskFailedError) as caught:
+            handle.result(PATIENCE, check=True)
+        assert [failed.vm_name for failed in caught.value.failed] == expected
+    daemon.answers(lambda container: ResultContainer.answer(container, [ok]))
+    handle = client.submit("hostA", [Suspend(vm_name="vm1"), Suspend(vm_name="vm1")])
+    with pytest.raises(TaskFailedError, match=r"1 of 2 results failed.*\n  vm1: .*has no result"):
+        handle.result(PATIENCE, check=True)
+
+
+@IN_MEMORY
+def test_tasks_that_find_their_domains_may_have_any_number_of_results(clients: ClientFactory):
+    daemon, client = clients.daemon(), clients.client()
+    other = Result(vm_name="other", status="success")
+    for results in [], [other, other]:
+        daemon.answers(lambda container, given=results: ResultContainer.answer(container, given))
+        for task in (
+            Stop(regex="vm.*"),
+            Evacuate(destinations=["hostB"], vm_name="vm1"),
+            QueryHistory(vm_name="vm1"),
+        ):
+            handle = client.submit("hostA", task)
+            assert len(handle.result(PATIENCE, check=True).results) == len(results)
