@@ -309,7 +309,8 @@ def test_capabilities_name_the_task(play: Play):
     [
         ({"id": "x"}, "containers_id"),
         ({"key": "x"}, "containers_key"),
-        ({"vm_name": "x"}, "domains_name"),
+        ({"vm_name": "x"}, "containers_vm_name"),
+        ({"vm_name": "y"}, "domains_name"),
         ({}, None),
     ],
 )
@@ -321,7 +322,7 @@ def test_journal_reads_only_orders_that_fit(
 
     async def ask() -> None:
         journal = Journal(tmp_path / "journal", host="node01")
-        await journal.accept("x", b"", b"", key="x", task="stop vm", vm_names=["x"])
+        await journal.accept("x", b"", b"", key="x", task="stop vm", vm_names=["x", "y"])
         await journal.close()
         with closing(open_tables(tmp_path / "journal")) as connection:
             connection.set_trace_callback(statements.append)
@@ -333,9 +334,9 @@ def test_journal_reads_only_orders_that_fit(
                 str(connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall())
                 for statement in statements
             ]
-        assert "TEMP B-TREE" not in plans[0]
+        assert "TEMP B-TREE" not in "".join(plans)
         if index is not None:
-            assert f"{index} (" in plans[0]
+            assert f"{index} (" in "".join(plans[: 2 if "vm_name" in asked else 1])
         for plan in plans[index is None :]:
             assert "SCAN" not in plan, plan
 
@@ -346,7 +347,8 @@ FILL = """
 WITH RECURSIVE counted(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM counted WHERE i < {count})
 INSERT INTO containers (id, key, digest, accepted, state)
     SELECT CAST('shared' AS BLOB), CAST('k' || i AS BLOB), x'', i, 2 FROM counted;
-INSERT INTO domains SELECT number, CAST('vm1' AS BLOB) FROM containers;
+UPDATE containers SET vm_name = CAST('vm1' AS BLOB) WHERE number % 2;
+INSERT INTO domains SELECT number, CAST('vm1' AS BLOB) FROM containers WHERE number % 3 = 0;
 INSERT INTO events (container, time, kind, text) SELECT number, 1.0, 'begun', x'' FROM containers;
 """
 

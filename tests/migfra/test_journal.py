@@ -13,7 +13,7 @@ import pytest
 
 from fastlib import Start
 from fastlib.migfra import JournalError
-from fastlib.migfra.journal import group_commit, schema
+from fastlib.migfra.journal import group_commit, layout, schema
 from fastlib.migfra.journal import journal as journal_module
 from fastlib.migfra.journal.acceptance import Acceptance
 from fastlib.migfra.journal.group_commit import GroupCommit
@@ -450,7 +450,7 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def test_default_values() -> None:
-    assert (schema.VERSION, schema.BUSY_SECONDS, schema.TRIMMED_AT_ONCE) == (3, 2.0, 100)
+    assert (layout.VERSION, schema.BUSY_SECONDS, schema.TRIMMED_AT_ONCE) == (4, 2.0, 100)
     assert (schema.ACCEPTED, schema.ANSWERED, schema.CONFIRMED) == (0, 1, 2)
     assert (group_commit.LARGEST_BATCH, group_commit.PAUSES) == (1000, (0.05, 5.0))
     assert journal_module.TRIM_EVERY == 1000
@@ -461,11 +461,11 @@ def test_default_values() -> None:
     asyncio.run(journal.close())
 
 
-@pytest.mark.parametrize(("version", "accepted"), [(3, True), (4, False)])
+@pytest.mark.parametrize(("version", "accepted"), [(4, True), (5, False)])
 def test_version_of_the_tables_decides(tmp_path: Path, version: int, accepted: bool) -> None:
     path = tmp_path / "journal"
     asyncio.run(Journal(path).close())
-    assert rows(path, "PRAGMA user_version") == [(3,)]
+    assert rows(path, "PRAGMA user_version") == [(4,)]
     with closing(sqlite3.connect(path)) as other:
         other.execute(f"PRAGMA user_version = {version}")
     if accepted:
@@ -474,7 +474,7 @@ def test_version_of_the_tables_decides(tmp_path: Path, version: int, accepted: b
     with pytest.raises(JournalError) as caught:
         Journal(path)
     assert str(caught.value) == (
-        f"the journal {path} is of a newer fastlib (version 4 of its tables, this one knows 3); "
+        f"the journal {path} is of a newer fastlib (version 5 of its tables, this one knows 4); "
         "use that one, or another file"
     )
 

@@ -316,7 +316,7 @@ def test_database_has_its_settings(tmp_path: Path) -> None:
             ("auto_vacuum", 2),
             ("journal_mode", "wal"),
             ("synchronous", 2),
-            ("user_version", 3),
+            ("user_version", 4),
             ("busy_timeout", 2000),
         ):
             assert connection.execute(f"PRAGMA {pragma}").fetchone() == (value,)

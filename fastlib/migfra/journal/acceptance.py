@@ -1,8 +1,8 @@
 """Store a new order in the tables, or find the one that it repeats."""
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
 
 import msgspec
 
@@ -17,6 +17,15 @@ from .repetition import (
     is_packet_again,
     is_packet_of_version_1,
     is_sent_again,
+)
+
+_INSERT: Final = (
+    "INSERT INTO containers (number, id, key, digest, raw, run, clock, accepted, state, followed,"
+    " expires, host, task, vm_name, payload, noted, began)"
+    " VALUES (max((SELECT value FROM meta WHERE name = 'order'),"
+    " (SELECT coalesce(max(number), 0) FROM containers)) + 1,"
+    " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING"
 )
 
 
@@ -52,6 +61,8 @@ class Order(msgspec.Struct, frozen=True):
     host: bytes | None
     payload: bytes
     packet: int | None
+    packet_is_known: bool
+    """Whether an earlier order may have come with this packet id."""
     place: Place
     """The place (run and connection) at which it comes."""
     fresh: Place
@@ -79,12 +90,16 @@ def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
     """Store an order, unless it is known. Raises sqlite3.Error."""
     if not order.arrival.duplicate and order.place > order.fresh:
         schema.set_fresh(connection, order.place)
-    known = _known(connection, order)
-    if known is None and not order.has_room:
-        mark_followed(connection, order.id)
-        return Acceptance("full", 0)
+    # For a key, the index that finds a known order also refuses it. That saves a query.
+    number = _insert(connection, order) if order.key is not None and order.has_room else None
+    known = _known(connection, order) if number is None else None
     if known is None:
-        number = _insert(connection, order)
+        if not order.has_room:
+            mark_followed(connection, order.id)
+            return Acceptance("full", 0)
+        if number is None:
+            number = _insert(connection, order)
+        assert number is not None  # without a key, no order is known by the index
         _remember_packet(connection, order, number)
         return Acceptance("new", number)
     query = "SELECT digest, state, answer, answered, accepted, id FROM containers WHERE number = ?"
@@ -204,13 +219,16 @@ def _is_followed(connection: sqlite3.Connection, number: int, order: Order) -> b
     if order.any_domain:
         query = "SELECT 1 FROM containers WHERE id IS ? AND number > ? LIMIT 1"
         return connection.execute(query, (order.id, number)).fetchone() is not None
-    query = (
+    queries = (
+        "SELECT 1 FROM containers INDEXED BY containers_vm_name"
+        " WHERE vm_name = ? AND number > ? AND id IS ? LIMIT 1",
         "SELECT 1 FROM domains CROSS JOIN containers ON number = container"  # in this order
-        " WHERE name = ? AND container > ? AND id IS ? LIMIT 1"
+        " WHERE name = ? AND container > ? AND id IS ? LIMIT 1",
     )
     return any(
         connection.execute(query, (name, number, order.id)).fetchone() is not None
         for name in order.vm_names
+        for query in queries
     )
 
 
@@ -220,13 +238,12 @@ def first_begin(order: Order) -> tuple[bool, float | None]:
     return begins is not None, order.now if begins == "acts" else None
 
 
-def _insert(connection: sqlite3.Connection, order: Order) -> int:
+def _insert(connection: sqlite3.Connection, order: Order) -> int | None:
+    """Store an order and return its number, None if another order has its key."""
     raw = None if order.key is not None else order.arrival.raw
     noted, began = first_begin(order)
     cursor = connection.execute(
-        "INSERT INTO containers (id, key, digest, raw, run, clock, accepted, state, followed,"
-        " expires, host, task, payload, noted, began)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        _INSERT,
         (
             order.id,
             order.key,
@@ -240,28 +257,32 @@ def _insert(connection: sqlite3.Connection, order: Order) -> int:
             order.expires,
             order.host,
             order.task,
+            order.vm_names[0] if order.vm_names else None,
             order.payload,
             noted,
             began,
         ),
     )
-    assert cursor.lastrowid is not None
-    add_names(connection, cursor.lastrowid, order.vm_names)
-    return cursor.lastrowid
+    number = cursor.lastrowid
+    if not cursor.rowcount:
+        return None
+    assert number is not None
+    if len(order.vm_names) > 1:
+        add_names(connection, ((number, name) for name in order.vm_names[1:]))
+    return number
 
 
-def add_names(connection: sqlite3.Connection, number: int, vm_names: Sequence[Any]) -> None:
-    """Make an order findable by domains."""
-    connection.executemany(
-        "INSERT OR IGNORE INTO domains VALUES (?, ?)", [(number, name) for name in vm_names]
-    )
+def add_names(connection: sqlite3.Connection, rows: Iterable[tuple[int, bytes]]) -> None:
+    """Make orders findable by further domains: each row has a number and a name."""
+    connection.executemany("INSERT OR IGNORE INTO domains VALUES (?, ?)", rows)
 
 
 def _remember_packet(connection: sqlite3.Connection, order: Order, number: int) -> None:
     if order.packet is None:
         return
     if order.key is not None:  # it is found by its key; but no earlier order has this id now
-        connection.execute("DELETE FROM packets WHERE packet = ?", (order.packet,))
+        if order.packet_is_known:
+            connection.execute("DELETE FROM packets WHERE packet = ?", (order.packet,))
     else:
         connection.execute(
             "INSERT OR REPLACE INTO packets VALUES (?, ?, ?, ?, ?)",

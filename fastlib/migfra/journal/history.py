@@ -1,7 +1,9 @@
 """Read the records of orders from the tables, for `query history`."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from heapq import merge
+from itertools import groupby, islice
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +24,7 @@ MAX_TEXTS: Final = 8 << 20
 _ORDERS: Final = (
     "SELECT number, id, key, host, task, accepted, answered, confirmed, state, cancelled,"
     f" CASE WHEN length(payload) > {LONGEST_PAYLOAD} THEN substr(payload, 1, {LONGEST_PAYLOAD})"
-    " ELSE payload END, answer, expires, began FROM"
+    " ELSE payload END, answer, expires, began, outcome, vm_name FROM"
 )
 
 _AFTER_THE_ANSWER: Final = ("repeated", "refused", "answered", "confirmed")
@@ -37,14 +39,29 @@ def history(
     limit: int,
 ) -> list[Record]:
     """Return orders that fit everything that is not None, the newest first, at most `limit`."""
-    given = _conditions({"id = ?": id, "key = ?": key, "name = ?": vm_name})
-    # The index of the domains has the orders of each domain in order, so only these are read.
-    table, number = ("containers", "number")
-    if vm_name is not None:
-        table, number = ("domains JOIN containers ON number = container", "container")
+    given = _conditions({"id = ?": id, "key = ?": key})
     where = " AND ".join(given) or "true"
-    query = f"{_ORDERS} {table} WHERE {where} ORDER BY {number} DESC LIMIT ?"
-    return _records(connection, connection.execute(query, (*given.values(), limit)))
+    if vm_name is None:
+        query = f"{_ORDERS} containers WHERE {where} ORDER BY number DESC LIMIT ?"
+        return _records(connection, connection.execute(query, (*given.values(), limit)))
+    query = f"{_ORDERS} containers WHERE {where} AND number = ?"
+    rows = (
+        row
+        for number in _of_domain(connection, schema.encoded(vm_name))
+        for row in connection.execute(query, (*given.values(), number))
+    )
+    return _records(connection, islice(rows, limit))
+
+
+def _of_domain(connection: sqlite3.Connection, vm_name: bytes) -> Iterator[int]:
+    """Return the numbers of the orders of a domain, the newest first, and reads only these."""
+    queries = (
+        "SELECT number FROM containers WHERE vm_name = ? ORDER BY number DESC",
+        "SELECT container FROM domains WHERE name = ? ORDER BY container DESC",
+    )
+    rows = (connection.execute(query, (vm_name,)) for query in queries)
+    for number, _ in groupby(merge(*rows, reverse=True)):  # a note may name the domain again
+        yield number[0]
 
 
 def under_way(
@@ -55,13 +72,11 @@ def under_way(
     limit: int,
 ) -> list[Record]:
     """Return orders without an answer that fit everything that is not None, the oldest first."""
-    has_domain = "EXISTS (SELECT 1 FROM domains WHERE container = number AND name = ?)"
+    has_domain = "? IN (SELECT vm_name UNION ALL SELECT name FROM domains WHERE container = number)"
     given = _conditions({"id = ?": id, "key = ?": key, has_domain: vm_name})
     # There are few of them, so their index is better than those of ids and domains.
-    where = " AND ".join(("state = ?", *given))
-    query = (
-        f"{_ORDERS} containers INDEXED BY containers_state WHERE {where} ORDER BY number LIMIT ?"
-    )
+    where = " AND ".join(("state < 2", "state = ?", *given))
+    query = f"{_ORDERS} containers INDEXED BY containers_open WHERE {where} ORDER BY number LIMIT ?"
     rows = connection.execute(query, (schema.ACCEPTED, *given.values(), limit))
     return _records(connection, rows)
 
@@ -102,17 +117,28 @@ def _record(
     answer: bytes | None,
     expires: float | None,
     began: float | None,
+    outcome: bytes | None,
+    vm_name: bytes | None,
 ) -> Record:
-    names = connection.execute(
-        "SELECT name FROM domains WHERE container = ? ORDER BY name", (number,)
-    )
+    domains = connection.execute("SELECT name FROM domains WHERE container = ?", (number,))
+    names = {name for (name,) in domains}
+    if vm_name is not None:
+        names.add(vm_name)
+    events = _events(connection, number)
+    if began is not None:
+        events.insert(0, Event(0, began, "begun"))  # with its acceptance
+    if outcome is not None and answered is not None:
+        _insert(events, Event(0, answered, "ended", schema.text(outcome) or ""))
+    for time, kind in ((answered, "answered"), (confirmed, "confirmed")):
+        if time is not None:
+            _insert(events, Event(None, time, kind))
     return Record(
         number=number,
         id=schema.text(id),
         key=schema.text(key),
         host=schema.text(host),
         task=schema.text(task),
-        vm_names=tuple(schema.text(name) or "" for (name,) in names),
+        vm_names=tuple(schema.text(name) or "" for name in sorted(names)),
         accepted=accepted,
         began=schema.began(connection, number),
         answered=answered,
@@ -121,38 +147,25 @@ def _record(
         cancelled=bool(cancelled),
         payload=payload,
         answer=answer,
-        events=_events(connection, number, accepted, began, answered, confirmed),
+        events=(Event(None, accepted, "accepted"), *events),
         expires=expires,
     )
 
 
-def _events(
-    connection: sqlite3.Connection,
-    number: int,
-    accepted: float,
-    began: float | None,
-    answered: float | None,
-    confirmed: float | None,
-) -> tuple[Event, ...]:
-    """Return the events of an order. Its row has the times of those that happen to every order."""
-    rows: list[Any] = connection.execute(
+def _events(connection: sqlite3.Connection, number: int) -> list[Event]:
+    """Return the events of an order that its row does not have."""
+    rows = connection.execute(
         "SELECT position, time, kind, text, vm_name FROM events WHERE container = ? ORDER BY rowid",
         (number,),
-    ).fetchall()
-    events = [
+    )
+    return [
         Event(position, time, kind, schema.text(words) or "", schema.text(vm_name))
         for position, time, kind, words, vm_name in rows
     ]
-    if began is not None:
-        events.insert(0, Event(0, began, "begun"))  # with its acceptance
-    for time, kind in ((answered, "answered"), (confirmed, "confirmed")):
-        if time is not None:
-            _insert(events, Event(None, time, kind))
-    return (Event(None, accepted, "accepted"), *events)
 
 
 def _insert(events: list[Event], event: Event) -> None:
-    """Insert an event of the whole order before the later ones, such as its repetition."""
+    """Insert an event of the row before the later ones, such as a repetition of the order."""
     place = len(events)
     while (
         place

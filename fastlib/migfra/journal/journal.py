@@ -36,6 +36,10 @@ from .schema import Unconfirmed, Unfinished
 _EVENT: Final = (
     "INSERT INTO events (container, position, time, kind, text, vm_name) VALUES (?, ?, ?, ?, ?, ?)"
 )
+_ANSWER: Final = (
+    "UPDATE containers SET state = ?, answer = ?, answered = ?, outcome = coalesce(?, outcome)"
+    " WHERE number = ?"
+)
 TRIM_EVERY: Final = 1000
 """Confirmed containers after which the journal is trimmed."""
 TRIM_BYTES: Final = 1 << 20
@@ -117,6 +121,10 @@ class Journal:
         self._position = Position(self._run.identity, self._run.number, self._run.order)
         self._sessions = {0: self._run.session}
         self._fresh = self._run.fresh
+        self._packets = set(self._run.packets)
+        """Packet ids that the table `packets` may have."""
+        self._with_members: set[int] = set()
+        """Numbers of unanswered orders that the table `members` may have."""
         self._group_commit = GroupCommit(
             self._connection,
             on_failure,
@@ -233,6 +241,7 @@ class Journal:
             host=self._host_key,
             payload=payload,
             packet=origin.packet_id,
+            packet_is_known=origin.packet_id in self._packets,
             place=place,
             fresh=fresh,
             window=self._window,
@@ -242,6 +251,8 @@ class Journal:
             has_room=has_room,
             turn=turn,
         )
+        if key is None and origin.packet_id is not None:
+            self._packets.add(origin.packet_id)
         self._remember_recent(order.id, clock)
         self._grown += len(payload)
 
@@ -326,6 +337,8 @@ class Journal:
         now = self._clock.now()
         beginning: Beginning = "waits" if waits else "acts"
         self._notes.cut()
+        if position:
+            self._with_members.add(number)
         await self._group_commit.submit(
             lambda connection: note_begin(connection, number, position, now, beginning), ahead=True
         )
@@ -349,6 +362,7 @@ class Journal:
 
         Raises TypeError for values that JSON cannot represent.
         """
+        self._with_members.add(number)
         await self._do(
             "INSERT INTO members (container, position, notes) VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET notes = excluded.notes",
@@ -359,6 +373,7 @@ class Journal:
 
     async def done(self, number: int, position: int, results: bytes) -> None:
         """Note that a member has ended, with its results as JSON."""
+        self._with_members.add(number)
         await self._do(
             "INSERT INTO members (container, position, results) VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET results = excluded.results",
@@ -372,22 +387,28 @@ class Journal:
         await self._do("UPDATE containers SET cancelled = 1 WHERE number = ?", number)
 
     async def answer(
-        self, number: int, answer: bytes, on_stored: Callable[[], object] | None = None
+        self,
+        number: int,
+        answer: bytes,
+        on_stored: Callable[[], object] | None = None,
+        *,
+        outcome: str | None = None,
     ) -> None:
         """Note that all members have ended, and store the `answer` to send.
 
         `on_stored` is called right after the commit, in the thread that writes. It must not raise.
-        It is not called if the file is lost.
+        It is not called if the file is lost. `outcome` says how the only member has ended just now,
+        if `note` does not.
         """
-        now = self._clock.now()
+        row = (schema.ANSWERED, answer, self._clock.now(), schema.key(outcome), number)
         self._grown += len(answer)
+        has_members = number in self._with_members
+        self._with_members.discard(number)
 
         def write(connection: sqlite3.Connection) -> _Stored:
-            connection.execute("DELETE FROM members WHERE container = ?", (number,))
-            connection.execute(
-                "UPDATE containers SET state = ?, answer = ?, answered = ? WHERE number = ?",
-                (schema.ANSWERED, answer, now, number),
-            )
+            if has_members:
+                connection.execute("DELETE FROM members WHERE container = ?", (number,))
+            connection.execute(_ANSWER, row)
             return _Stored(on_stored)
 
         await self._group_commit.submit(write, ahead=True)
@@ -499,9 +520,11 @@ class Journal:
     async def unfinished(self) -> list[Unfinished]:
         """Return the containers without an answer, in order of arrival."""
         monotonic = self._clock.monotonic()
-        return await self._group_commit.submit(
+        found = await self._group_commit.submit(
             lambda connection: schema.unfinished(connection, self._boot, monotonic)
         )
+        self._with_members.update(left.number for left in found if left.members)
+        return found
 
     async def unconfirmed(self) -> list[Unconfirmed]:
         """Return the answers that the broker may not have."""
@@ -584,8 +607,7 @@ def _take_back(connection: sqlite3.Connection, written: list[Acceptance]) -> Non
 
 def _write_notes(connection: sqlite3.Connection, rows: list[Row]) -> None:
     connection.executemany(_EVENT, rows)
-    names = [(row[0], row[-1]) for row in rows if row[-1] is not None]
-    connection.executemany("INSERT OR IGNORE INTO domains VALUES (?, ?)", names)
+    acceptance.add_names(connection, ((row[0], row[-1]) for row in rows if row[-1] is not None))
 
 
 def _write_confirmations(connection: sqlite3.Connection, rows: list[Row]) -> None:

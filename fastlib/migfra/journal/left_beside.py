@@ -71,15 +71,13 @@ def _read(path: Path) -> LeftBehind | None:
         connection.execute(f"PRAGMA busy_timeout = {int(schema.BUSY_SECONDS * 1000)}")
         counts = dict(
             connection.execute(
-                "SELECT state, count(*) FROM containers WHERE state IN (?, ?) GROUP BY state",
-                (schema.ACCEPTED, schema.ANSWERED),
+                "SELECT state, count(*) FROM containers WHERE state < 2 GROUP BY state"
             )
         )
         if not counts:
             return None
         (oldest,) = connection.execute(
-            "SELECT min(accepted) FROM containers WHERE state IN (?, ?)",
-            (schema.ACCEPTED, schema.ANSWERED),
+            "SELECT min(accepted) FROM containers WHERE state < 2"
         ).fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         row = None

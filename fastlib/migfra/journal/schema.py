@@ -1,157 +1,35 @@
-"""The tables of the journal: make, upgrade, read after a restart, and trim them."""
+"""The tables of the journal: open them, read them after a restart, and trim them."""
 
 import math
 import os
-import secrets
 import sqlite3
-from collections.abc import Mapping, Set
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from fastlib.migfra.errors import JournalError
 from fastlib.migfra.own_files import PRIVATE, make_own_folder, open_own_file, protect_files
 from fastlib.migfra.plugin_api.expiry import latest_begin_after_restart
 
-VERSION: Final = 3
-"""Version of the tables. Those of a newer fastlib are refused, those of an older one are upgraded.
-"""
+from . import layout
+
 BUSY_SECONDS: Final = 2.0
 """Seconds that another process may hold the database until a write counts as failed."""
 TRIMMED_AT_ONCE: Final = 100
+KEPT_IN_A_ROW: Final = 256
+"""Orders in a row that are too young to be forgotten, after which a trim looks no further."""
 SQLITE_FILES: Final = ("-wal", "-shm", "-journal")
 """Suffixes of the names of SQLite's other files."""
+
+LATEST_ORDERS: Final = 1000
+"""Newest orders whose confirmations show how long the journal has run at least."""
 
 RUNS_KEPT: Final = 1000
 """Maximum number of runs of the daemon that the journal stores."""
 
-_CONTAINERS = """
-CREATE TABLE containers (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id BLOB,
-    key BLOB,
-    digest BLOB NOT NULL,
-    raw BLOB,
-    run INTEGER NOT NULL DEFAULT 0,
-    clock REAL NOT NULL DEFAULT 0,
-    accepted REAL NOT NULL,
-    answered REAL,
-    confirmed REAL,
-    settled REAL,
-    expires REAL,
-    state INTEGER NOT NULL,
-    cancelled INTEGER NOT NULL DEFAULT 0,
-    followed INTEGER NOT NULL DEFAULT 0,
-    host BLOB,
-    task BLOB,
-    payload BLOB,
-    answer BLOB,
-    noted INTEGER NOT NULL DEFAULT 0,
-    began REAL
-);
-CREATE UNIQUE INDEX containers_key ON containers (key) WHERE key IS NOT NULL;
-CREATE INDEX containers_id ON containers (id, number);
-CREATE INDEX containers_raw ON containers (raw, number) WHERE raw IS NOT NULL;
-CREATE INDEX containers_followed ON containers (id, number) WHERE followed > 0;
-CREATE INDEX containers_state ON containers (state, number);
-CREATE INDEX containers_settled ON containers (settled) WHERE settled IS NOT NULL;
-CREATE INDEX containers_version_1 ON containers (digest) WHERE raw IS NULL AND key IS NULL;
-CREATE TABLE domains (
-    container INTEGER NOT NULL,
-    name BLOB NOT NULL,
-    PRIMARY KEY (container, name)
-) WITHOUT ROWID;
-CREATE INDEX domains_name ON domains (name, container);
-CREATE TABLE events (
-    container INTEGER NOT NULL,
-    position INTEGER,
-    time REAL NOT NULL,
-    kind TEXT NOT NULL,
-    text BLOB NOT NULL,
-    vm_name BLOB
-);
-CREATE INDEX events_container ON events (container);
-CREATE TRIGGER forget AFTER DELETE ON containers BEGIN
-    DELETE FROM domains WHERE container = old.number;
-    DELETE FROM events WHERE container = old.number;
-END;
-CREATE TABLE packets (
-    packet INTEGER PRIMARY KEY,
-    container INTEGER NOT NULL,
-    session INTEGER NOT NULL,
-    run INTEGER NOT NULL,
-    connection INTEGER NOT NULL
-);
-CREATE TABLE runs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    boot TEXT NOT NULL
-);
-CREATE TABLE meta (
-    name TEXT PRIMARY KEY,
-    value NOT NULL
-) WITHOUT ROWID;
-"""
-"""Times:
-- `clock` is a reading of the monotonic clock, valid for the boot of its run.
-- `settled` is in seconds of the journal's own running time, see `Run.seconds`.
-- The other times are seconds since 1970, for people. No decision depends on them.
-
-`followed` is 2 if a message other than an order has come since with the same id. It is 1 for an
-order that may affect any domain. `raw` is NULL with a key. It is also NULL for an order of version
-1 that the broker may repeat. `packets` has the newest use of each packet id, unless that was an
-order with a key.
-
-`noted` is 1 if the first member was passed to the hypervisor, so most orders need no row of
-`members`. `began` is the time at which it began to act, if that was with the acceptance.
-"""
-
-_MEMBERS = """
-CREATE TABLE members (
-    container INTEGER NOT NULL,
-    position INTEGER NOT NULL,
-    results BLOB,
-    notes BLOB,
-    PRIMARY KEY (container, position)
-) WITHOUT ROWID;
-"""
-
-_FROM_VERSION_2 = """
-ALTER TABLE containers ADD COLUMN noted INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE containers ADD COLUMN began REAL;
-"""
-"""In journals of version 2, `members` and `events` have the beginning of the first member, too."""
-_NEW_IN_VERSION_3: Final = frozenset({"containers.noted", "containers.began"})
-
-_BEFORE_UPGRADE = """
-DROP INDEX containers_id;
-DROP INDEX containers_state;
-ALTER TABLE containers RENAME TO old;
-"""
-_AFTER_UPGRADE = """
-INSERT INTO containers (number, id, digest, raw, accepted, confirmed, settled, state, cancelled,
-                        payload, answer)
-    SELECT number, id, digest, iif(acknowledged, x'', NULL), accepted, confirmed,
-           iif(state = 2, 0, NULL), state, cancelled, payload, answer FROM old;
-INSERT INTO sqlite_sequence (name, seq)
-    SELECT 'containers', seq FROM sqlite_sequence
-    WHERE name = 'old' AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'containers');
-UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'old')
-    WHERE name = 'containers';
-DROP TABLE old;
-"""
-"""Confirmed orders count as confirmed now, because their wall clock proves nothing.
-
-No order has an empty `raw`.
-"""
-
-_META: Final = frozenset(
-    {"identity", "began", "seconds", "session", "fresh-run", "fresh-connection"}
-)
-"""The names of the facts in `meta` that each journal has from its beginning."""
-
 ACCEPTED, ANSWERED, CONFIRMED = 0, 1, 2
+"""States of an order. A query of the first two needs `state < 2` to use their index."""
 
 
 class MemberState(msgspec.Struct, frozen=True):
@@ -218,6 +96,8 @@ class Run(msgspec.Struct, frozen=True):
     """The number of the newest order, 0 if there was none."""
     newest: float | None
     """Time at which the newest order was accepted, in seconds since 1970; None without one."""
+    packets: frozenset[int]
+    """The packet ids that the journal has."""
 
 
 def key(id: str | None) -> bytes | None:
@@ -258,71 +138,11 @@ def open_tables(path: Path | str | None, now: float = 0.0) -> sqlite3.Connection
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # works while the file is empty
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise JournalError(
-                f"the journal {path} is of a newer fastlib (version {version} of its tables, "
-                f"this one knows {VERSION}); use that one, or another file"
-            )
-        if version == 0:
-            _make(connection, f"{_CONTAINERS} {_MEMBERS}", now)
-        elif version == 1:
-            _make(connection, f"{_BEFORE_UPGRADE} {_CONTAINERS} {_AFTER_UPGRADE}", now)
-        elif version == 2:
-            _check_layout(connection, path, later=_NEW_IN_VERSION_3)
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {_FROM_VERSION_2} PRAGMA user_version = {VERSION}; COMMIT"
-            )
-        else:
-            _check_layout(connection, path)
+        layout.make_or_upgrade(connection, path, now)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _check_layout(
-    connection: sqlite3.Connection, path: Path | str | None, later: Set[str] = frozenset()
-) -> None:
-    """Refuse tables that differ from those of this fastlib, except for `later` columns."""
-    with closing(sqlite3.connect(":memory:")) as new:
-        new.executescript(f"{_CONTAINERS} {_MEMBERS}")
-        missing = _columns(new) - _columns(connection) - later
-    if not missing:
-        names = {name for (name,) in connection.execute("SELECT name FROM meta")}
-        missing = {f"meta.{name}" for name in _META - names}
-    if missing:
-        raise JournalError(
-            f"the journal {path} was made by an unreleased fastlib, and this one cannot read it "
-            f"({', '.join(sorted(missing))} missing); use the fastlib that made it until all "
-            "orders are answered, or move the file away: a new journal does not have the earlier "
-            "orders"
-        )
-
-
-def _columns(connection: sqlite3.Connection) -> set[str]:
-    query = (
-        "SELECT tables.name || '.' || columns.name"
-        " FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns"
-        " WHERE tables.type = 'table'"
-    )
-    return {name for (name,) in connection.execute(query)}
-
-
-def _make(connection: sqlite3.Connection, tables: str, now: float) -> None:
-    """Make or upgrade the tables in one transaction, and give the journal its identity."""
-    application = secrets.randbelow(1 << 31)  # distinguishes the file from another journal
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {VERSION};"
-        f" PRAGMA application_id = {application}"
-    )
-    set_meta(connection, "identity", secrets.token_hex(16))
-    # Version 1 has forgotten some orders, and does not have the domains of the others.
-    set_meta(connection, "began", now)
-    set_meta(connection, "seconds", 0.0)
-    set_meta(connection, "session", 0)
-    set_fresh(connection, (0, 0))
-    connection.execute("COMMIT")
 
 
 def open_journal(
@@ -351,27 +171,29 @@ def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Ru
     number = cursor.lastrowid
     connection.execute("DELETE FROM runs WHERE number <= ?", (number - RUNS_KEPT,))
     meta = dict(connection.execute("SELECT name, value FROM meta"))
-    (settled,) = connection.execute("SELECT max(settled) FROM containers").fetchone()
+    (settled,) = connection.execute(
+        "SELECT max(settled) FROM (SELECT settled FROM containers ORDER BY number DESC LIMIT ?)",
+        (LATEST_ORDERS,),
+    ).fetchone()
     (session,) = connection.execute("SELECT max(session) FROM packets").fetchone()
     newest = connection.execute(
-        "SELECT accepted FROM containers ORDER BY number DESC LIMIT 1"
+        "SELECT number, accepted FROM containers ORDER BY number DESC LIMIT 1"
     ).fetchone()
     if host is not None:
         set_meta(connection, "host", key(host))
-    used = connection.execute(
-        "SELECT seq FROM sqlite_sequence WHERE name = 'containers'"
-    ).fetchone()
+    order = max(meta["order"], 0 if newest is None else newest[0])
     return Run(
         number=number,
-        is_new=number == 1 and used is None,
+        is_new=number == 1 and not order,
         identity=meta["identity"],
         began=meta["began"],
         seconds=max(meta["seconds"], settled or 0.0),
         session=max(meta["session"], session or 0),
         fresh=(meta["fresh-run"], meta["fresh-connection"]),
         earlier_host=text(meta.get("host")),
-        order=0 if used is None else used[0],
-        newest=None if newest is None else newest[0],
+        order=order,
+        newest=None if newest is None else newest[1],
+        packets=frozenset(packet for (packet,) in connection.execute("SELECT packet FROM packets")),
     )
 
 
@@ -411,12 +233,11 @@ def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> float 
     newest forgotten container, None without one. The duration depends on the number of forgotten
     containers, and hardly on the total number.
     """
-    forgotten: float | None
-    last: int | None
-    forgotten, last = connection.execute(
-        "SELECT max(accepted), max(number) FROM containers WHERE settled < ?", (oldest,)
-    ).fetchone()
-    connection.execute("DELETE FROM containers WHERE settled < ?", (oldest,))
+    forgotten: float | None = None
+    last = 0
+    for number, accepted in list(_confirmed_before(connection, oldest)):
+        connection.execute("DELETE FROM containers WHERE number = ?", (number,))
+        forgotten, last = max(accepted, forgotten or 0.0), number
     while size(connection) > max_size:
         numbers = connection.execute(
             "SELECT number, accepted FROM containers WHERE state = ? ORDER BY number LIMIT ?",
@@ -428,11 +249,14 @@ def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> float 
             "DELETE FROM containers WHERE number = ?", [(number,) for number, _ in numbers]
         )
         forgotten = max(*(accepted for _, accepted in numbers), forgotten or 0.0)
-        last = max(numbers[-1][0], last or 0)
+        last = max(numbers[-1][0], last)
     if forgotten is not None:
         (began,) = connection.execute("SELECT value FROM meta WHERE name = 'began'").fetchone()
         forgotten = max(float(began), forgotten)
         set_meta(connection, "began", forgotten)
+        connection.execute(
+            "UPDATE meta SET value = ? WHERE name = 'order' AND value < ?", (last, last)
+        )
         connection.execute(
             "DELETE FROM packets WHERE container <= ?"
             " AND container NOT IN (SELECT number FROM containers)",
@@ -442,6 +266,22 @@ def trim(connection: sqlite3.Connection, oldest: float, max_size: int) -> float 
     for _ in range(free):  # each call gives one page back, as the module sqlite3 steps only once
         connection.execute("PRAGMA incremental_vacuum(1)")
     return forgotten
+
+
+def _confirmed_before(connection: sqlite3.Connection, oldest: float) -> Iterator[tuple[int, float]]:
+    """Return number and time of acceptance of the orders that were confirmed before `oldest`.
+
+    Orders are confirmed about in their order. So the search ends after `KEPT_IN_A_ROW` others. An
+    index would be changed with each confirmation.
+    """
+    kept = 0
+    query = "SELECT number, accepted, settled FROM containers ORDER BY number"
+    for number, accepted, settled in connection.execute(query):
+        if settled is not None and settled < oldest:
+            kept = 0
+            yield number, accepted
+        elif (kept := kept + 1) == KEPT_IN_A_ROW:
+            return
 
 
 def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> list[Unfinished]:
@@ -458,7 +298,7 @@ def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> l
         " coalesce(nullif(task, x'') = CAST('cancel task' AS BLOB),"
         " instr(payload, CAST('cancel task' AS BLOB))),"
         " host, expires, clock, boot, coalesce(length(payload), 0), noted"
-        " FROM containers LEFT JOIN runs ON runs.number = run WHERE state = ?"
+        " FROM containers LEFT JOIN runs ON runs.number = run WHERE state < 2 AND state = ?"
         " ORDER BY containers.number"
     )
     return [
@@ -486,7 +326,10 @@ def unfinished(connection: sqlite3.Connection, boot: str, monotonic: float) -> l
 
 def unconfirmed(connection: sqlite3.Connection) -> list[Unconfirmed]:
     """Return the answers that the broker may not have, in order."""
-    query = "SELECT number, id, answer, host FROM containers WHERE state = ? ORDER BY number"
+    query = (
+        "SELECT number, id, answer, host FROM containers WHERE state < 2 AND state = ?"
+        " ORDER BY number"
+    )
     return [
         Unconfirmed(number, text(id), answer, text(host))
         for number, id, answer, host in connection.execute(query, (ANSWERED,))

@@ -536,7 +536,7 @@ class Dispatcher:
             self._acks.send(number)
             self._jobs.answered(job, early.send)
 
-        await self._journal.answer(number, payload, send)
+        await self._journal.answer(number, payload, send, outcome=job.outcome)
         self._jobs.remove(job)
         self._acks.send(number)
         self._publisher.put(number, job.id, payload, job.came_to, vm_name=job.domain, early=early)

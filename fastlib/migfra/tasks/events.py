@@ -82,7 +82,10 @@ class Events:
                 self._note(job, member, "ended", end, result.vm_name)
         end = f"{outcome} after {seconds:.3f} s{reason}"
         _log(_level(outcome, job), job, domain, f"{what} ended with {end}")
-        self._note(job, member, kind, end, None)
+        if kind == "ended" and len(job.members) == 1:
+            job.outcome = end[:MAX_NOTE]
+        else:
+            self._note(job, member, kind, end, None)
 
     def _note_soon(
         self, job: Job, member: Member, kind: str, text: str, vm_name: str | None

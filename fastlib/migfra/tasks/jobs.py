@@ -148,6 +148,8 @@ class Job:
         self.begun = False
         self.is_answered = False
         """Whether its answer is in the journal, and may have been sent."""
+        self.outcome: str | None = None
+        """How its only member has ended, for the journal, which stores it with the answer."""
         self._on_cancel: Callable[[Job], object] | None = None
         self.ended: Final = asyncio.Event()
         """Set when its answer is in the journal."""
