@@ -77,9 +77,13 @@ class Mover:
         if self._answer() != "ready":
             raise RuntimeError(f"nothing can be moved from {host.name}")
 
-    def begin(self, how: str, destination: str, domains: Sequence[str]) -> None:
-        """Begin to move; `how` is a key of the table in `movers`."""
-        order = json.dumps({"how": how, "destination": destination, "domains": domains})
+    def begin(
+        self, how: str, destination: str, domains: Sequence[str], more: Sequence[str] = ()
+    ) -> None:
+        """Begin to move; `how` is a key of the table in `movers`, `more` are options of virsh."""
+        order = json.dumps(
+            {"how": how, "destination": destination, "domains": domains, "more": more}
+        )
         assert self._process.stdin is not None
         self._process.stdin.write(f"{order}\n")
         self._process.stdin.flush()

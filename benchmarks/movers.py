@@ -13,10 +13,12 @@ from typing import Any
 
 HERE = "qemu:///system"
 OPTIONS = ("--live", "--p2p", "--persistent", "--undefinesource")
+DISKS = "--copy-storage-all"
+TLS = "--tls"
 
 
-def flags() -> int:
-    """Return the flags that equal the options of virsh."""
+def flags(more: Sequence[str] = ()) -> int:
+    """Return the flags that equal the options of virsh, and `more` of these."""
     import libvirt
 
     found: int = (
@@ -25,14 +27,20 @@ def flags() -> int:
         | libvirt.VIR_MIGRATE_PERSIST_DEST
         | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
     )
+    others = {DISKS: libvirt.VIR_MIGRATE_NON_SHARED_DISK, TLS: libvirt.VIR_MIGRATE_TLS}
+    for option in more:
+        found |= others[option]
     return found
 
 
-def by_virsh(connection: Any, destination: str, domains: Sequence[str]) -> None:
+def by_virsh(
+    connection: Any, destination: str, domains: Sequence[str], more: Sequence[str]
+) -> None:
     """Run one virsh for each domain, all at once."""
+    command = ["virsh", "--quiet", "--connect", HERE, "migrate", *OPTIONS, *more]
     running = [
         subprocess.Popen(
-            ["virsh", "--quiet", "--connect", HERE, "migrate", *OPTIONS, domain, destination],
+            [*command, domain, destination],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
         )
@@ -43,13 +51,14 @@ def by_virsh(connection: Any, destination: str, domains: Sequence[str]) -> None:
         raise RuntimeError("virsh failed")
 
 
-def by_call(connection: Any, destination: str, domains: Sequence[str]) -> None:
+def by_call(connection: Any, destination: str, domains: Sequence[str], more: Sequence[str]) -> None:
     """Call libvirt for one domain after the other."""
     for domain in domains:
-        connection.lookupByName(domain).migrateToURI3(destination, {}, flags())
+        connection.lookupByName(domain).migrateToURI3(destination, {}, flags(more))
 
 
-WAYS: dict[str, Callable[[Any, str, Sequence[str]], None]] = {"virsh": by_virsh, "call": by_call}
+Way = Callable[[Any, str, Sequence[str], Sequence[str]], None]
+WAYS: dict[str, Way] = {"virsh": by_virsh, "call": by_call}
 
 
 def main() -> None:
@@ -62,7 +71,7 @@ def main() -> None:
         order = json.loads(line)
         uri = f"qemu+tcp://{order['destination']}/system"
         begin = time.perf_counter()
-        WAYS[order["how"]](connection, uri, order["domains"])
+        WAYS[order["how"]](connection, uri, order["domains"], order["more"])
         _say(time.perf_counter() - begin)
 
 

@@ -18,6 +18,7 @@ from benchmarks import (
     daemon,
     memory,
     migration,
+    migration_ways,
     mosquitto,
     plots,
     scale,
@@ -258,7 +259,8 @@ def test_migration_is_timed_beside_virsh(request):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     outcome = json.loads(done.stdout)
-    for part in ("one domain", "swap", "evacuation"):
+    assert list(outcome["seconds"]) == list(migration_ways.PARTS)
+    for part in migration_ways.PARTS:
         assert list(outcome["seconds"][part])[:2] == ["fastlib", "virsh"]
         assert all(figures["samples"] == 2 for figures in outcome["seconds"][part].values())
 
@@ -267,33 +269,62 @@ def test_migration_outcome_has_median_ratios_and_table():
     pytest.importorskip("libvirt")
     seconds = {
         "one domain": {"fastlib": [1.0, 2.2, 6.0], "virsh": [1.0, 2.0, 5.0]},
+        "disk": {"fastlib": [1.2, 1.2, 2.2], "virsh": [1.0, 1.1, 2.0]},
+        "encrypted": {"fastlib": [1.0, 2.0, 3.6], "virsh": [1.0, 1.0, 3.0]},
         "swap": {"fastlib": [1.5, 3.0], "virsh": [1.2, 2.5], "the larger alone": [1.0, 2.0]},
         "evacuation": {"fastlib": [2.0, 2.0], "virsh": [1.0, 1.0], "four in a row": [3.0, 3.0]},
     }
     outcome = migration.Outcome(seconds, load=(0.5, 3.0))
     values = [(pytest.approx(target.value), target.met) for target in outcome.targets()]
-    assert values == [(1.1, False), (1.5, False), (1.5, False)]
-    assert migration.render(outcome).count("NOT met") == 3
-    assert json.loads(migration.to_json(outcome))["ratio"]["one domain"]["virsh"] == 1
+    assert values == [(1.1, False), (1.1, True), (1.2, False), (1.5, False), (1.5, False)]
+    assert migration.render(outcome).count("NOT met") == 4
+    found = json.loads(migration.to_json(outcome))
+    assert found["ratio"]["one domain"]["virsh"] == 1
+    assert found["ratio-quartiles"]["encrypted"]["fastlib"] == pytest.approx([1.1, 1.6])
 
 
-def test_virsh_gets_the_flags_of_fastlib():
+def test_migration_measures_only_the_chosen_parts(capsys):
+    pytest.importorskip("libvirt")
+    outcome = migration.Outcome({"disk": {"fastlib": [1.0, 1.0], "virsh": [1.0, 1.0]}})
+    assert [target.text for target in outcome.targets()] == [
+        "with its disk at most 1.10x virsh --copy-storage-all"
+    ]
+    assert set(migration_ways.BASES) == set(migration_ways.PARTS) == set(migration.THOROUGH)
+    with pytest.raises(SystemExit):
+        migration.main(["--only", "disk,disc"])
+    assert "no such part: disc" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [({}, ()), ({"copy_storage": "all"}, ("--copy-storage-all",)), ({}, ("--tls",))],
+)
+def test_virsh_gets_the_flags_of_fastlib(options, more):
     pytest.importorskip("libvirt")
     from benchmarks.movers import flags
     from fastlib import MigrateParameter
+    from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image
     from fastlib.migfra.hypervisors.libvirt.migration.arguments import migrate_arguments
+    from fastlib.migfra.hypervisors.libvirt.migration.disks_check import CopyPlan, PlannedCopy
     from fastlib.migfra.virt.migration_spec import MigrationSpec
 
     spec = MigrationSpec(
         name="vm1",
         source="hostA",
         destination="hostB",
-        parameter=MigrateParameter(migration_type="live"),
+        parameter=MigrateParameter(migration_type="live", **options),
     )
     uri = "qemu+tcp://hostB/system"
-    arguments = migrate_arguments(spec, persistent=True, peer=uri, migration_uri=None)
-    found = (arguments.flags, arguments.parameters, arguments.destination_uri)
-    assert found == (flags(), {}, uri)
+    copy = PlannedCopy(target="hda", image=Image(path="/a", format="raw", capacity=1))
+    arguments = migrate_arguments(
+        spec,
+        persistent=True,
+        peer=uri,
+        migration_uri=None,
+        server_name="hostB" if "--tls" in more else None,
+        plan=CopyPlan(copies=[copy] if options else []),
+    )
+    assert (arguments.flags, arguments.destination_uri) == (flags(more), uri)
 
 
 @pytest.mark.parametrize("benchmark", [transport, daemon], ids=["transport", "daemon"])
