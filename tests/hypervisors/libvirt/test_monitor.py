@@ -12,7 +12,7 @@ import pytest
 from fastlib import Migrate, MigrateParameter
 from fastlib.migfra import HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
-from fastlib.migfra.hypervisors.libvirt.migration import call, monitor
+from fastlib.migfra.hypervisors.libvirt.migration import monitor
 from fastlib.migfra.hypervisors.libvirt.migration.arguments import migrate_arguments
 from fastlib.migfra.hypervisors.libvirt.migration.call import (
     await_call,
@@ -539,7 +539,8 @@ def test_follow_waits_for_unreachable_source_for_a_while(gone):
         watched.loop.call_at(5 + gone, away, True)
         watched.loop.call_at(100, setattr, watched.domain, "job", None)
         await wait_for_job_end(watched.runtime, watched.spec)
-        ended = 100 if gone < call._AWAY_SECONDS else 5 + call._AWAY_SECONDS
+        patience = watched.runtime.options.unreachable_timeout
+        ended = 100 if gone < patience else 5 + patience
         assert watched.loop.time() == pytest.approx(ended, abs=0.6)
 
     run_scenario(scenario)

@@ -143,6 +143,7 @@ class LibvirtOptions(ConfigSection):
         Positive("connect_timeout"),
         Positive("call_timeout"),
         Positive("stall_timeout"),
+        Positive("unreachable_timeout"),
         Positive("pscom_timeout"),
     )
 
@@ -252,6 +253,14 @@ class LibvirtOptions(ConfigSection):
     ] = "preferred"
     stall_timeout: Annotated[
         Seconds, Wire("Time without progress after which a migration is aborted.", unit="s")
+    ] = 30.0
+    unreachable_timeout: Annotated[
+        Seconds,
+        Wire(
+            "Time for which the daemon retries a step that must be done, such as resuming a domain "
+            "or removing an unfinished copy of a disk, while the libvirt of a host is unreachable.",
+            unit="s",
+        ),
     ] = 30.0
     pscom_timeout: Annotated[
         Seconds, Wire("The longest time until pscom processes answer.", unit="s")

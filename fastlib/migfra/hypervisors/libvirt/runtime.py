@@ -24,8 +24,6 @@ T = TypeVar("T")
 P = ParamSpec("P")
 POLL_SECONDS: Final = 0.2
 """Seconds between two polls of a state for which libvirt has no events."""
-_REACHABLE_SECONDS: Final = 30.0
-"""Seconds to wait for an unreachable libvirt with a call that must be made."""
 
 
 class LibvirtRuntime:
@@ -100,9 +98,10 @@ class LibvirtRuntime:
     ) -> T:
         """Call a function like `Connection.call`. Retries while libvirt is unreachable.
 
-        Use it for calls that must be made, such as resuming a domain. Raises HypervisorError.
+        Use it for calls that must be made, such as resuming a domain. Raises HypervisorError, also
+        if libvirt stays unreachable for the `unreachable-timeout`.
         """
-        deadline = asyncio.get_running_loop().time() + _REACHABLE_SECONDS
+        deadline = asyncio.get_running_loop().time() + self.options.unreachable_timeout
         while True:
             try:
                 connection = await self.connections.get(host, driver, transport)

@@ -7,7 +7,7 @@ When the monitor has given up a call, `reconcile` must find out where the domain
 import asyncio
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Any
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
@@ -19,9 +19,6 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from .arguments import MigrateArguments
 from .monitor import MigrationMonitor
-
-_AWAY_SECONDS: Final = 30.0
-"""Seconds that the source of a followed migration may be unreachable."""
 
 
 def _perform(connection: Any, name: str, arguments: MigrateArguments, destination: Any) -> None:
@@ -95,10 +92,13 @@ async def follow(
 
 
 async def wait_for_job_end(runtime: LibvirtRuntime, spec: MigrationSpec) -> None:
-    """Wait until the source has no job with the domain, or was unreachable for `_AWAY_SECONDS`."""
+    """Wait until the source has no job with the domain.
+
+    Returns also if the source is unreachable for the `unreachable-timeout`.
+    """
     loop = asyncio.get_running_loop()
     last_answer = loop.time()
-    while loop.time() < last_answer + _AWAY_SECONDS:
+    while loop.time() < last_answer + runtime.options.unreachable_timeout:
         try:
             source = await runtime.connections.get(spec.source, spec.driver, spec.transport)
             if not (await source.call(look_up, spec.name)).migrating:
