@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastlib.display.text import offline_since
 from fastlib.message.node import Presence
+from fastlib.message.topics import PRESENCE
 from fastlib.transport.errors import RefusedError, TransportError
 
 from .arguments.nearest import did_you_mean
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
     from fastlib.client import MigfraClient, Watch
 
 QUIET_SECONDS: Final = 1.0
-"""The search for daemons ends if no further presence arrives for this number of seconds."""
+"""The search for daemons ends if no further presence arrives for this number of seconds.
+
+The known brokers have sent all presences before that, see `_await_broker`. Others may send them
+later.
+"""
 SEARCH_SECONDS: Final = 5.0
 """The maximum duration of the search for daemons, in seconds."""
 
@@ -53,6 +58,7 @@ def find_hosts(client: "MigfraClient", wanted: Collection[str] | None) -> Iterat
 def _find(
     client: "MigfraClient", watch: "Watch[Any]", wanted: Collection[str] | None
 ) -> Iterator[FoundHost]:
+    _await_broker(client, wanted)
     last = time.monotonic() + SEARCH_SECONDS
     # Named hosts are always queried. Without names, the first presence may be late.
     until = last if wanted is None else time.monotonic() + QUIET_SECONDS
@@ -65,10 +71,28 @@ def _find(
                 found.add(observed.host)
                 until = min(time.monotonic() + QUIET_SECONDS, last)
                 yield FoundHost(observed.host, presence)
-        if watch.ended or time.monotonic() >= until:
+                continue  # what has arrived counts, however long the caller has taken
+        now = time.monotonic()
+        if now >= last or (observed is None and (watch.ended or now >= until)):
             break
     for host in {*(wanted or ())} - found:
         yield FoundHost(host)
+
+
+def _await_broker(client: "MigfraClient", wanted: Collection[str] | None) -> None:
+    """Wait until the broker has sent the presences that it retains, and until they are handled.
+
+    A broker sends them after its answer to the subscription. It answers in order, so they come
+    before its answer to a second request for the same presences.
+    """
+    from fastlib.transport.core import CONFIRM_SECONDS  # here, because the imports are slow
+    from fastlib.transport.futures import wait
+
+    topics = [PRESENCE.pattern()] if wanted is None else [PRESENCE(host) for host in {*wanted}]
+    until = time.monotonic() + CONFIRM_SECONDS
+    for answered in [client.communicator.resend_retained(topic) for topic in topics]:
+        wait(answered, until - time.monotonic(), "the presence of the hosts")
+    client.communicator.wait_for_callbacks(until - time.monotonic())
 
 
 def _find_one_by_one(client: "MigfraClient", wanted: Collection[str]) -> Iterator[FoundHost]:

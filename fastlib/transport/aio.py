@@ -27,8 +27,9 @@ from .errors import (
     RefusedError,
     SubscriptionError,
     UndeliveredError,
+    WaitTimeoutError,
 )
-from .futures import wait_async
+from .futures import bounded, wait_async
 from .inbox import Inbox
 from .link import CLOSE_SECONDS, Link
 from .messages import ReceivedMessage
@@ -170,6 +171,25 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         """See `Communicator.subscribe_now`. The future's own callbacks may run in any thread."""
         sink = self._core.callback_sink(topic, callback, self._sink)
         return self._core.subscribe(topic, qos, sink, False, retained)
+
+    async def wait_for_callbacks(self, timeout: float | None = CONFIRM_SECONDS) -> None:
+        """See `Communicator.wait_for_callbacks`."""
+        check_seconds("timeout", timeout)
+        if self._caller is None or self._caller.done() or self._caller is asyncio.current_task():
+            return
+        returned = asyncio.Event()
+
+        async def note() -> None:
+            returned.set()
+
+        # The network thread gives calls to the loop in the same way, so they stay in order.
+        asyncio.get_running_loop().call_soon(self._calls.put_nowait, note)
+        try:
+            async with asyncio.timeout(bounded(timeout)):
+                await returned.wait()
+        except TimeoutError:
+            text = f"the callbacks have not returned within {timeout} s"
+            raise WaitTimeoutError(text) from None
 
     async def unsubscribe(self, topic: str) -> None:
         """See `Communicator.unsubscribe`."""

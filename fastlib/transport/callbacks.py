@@ -24,6 +24,8 @@ class CallbackThread:
         self._thread: threading.Thread | None = None
         self._idle = threading.Condition()
         self._left = 0
+        self._done = 0
+        """The number of calls that have returned."""
 
     def sink(self, callback: Callable[P, None]) -> Callable[P, None]:
         """Return a function that queues a call of the callback."""
@@ -47,13 +49,30 @@ class CallbackThread:
             finally:
                 with self._idle:
                     self._left -= 1
+                    self._done += 1
                     self._idle.notify_all()
+
+    @property
+    def _is_inside(self) -> bool:
+        """True in a callback."""
+        return threading.current_thread() is self._thread
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until all calls that are queued now have returned. Return False after `timeout`.
+
+        Returns at once in a callback, because the later calls wait for that one.
+        """
+        with self._idle:
+            until = self._done + self._left
+            if self._is_inside:
+                return True
+            return self._idle.wait_for(lambda: self._done >= until, bounded(timeout))
 
     def finish(self, timeout: float) -> None:
         """Run the queued calls for at most `timeout` seconds. Log the number of remaining calls."""
         if self._thread is None:
             return
-        inside = threading.current_thread() is self._thread
+        inside = self._is_inside
         deadline = time.monotonic() + timeout
         with self._idle:
             while self._left > inside and (rest := deadline - time.monotonic()) > 0:

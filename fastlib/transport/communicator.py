@@ -19,7 +19,14 @@ from .core import (
     CommunicatorCore,
 )
 from .delivery import Delivery
-from .errors import ClosedError, QueueFullError, RefusedError, SubscriptionError, UndeliveredError
+from .errors import (
+    ClosedError,
+    QueueFullError,
+    RefusedError,
+    SubscriptionError,
+    UndeliveredError,
+    WaitTimeoutError,
+)
 from .futures import wait
 from .inbox import Inbox
 from .link import CLOSE_SECONDS, Link
@@ -154,6 +161,19 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         """
         sink = self._core.callback_sink(topic, callback, self._callbacks.sink)
         return self._core.subscribe(topic, qos, sink, False, retained)
+
+    def wait_for_callbacks(self, timeout: float | None = CONFIRM_SECONDS) -> None:
+        """Wait until the callbacks have handled all messages that have arrived so far.
+
+        After a confirmed `resend_retained`, the known brokers have sent what they retain, unless
+        that is more than a broker sends without an acknowledgement. So a program that waits for
+        both knows which topics have no retained message.
+
+        Returns at once in a callback. Raises WaitTimeoutError after `timeout` seconds.
+        """
+        check_seconds("timeout", timeout)
+        if not self._callbacks.wait(timeout):
+            raise WaitTimeoutError(f"the callbacks have not returned within {timeout} s")
 
     def unsubscribe(self, topic: str) -> None:
         """End the subscription to `topic`, which must be the same text as in `subscribe`.

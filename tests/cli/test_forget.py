@@ -6,24 +6,21 @@ import pytest
 
 from fastlib import NodeReport, NodeResult, ResultContainer
 from fastlib.cli import host_search
+from fastlib.cli.commands import forget
 from fastlib.cli.commands.forget import _EPILOG
 from fastlib.message.topics import PRESENCE
 from fastlib.transport import MqttOptions, connect
+from tests.support.mosquitto import PATIENCE
 from tests.support.shell import Daemon, run, silence
 
 OFFLINE = "{status: offline, hypervisor: qemu, version: '1.0', time: 2026-11-01T08:00:00Z}"
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """Let a busy machine take its time to find the presence of a host."""
-    monkeypatch.setattr(host_search, "QUIET_SECONDS", 30.0)
-
-
-@pytest.fixture
-def quick(patient, monkeypatch):
-    """Wait only a short time for the presence of a host, where there is none."""
-    monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.3)
+def quick(monkeypatch):
+    """Wait for no presence that this broker sends later, and long for answers."""
+    monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(forget, "ANSWER_SECONDS", float(PATIENCE))
 
 
 def retained(mosquitto, host):
@@ -57,7 +54,6 @@ def test_presence_of_a_dead_host_is_deleted(mosquitto, env):
         assert retained(mosquitto, "node07") is None
 
 
-@pytest.mark.usefixtures("quick")
 def test_unknown_host_is_an_error(env):
     done = run("forget", "nobody", env=env)
     assert (done.returncode, done.stdout) == (1, "")

@@ -20,7 +20,8 @@ from fastlib import (
     TaskContainer,
 )
 from fastlib.cli import host_search
-from tests.support.mosquitto import Mosquitto, free_port
+from fastlib.cli.commands import log
+from tests.support.mosquitto import PATIENCE, Mosquitto, free_port
 from tests.support.shell import (
     CONTROL,
     Daemon,
@@ -39,8 +40,9 @@ ONLINE = "{status: online, hypervisor: qemu, version: '1.0'}"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for daemons only shortly; they are on this machine."""
-    monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.3)
+    """Wait for no presence that this broker sends later, and long for answers."""
+    monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(log, "ANSWER_SECONDS", float(PATIENCE))
 
 
 @pytest.fixture

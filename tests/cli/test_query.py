@@ -11,9 +11,10 @@ import yaml
 
 from fastlib import NodeReport, NodeResult, Query, ResultContainer, TaskContainer
 from fastlib.cli import host_search
+from fastlib.cli.commands import query
 from fastlib.cli.commands.query import _EPILOG
 from fastlib.message.node import DomainReport, TaskReport
-from tests.support.mosquitto import Mosquitto
+from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.shell import CONTROL, Daemon, address, run, run_on_terminal, silence
 from tests.support.transport.subscription_rules import ChoosyMosquitto
 
@@ -23,7 +24,9 @@ GIB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.3)
+    """Wait for no presence that this broker sends later, and long for answers."""
+    monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(query, "ANSWER_SECONDS", float(PATIENCE))
 
 
 @pytest.fixture

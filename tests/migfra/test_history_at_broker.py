@@ -9,6 +9,7 @@ import pytest
 
 from fastlib import HistoryResult, Start, Stop, TaskContainer
 from fastlib.cli import host_search
+from fastlib.cli.commands import log
 from fastlib.client import AsyncMigfraClient, MigfraClient
 from fastlib.transport import Communicator, MqttOptions
 from tests.support.migfra.program import Program, program
@@ -26,8 +27,9 @@ def scheduler(broker: Mosquitto) -> Iterator[Communicator]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for daemons only shortly; they are on this machine."""
-    monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.3)
+    """Wait for no presence that this broker sends later, and long for answers."""
+    monkeypatch.setattr(host_search, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(log, "ANSWER_SECONDS", float(PATIENCE))
 
 
 def send(scheduler: Communicator, task: Start | Stop, id: str) -> None:

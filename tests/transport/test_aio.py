@@ -144,6 +144,25 @@ async def test_on_close_callback_runs_in_the_loop() -> None:
 
 
 @in_a_loop
+async def test_wait_for_callbacks_has_a_timeout() -> None:
+    async with connect_async(MemoryOptions(broker=MemoryBroker())) as one:
+        may_return, returned = asyncio.Event(), asyncio.Event()
+
+        async def callback(message: ReceivedMessage) -> None:
+            await may_return.wait()
+            await one.wait_for_callbacks()  # a callback does not wait for itself
+            returned.set()
+
+        await one.subscribe("a", callback)
+        await one.send(b"", "a")
+        with pytest.raises(WaitTimeoutError, match="callbacks have not returned within 0 s"):
+            await one.wait_for_callbacks(0)
+        may_return.set()
+        await one.wait_for_callbacks(20)
+        assert returned.is_set()
+
+
+@in_a_loop
 async def test_failed_open_closes_the_link() -> None:
     broker = MemoryBroker()
     broker.cut("a")

@@ -13,14 +13,18 @@ from fastlib.transport import (
     ClosedError,
     Delivery,
     Link,
+    MemoryBroker,
+    MemoryOptions,
     MessageTooLargeError,
     OptionsError,
     QueueFullError,
+    ReceivedMessage,
     SubscriptionError,
     TopicError,
     UndeliveredError,
     WaitTimeoutError,
     Will,
+    connect,
 )
 from tests.support.transport.connector import PATIENCE, Connector
 from tests.support.waiting import wait_until
@@ -390,6 +394,41 @@ def test_on_close_calls_callbacks_once(connector: Connector, root: str) -> None:
     assert str(end).endswith(" is closed: the program has closed it")
     assert called == ["fails", f"after it: {end}"]
     taken_back()
+
+
+def test_wait_for_callbacks_ends_after_all_that_has_arrived(
+    connector: Connector, root: str
+) -> None:
+    one, other = connector.connect(), connector.connect()
+    one.wait_for_callbacks()  # there are none
+    for number in range(100):
+        other.send(str(number).encode(), f"{root}/{number}", retain=True).wait(PATIENCE)
+    seen: list[bytes] = []
+    one.subscribe(f"{root}/+", lambda message: seen.append(message.payload), qos=0)
+    # The broker has sent all that it retains before it answers the second request.
+    one.resend_retained(f"{root}/+").result(PATIENCE)
+    one.wait_for_callbacks()
+    assert {*seen} == {str(number).encode() for number in range(100)}
+    one.close()
+    one.wait_for_callbacks()  # all have returned
+
+
+def test_wait_for_callbacks_has_a_timeout() -> None:
+    with connect(MemoryOptions(broker=MemoryBroker())) as one:
+        may_return, returned = threading.Event(), threading.Event()
+
+        def callback(message: ReceivedMessage) -> None:
+            may_return.wait(PATIENCE)
+            one.wait_for_callbacks()  # a callback does not wait for itself
+            returned.set()
+
+        one.subscribe("a", callback)
+        one.send(b"", "a").wait(PATIENCE)
+        with pytest.raises(WaitTimeoutError, match="callbacks have not returned within 0 s"):
+            one.wait_for_callbacks(0)
+        may_return.set()
+        one.wait_for_callbacks(PATIENCE)
+        assert returned.is_set()
 
 
 def test_infinite_timeout_is_accepted(connector: Connector, root: str) -> None:

@@ -13,12 +13,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from unittest import mock
 
 from fastlib.cli import migfra
 from fastlib.migfra.plugin_api import discovery
+from fastlib.migfra.service.lock import holders
 from tests.support.mosquitto import PATIENCE
 from tests.support.waiting import wait_until
 
@@ -208,6 +209,18 @@ class Program:
         self._process = None
         return status
 
+    def holders(self) -> set[int]:
+        """Return the processes that hold the locks of the daemon."""
+        return {pid for lock in self.directory.glob("*.lock") for pid in holders(lock)}
+
+    def kill_all(self) -> None:
+        """Kill all processes with this configuration, also a daemon in the background (`-d`)."""
+        for arguments in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):  # it has ended meanwhile
+                if os.fsencode(self.configuration) in arguments.read_bytes().split(b"\0"):
+                    os.kill(int(arguments.parent.name), signal.SIGKILL)
+        self.kill()
+
     def kill(self) -> None:
         if self._process is not None:
             self.send(signal.SIGKILL)
@@ -231,4 +244,4 @@ def program(
     try:
         yield made
     finally:
-        made.kill()
+        made.kill_all()

@@ -67,6 +67,12 @@ class BlockingCommunicator:
     def unsubscribe(self, topic: str) -> None:
         self._run(self.inner.unsubscribe(topic))
 
+    def wait_for_callbacks(self, timeout: float | None = PATIENCE) -> None:
+        self._run(self.inner.wait_for_callbacks(timeout))
+
+    def resend_retained(self, topic: str) -> Any:
+        return self.inner.resend_retained(topic)
+
     def receive(self, *arguments: Any, **named: Any) -> Any:
         return self._run(self.inner.receive(*arguments, **named))
 
