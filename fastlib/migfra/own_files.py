@@ -11,8 +11,12 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from .file_systems import WITHOUT_FILES, file_system_of
+
 PRIVATE: Final = 0o600
 """Mode of files that only their owner may read: orders have domain XML with passwords."""
+_WITHOUT_NAMELESS_FILES: Final = (errno.ENOTSUP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
+"""The errors of file systems that take files with names only, such as NFS."""
 LOG: Final = 0o640
 """Mode of a new log file: its group may read it."""
 
@@ -117,7 +121,24 @@ def _check_new_entry(folder: Path) -> None:
     """Raise OSError if no file can be made in an existing folder."""
     os.stat(folder)
     if os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        _check_takes_files(folder)
         return
     read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
     number = errno.EROFS if read_only else errno.EACCES
     raise OSError(number, os.strerror(number), str(folder))
+
+
+def _check_takes_files(folder: Path) -> None:
+    """Raise OSError if the file system of a folder takes no files, although its user may write.
+
+    Root may write to all folders, also to those of `/proc`.
+    """
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, PRIVATE))
+    except OSError as error:
+        if error.errno not in _WITHOUT_NAMELESS_FILES:
+            raise
+        kind = file_system_of(folder)
+        if kind in WITHOUT_FILES:
+            reason = f"the file system {kind} keeps no files; choose a folder on a disk"
+            raise OSError(errno.ENOTSUP, reason, str(folder)) from None

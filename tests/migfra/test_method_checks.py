@@ -1,7 +1,7 @@
 """Methods of a hypervisor that could not be called are found when its class is loaded."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,8 +16,12 @@ from fastlib.migfra import (
     read_configuration,
 )
 from fastlib.migfra.plugin_api import discovery
+from fastlib.migfra.plugin_api.annotation_names import bound_names
 from fastlib.migfra.plugin_api.method_checks import is_misspelt, method_problems
 from fastlib.testing import isolated_registry
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 HERE = __file__
 
@@ -107,10 +111,54 @@ def test_subclass_of_the_task_is_too_narrow() -> None:
         assert "must accept Suspend; its type is Narrow" in only(suspend=suspend)
 
 
-def test_annotations_that_cannot_be_resolved_prove_nothing() -> None:
-    def suspend(self, task: "Nowhere", context: "Nothing"): ...  # noqa: F821
+def test_names_that_only_type_checkers_import_prove_nothing() -> None:
+    def suspend(self, task: "Decimal", context: "Decimal"): ...
 
     assert problems(suspend=suspend) == []
+
+
+def test_annotation_with_a_name_that_does_not_exist_is_found() -> None:
+    def suspend(self, task: "Suspen | None", context: "list[Nothing]") -> "Outcome[Zq]": ...  # noqa: F821
+
+    found = problems(suspend=suspend)
+    assert [text.partition("): ")[2].partition(",")[0] for text in found] == [
+        "the type of 'task' has the name 'Suspen' (did you mean 'Suspend'?)",
+        "the type of 'context' has the name 'Nothing'",
+        "the type of the result has the name 'Zq'",
+    ]
+
+    def close(self) -> "Nones": ...  # noqa: F821
+
+    assert "has the name 'Nones'" in only(close=close)
+
+
+def test_name_that_does_not_exist_hides_no_other_annotation() -> None:
+    def suspend(self, task: Start, context: "Decimal"): ...
+
+    assert "'task' must accept Suspend; its type is Start" in only(suspend=suspend)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from elsewhere import Known",
+        "from elsewhere import Other as Known",
+        "import Known.sub",
+        "class Outer:\n        class Known: ...",
+        "Known = int",
+        "for Known in []: ...",
+    ],
+)
+def test_names_are_those_that_the_source_of_a_module_binds(source: str) -> None:
+    found = bound_names(f"if TYPE_CHECKING:\n    {source}\n")
+    assert found is not None
+    assert "Known" in found
+    assert found <= {"Known", "Outer"}
+
+
+def test_names_of_a_module_without_a_list_of_its_imports_are_not_known() -> None:
+    assert bound_names("from elsewhere import *") is None
+    assert bound_names("def") is None
 
 
 def test_context_of_another_type_is_found() -> None:

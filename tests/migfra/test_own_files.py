@@ -13,7 +13,12 @@ import pytest
 from fastlib.migfra import RunningError
 from fastlib.migfra.journal import schema
 from fastlib.migfra.journal.journal import Journal
-from fastlib.migfra.own_files import make_own_folder, open_own_file
+from fastlib.migfra.own_files import (
+    check_own_file,
+    check_own_folder,
+    make_own_folder,
+    open_own_file,
+)
 from fastlib.migfra.service import lock
 from fastlib.migfra.service.lock import InstanceLock, holders
 from fastlib.migfra.telemetry.log_output import FileOutput
@@ -190,3 +195,25 @@ def test_log_that_is_replaced_by_a_link_is_not_followed(tmp_path: Path) -> None:
     output.write(b"three\n")
     output.close()
     assert path.read_text() == "three\n"
+
+
+# --- checks that change nothing -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["/proc", "/sys", "/sys/kernel"])
+def test_folder_that_keeps_no_files_is_refused(folder: str) -> None:
+    """Root may write to it, says the kernel. A user gets another error."""
+    words = "keeps no files; choose a folder on a disk" if os.geteuid() == 0 else "denied"
+    for check in (
+        lambda: check_own_file(f"{folder}/journal", os.O_RDWR | os.O_CREAT),
+        lambda: check_own_folder(Path(folder) / "new" / "folder"),
+    ):
+        with pytest.raises(OSError, match=words) as caught:
+            check()
+        assert str(caught.value.filename) == folder
+
+
+def test_check_of_a_new_file_leaves_nothing(tmp_path: Path) -> None:
+    check_own_file(tmp_path / "journal", os.O_RDWR | os.O_CREAT)
+    check_own_folder(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []

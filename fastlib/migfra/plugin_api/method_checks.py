@@ -7,7 +7,7 @@ task comes. A method with a misspelt name would never be called.
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from fastlib.message.task import declarations
 from fastlib.migfra.errors import PluginError
 from fastlib.plugin_place import place_in
 
+from .annotation_names import hints_of, unknown_names
 from .config_section import ConfigSection
 from .context import Context
 from .hypervisor import RESERVED, Hypervisor, method_name
@@ -107,7 +108,8 @@ class _Methods:
         if problem is not None:
             yield f"{where} must take (self, task, context); {problem}"
             return
-        hints = _hints(function)
+        yield from self._annotation_problems(where, function)
+        hints = hints_of(function)
         given = [each.name for each in signature.parameters.values()]
         first = hints.get(_positional(signature, 0))
         refused = [task.__name__ for task in tasks if not _accepts(first, task)]
@@ -120,6 +122,16 @@ class _Methods:
         if given[:2] == ["context", "task"] and first is second is None:
             yield f"{where} must take (self, task, context); it takes (self, context, task)"
 
+    def _annotation_problems(self, where: str, function: Function) -> Iterator[str]:
+        """Yield the names in annotations that the module of a method does not have."""
+        for parameter, name, near in unknown_names(function):
+            what = "the result" if parameter == "return" else repr(parameter)
+            hint = f" (did you mean {near!r}?)" if near else ""
+            yield (
+                f"{where}: the type of {what} has the name {name!r}{hint}, which its module "
+                "neither imports nor defines"
+            )
+
     def _life_problems(self, name: str) -> Iterator[str]:
         """Yield the problems of a method that the daemon calls without arguments."""
         declared = self._own(name)
@@ -128,6 +140,7 @@ class _Methods:
             return
         function, signature = parameters
         where = self._place(name, function)
+        yield from self._annotation_problems(where, function)
         problem = _wrong_call(signature, 0)
         if problem is not None:
             yield f"{where} must take no arguments beside self; {problem}"
@@ -141,8 +154,9 @@ class _Methods:
         parameters = _parameters(self._own("__init__"))
         if parameters is not None:
             problem = _wrong_call(parameters[1], 2)
+            where = self._place("__init__", parameters[0])
+            yield from self._annotation_problems(where, parameters[0])
             if problem is not None:
-                where = self._place("__init__", parameters[0])
                 yield f"{where} must take (self, options, node); {problem}"
 
     # Names
@@ -244,13 +258,6 @@ def _positional(signature: inspect.Signature, index: int) -> str:
     """Return the name of the parameter that takes the positional argument of an index."""
     bound = signature.bind(*range(2))
     return next((name for name, value in bound.arguments.items() if value == index), "*")
-
-
-def _hints(function: Callable[..., object]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except Exception:  # names that only type checkers import; the annotations prove nothing then
-        return {}
 
 
 def _accepts(hint: Any, cls: type[Any]) -> bool:

@@ -125,9 +125,17 @@ def test_only_files_are_copied(kind):
     assert decision(disk).problems == []
 
 
+@pytest.mark.parametrize("parameter", [{}, {"copy_storage": "all"}])
+def test_transient_disk_is_refused_for_that_reason_alone(parameter):
+    found = decision(file(is_transient=True, names_backing=True), there=UNKNOWN, **parameter)
+    assert "is transient, and libvirt does not migrate such a disk" in only_problem(found)
+
+
 def test_unknown_disk_is_named():
     found = decision(file(), copy_storage="all", copy_disks=["vda", "sda"])
     assert found.problems == ["copy-disks has 'sda', but vm1 writes only the disks vda"]
+    found = decision(file(), copy_storage="all", copy_disks=["sda", "vda", "sda"])
+    assert len(found.problems) == 1
     found = decision([], copy_storage="all", copy_disks=["sda"])
     assert found.problems == ["copy-disks has 'sda', but vm1 writes no disk"]
 
@@ -143,6 +151,7 @@ def test_disks_are_read_from_xml():
   <disk type='volume'><source pool='p' volume='e'/><target dev='vde'/></disk>
   <disk type='file'><source file='/f'><encryption format='luks'/></source><target dev='vdf'/></disk>
   <disk type='nvme'><source type='pci'/><target dev='vdg'/></disk>
+  <disk type='file'><source file='/t'/><target dev='vdt'/><transient/></disk>
   <disk type='file'><source file='/r'/><target dev='vdr'/><readonly/></disk>
   <disk type='file' device='cdrom'><source file='/i'/><target dev='sda'/></disk>
   <disk type='file' device='floppy'><target dev='fda'/></disk>
@@ -157,6 +166,7 @@ def test_disks_are_read_from_xml():
         Disk(target="vde", kind="volume", path="e"),
         Disk(target="vdf", kind="file", path="/f", is_encrypted=True),
         Disk(target="vdg", kind="other", path="nvme"),
+        Disk(target="vdt", kind="file", path="/t", is_transient=True),
     )
 
 

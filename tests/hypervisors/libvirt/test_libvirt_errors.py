@@ -342,6 +342,16 @@ def test_call_on_closed_connection_raises_lost_error():
          LibvirtError,
          "libvirt on node07: {said}; one of the two QEMUs is built without this compression; "
          "choose another one"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command 'object-add': "
+         "Cannot load certificate '/pki/server-cert.pem' & key '/pki/server-key.pem': The "
+         "certificate and the given key do not match.", LibvirtError,
+         "libvirt on node07: {said}; that file is on the destination; replace the certificate or "
+         "the key there, or let QEMU's user read both"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command 'object-add': "
+         "Cannot load certificate '/pki/client-cert.pem' & key '/pki/client-key.pem': Error while "
+         "reading file.", LibvirtError,
+         "libvirt on node07: {said}; that file is on the source; replace the certificate or "
+         "the key there, or let QEMU's user read both"),
     ],
 )  # fmt: skip
 def test_errors_seen_on_other_hosts_are_translated(code, said, kind, text):

@@ -227,10 +227,43 @@ def test_copy_is_refused_for_the_way_back_of_a_swap(tmp_path):
 
 
 def test_running_domain_needs_only_its_disks_to_be_the_same(tmp_path):
-    """libvirt refuses missing files without this check."""
+    """libvirt refuses other missing files without this check."""
     storage = Storage("<emulator>/absent</emulator>", disk(image(tmp_path)))
     assert "/absent (emulator)" in storage.refusal()
     assert storage.check("live") == []
+
+
+@pytest.mark.parametrize("kind", ["live", "warm"])
+def test_running_domain_needs_the_files_that_its_disks_only_read(tmp_path, kind):
+    cd, base = tmp_path / "cd.iso", tmp_path / "base.img"
+    chain = f"<backingStore type='file'><format type='raw'/><source file='{base}'/></backingStore>"
+    storage = Storage(
+        disk(image(tmp_path)).replace("</disk>", f"{chain}</disk>"),
+        disk(cd, "sda").replace("device='disk'", "device='cdrom'"),
+        disk(tmp_path / "ro.img", "vdb").replace("</disk>", "<readonly/></disk>"),
+        "<disk type='file' device='cdrom'><source file='/optional' startupPolicy='requisite'/>"
+        "<target dev='sdb'/></disk>",
+    )
+    refusal = storage.refusal(kind=kind)
+    assert refusal.startswith("node02 lacks files of vm1: ")
+    for words in (
+        f"{base} (backing file of disk vda)",
+        f"{cd} (cdrom sda)",
+        f"{tmp_path}/ro.img (disk vdb)",
+    ):
+        assert words in refusal
+    assert "/optional" not in refusal
+    for path in cd, base, tmp_path / "ro.img":
+        path.write_bytes(b"data")
+    assert storage.check(kind) == []
+
+
+def test_running_domain_needs_the_volumes_of_its_disks():
+    source = "<source pool='images' volume='x'/><target dev='vda'/>"
+    storage = Storage(f"<disk type='volume' device='disk'>{source}</disk>")
+    assert "node02 lacks the volume x (disk vda) of vm1: there is no storage pool images" in (
+        storage.refusal(kind="live")
+    )
 
 
 def test_disk_is_compared_by_content_where_no_marker_can_be_made(tmp_path, monkeypatch):

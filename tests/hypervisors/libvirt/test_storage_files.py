@@ -207,7 +207,9 @@ def test_file_systems_of_networks_are_recognised():
         "1 0 8:1 / / rw - ext4 /dev/sda rw\n"
         "2 1 0:5 / /srv rw shared:1 - nfs4 server:/srv rw\n"
         "3 2 0:6 / /srv/local rw - xfs /dev/sdb rw\n"
+        "4 2 0:7 / /srv/local/a\\040b rw - cifs //server/b rw\n"
     )
+    assert is_network_file_system("/srv/local/a b/x.img", mounts)
     assert is_network_file_system("/srv/images/x.img", mounts)
     assert not is_network_file_system("/srv/local/x.img", mounts)
     assert not is_network_file_system("/srvother/x.img", mounts)

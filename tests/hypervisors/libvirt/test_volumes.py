@@ -3,6 +3,8 @@
 The pools are fakes. `tests/laboratory/test_disk_copies.py` has real ones.
 """
 
+import errno
+
 import pytest
 
 from fastlib.migfra import HypervisorError
@@ -102,6 +104,67 @@ def test_transient_pool_that_a_crash_left_is_removed():
     host = Host(left)
     assert volumes.read_room(host, FOLDER).free == 40
     assert not left.is_there
+
+
+def test_pools_of_several_daemons_that_take_turns_are_no_remains():
+    """Each of them is there for less time than one that a crash left."""
+
+    class Busy(Host):
+        turns = 300
+
+        def storagePoolLookupByTargetPath(self, folder):
+            self.turns -= 1
+            self.pool = Pool(name=f"{volumes.PREFIX}{self.turns // 2}") if self.turns else None
+            if self.pool is not None:
+                self.pool.destroy = lambda: pytest.fail("the pool of another daemon is removed")
+            return super().storagePoolLookupByTargetPath(folder)
+
+    assert volumes.read_room(Busy(), FOLDER).free == 40
+    assert volumes.time.monotonic() > 2 * volumes._WAIT_SECONDS
+
+
+@pytest.mark.parametrize("path", [FOLDER, FOLDER + "/"])
+def test_folder_of_an_inactive_pool_is_refused_at_once_with_a_remedy(path):
+    class Inactive(Pool):
+        def XMLDesc(self, flags):
+            return f"<pool><target><path>{path}</path></target></pool>"
+
+    class WithInactive(Host):
+        def listAllStoragePools(self, flags):
+            assert flags == libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_INACTIVE
+            return [Inactive(name="images")]
+
+    conflict = error_of(9, "operation failed: Storage source conflict with pool: 'images'")
+    with pytest.raises(HypervisorError, match="images of /default-pool is not active; start it"):
+        volumes.read_room(WithInactive(refuses=[conflict] * 9), FOLDER)
+    assert volumes.time.monotonic() == 0
+
+
+class ImagePool(Pool):
+    """A pool in which another program makes a file just before libvirt does."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def storageVolLookupByName(self, name):
+        raise error_of(50, "Storage volume not found")
+
+    def createXML(self, xml, flags):
+        raise self.error
+
+
+def test_file_that_appears_before_the_image_is_told_from_other_errors():
+    image = volumes.Image(path=f"{FOLDER}/a", format="raw", capacity=1)
+    exists = error_of(38, "Failed to create file '/default-pool/a': File exists")
+    exists.err = (*exists.err[:7], errno.EEXIST, -1)
+    for error in exists, error_of(90, "storage volume 'a' exists already"):
+        with pytest.raises(volumes.ImageExistsError, match="there is a file /default-pool/a"):
+            volumes.create_image(Host(ImagePool(error)), image)
+    full = error_of(38, "Failed to create file: No space left on device")
+    full.err = (*full.err[:7], errno.ENOSPC, -1)
+    with pytest.raises(libvirt.libvirtError, match="No space"):
+        volumes.create_image(Host(ImagePool(full)), image)
 
 
 def test_host_without_storage_driver_has_a_remedy():

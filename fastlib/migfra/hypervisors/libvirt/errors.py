@@ -96,6 +96,16 @@ A missing file can be libvirt's socket, but also a certificate or a key.
 
 _REMEDIES: Final = (
     (
+        "/server-key.pem': ",
+        "that file is on the destination; replace the certificate or the key there, or let QEMU's "
+        "user read both",
+    ),
+    (
+        "/client-key.pem': ",
+        "that file is on the source; replace the certificate or the key there, or let QEMU's user "
+        "read both",
+    ),
+    (
         "Postcopy is not supported",
         "post-copy needs userfaultfd at the destination; set vm.unprivileged_userfaultfd to 1 "
         "there, or choose another on-timeout",
@@ -105,7 +115,7 @@ _REMEDIES: Final = (
         "one of the two QEMUs is built without this compression; choose another one",
     ),
 )
-"""QEMU's errors for options that it was not built for or may not use, with the remedy."""
+"""QEMU's errors for options and files that it cannot use, with the remedy."""
 
 
 def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:

@@ -32,6 +32,8 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     cache: str = "default"
     is_shareable: bool = False
     """Whether several domains may write it at the same time."""
+    is_transient: bool = False
+    """Whether the end of the domain undoes what it writes."""
     is_encrypted: bool = False
     names_backing: bool = False
     """Whether the XML names its backing file."""
@@ -74,6 +76,7 @@ def _disk(element: Element) -> Disk | None:
         format=str(driver.get("type", "raw")) if driver is not None else "raw",
         cache=str(driver.get("cache", "default")) if driver is not None else "default",
         is_shareable=element.find("shareable") is not None,
+        is_transient=element.find("transient") is not None,
         is_encrypted=is_encrypted,
         names_backing=backing is not None and backing.find("source") is not None,
     )

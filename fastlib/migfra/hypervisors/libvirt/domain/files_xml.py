@@ -4,7 +4,7 @@ In an offline migration libvirt copies none of them, and does not check that the
 """
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 from xml.etree.ElementTree import Element
 
@@ -34,6 +34,10 @@ class DomainFile(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it must be a block device."""
     format: str | None = None
     """Format of a disk's image, such as `qcow2`. None if not stated, or if it is not a disk."""
+    disk: str | None = None
+    """Target of the disk that it belongs to."""
+    is_behind: bool = False
+    """Whether it is a backing file."""
     chain_known: bool = False
     """Whether the XML names all backing files of the image."""
     if_on_source: bool = False
@@ -60,17 +64,23 @@ class DomainFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Sources that libvirt cannot look up on a host, such as network disks, in words."""
 
 
-def files_of(xml: str) -> DomainFiles:
-    """Return the files that a domain needs. Optional sources (`startupPolicy`) are left out."""
+def files_of(xml: str, *, moves: bool = False) -> DomainFiles:
+    """Return the files that a domain needs. Optional sources (`startupPolicy`) are left out.
+
+    With `moves`, those are also left out without which the domain arrives, but does not start.
+    """
+    optional = ("optional", "requisite") if moves else ("optional",)
     root = parse(xml)
     files: list[DomainFile] = []
     volumes: list[PoolVolume] = []
     unknown: list[str] = []
     for disk in root.iterfind("devices/disk"):
-        for found in _of_disk(disk):
+        for found in _of_disk(disk, optional):
             match found:
                 case DomainFile():
-                    files.append(found)
+                    target = disk.find("target")
+                    name = "" if target is None else target.get("dev", "")
+                    files.append(msgspec.structs.replace(found, disk=name))
                 case PoolVolume():
                     volumes.append(found)
                 case _:
@@ -84,12 +94,12 @@ def files_of(xml: str) -> DomainFiles:
     )
 
 
-def _of_disk(disk: Element) -> Iterator[DomainFile | PoolVolume | str]:
+def _of_disk(disk: Element, optional: Collection[str]) -> Iterator[DomainFile | PoolVolume | str]:
     """Yield the source of a disk, and the images behind it."""
     device, target = disk.get("device", "disk"), disk.find("target")
     role = device if target is None else f"{device} {target.get('dev', '')}".strip()
     source = disk.find("source")
-    if source is None or source.get("startupPolicy") == "optional":
+    if source is None or source.get("startupPolicy") in optional:
         return
     written = (
         device in ("disk", "lun", "floppy")
@@ -126,6 +136,7 @@ def _of_layer(layer: Element, role: str, written: bool) -> Iterator[DomainFile |
             written=written and kind != "dir",
             block=kind == "block" or path.startswith("/dev/"),
             format=None if driver is None else driver.get("type"),
+            is_behind=layer.tag == "backingStore",
             chain_known=layer.find("backingStore") is not None or layer.tag == "backingStore",
         )
 

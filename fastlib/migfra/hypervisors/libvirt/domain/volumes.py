@@ -5,6 +5,7 @@ functions make a transient pool for the time of the call. libvirt allows one poo
 a call waits while another daemon's transient pool is there, and removes one that a crash left.
 """
 
+import errno
 import posixpath
 import time
 import uuid
@@ -18,7 +19,7 @@ import msgspec
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 
-from .file_probe import is_probe
+from .image_users import check_inactive, check_unused, link_target
 from .xml import parse, text
 
 PREFIX: Final = "fastlib-copy-"
@@ -52,6 +53,10 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     backing: str | None = None
     """Path of its backing file."""
     backing_format: str | None = None
+
+
+class ImageExistsError(HypervisorError):
+    """There is a file with the name of an image that was to be created."""
 
 
 class Room(msgspec.Struct, frozen=True):
@@ -104,12 +109,18 @@ def read_room(connection: Any, folder: str) -> Room:
 def create_image(connection: Any, image: Image) -> None:
     """Create an image without data. It takes no room for the data that it may get.
 
-    Raises HypervisorError if a file of that name exists, or if the image is not as it must be.
+    Raises ImageExistsError if a file of that name exists, and HypervisorError if the image is not
+    as it must be.
     """
     with _pool_of(connection, image.path) as pool:
         if _find(pool, image.path) is not None:
-            raise HypervisorError(f"there is a file {image.path} already")
-        volume = pool.createXML(volume_xml(image), 0)
+            raise ImageExistsError(f"there is a file {image.path} already")
+        try:
+            volume = pool.createXML(volume_xml(image), 0)
+        except api().libvirtError as error:
+            if _says_exists(error):
+                raise ImageExistsError(f"there is a file {image.path} already") from error
+            raise
         made = image_of(volume.XMLDesc(0))
         wanted = (image.owner, image.group, image.mode, image.format, image.capacity)
         if (made.owner, made.group, made.mode, made.format, made.capacity) != wanted:
@@ -119,6 +130,15 @@ def create_image(connection: Any, image: Image) -> None:
                 f"{made.mode:o}, format {made.format} and {made.capacity} bytes, and not with "
                 f"{image.owner}:{image.group}, {image.mode:o}, {image.format} and {image.capacity}"
             )
+
+
+def _says_exists(error: Any) -> bool:
+    """Return whether libvirt has created no image because a file has its name, also a link."""
+    libvirt = api()
+    code, number = error.get_error_code(), error.get_int1()
+    if code == libvirt.VIR_ERR_SYSTEM_ERROR:
+        return bool(number == errno.EEXIST)
+    return bool(code == libvirt.VIR_ERR_STORAGE_VOL_EXIST)
 
 
 def volume_xml(image: Image) -> str:
@@ -148,19 +168,29 @@ def volume_xml(image: Image) -> str:
     return text(root)
 
 
-def remove_image(connection: Any, path: str, *, of_definitions: bool) -> bool:
+def remove_image(connection: Any, path: str) -> bool:
     """Remove an image. Returns whether there was one.
 
-    Raises HypervisorError if an active domain uses it, and, with `of_definitions`, if any domain
-    of the host names it.
+    Raises HypervisorError if an active domain uses it.
     """
     with _pool_of(connection, path) as pool:
         volume = _find(pool, path)
         if volume is None:
             return False
-        _check_unused(connection, path, of_definitions=of_definitions)
+        check_inactive(connection, path)
         volume.delete(0)
         return True
+
+
+def remove_unneeded_image(connection: Any, path: str, *, on_own_host: bool) -> bool:
+    """Remove an image that the host may need for something else. Returns whether there was one.
+
+    Raises HypervisorError if any domain or image of the host needs it, or if it is a link.
+    """
+    if on_own_host and (target := link_target(path)) is not None:
+        raise HypervisorError(f"{path} is a link to {target}; remove both if nothing needs them")
+    check_unused(connection, path, _pool_of, on_own_host=on_own_host)
+    return remove_image(connection, path)
 
 
 def remove_image_without_data(connection: Any, image: Image) -> bool:
@@ -175,25 +205,9 @@ def remove_image_without_data(connection: Any, image: Image) -> bool:
         _, capacity, allocation = volume.info()
         if capacity != image.capacity or allocation > MOST_EMPTY_BYTES:
             return False
-        _check_unused(connection, image.path, of_definitions=False)
+        check_inactive(connection, image.path)
         volume.delete(0)
         return True
-
-
-def _check_unused(connection: Any, path: str, *, of_definitions: bool) -> None:
-    """Raise HypervisorError if a domain uses an image."""
-    libvirt = api()
-    which = 0 if of_definitions else libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
-    for domain in connection.listAllDomains(which):
-        try:
-            name, root = domain.name(), parse(domain.XMLDesc(0))
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                continue
-            raise
-        names_it = any(source.get("file") == path for source in root.iter("source"))
-        if names_it and not is_probe(name):
-            raise HypervisorError(f"{path} belongs to {name}")
 
 
 def _find(pool: Any, path: str) -> Any:
@@ -220,15 +234,24 @@ def _pool_of(connection: Any, path: str) -> Iterator[Any]:
 
 
 def _open_pool(connection: Any, folder: str) -> tuple[Any, bool]:
+    """Return the pool of a folder, and whether it was made for this call.
+
+    Raises HypervisorError if libvirt can have none, and libvirtError.
+    """
     libvirt = api()
-    deadline = time.monotonic() + _WAIT_SECONDS
+    began = time.monotonic()
+    seen, since = "", began
     while True:
         try:
             pool = connection.storagePoolLookupByTargetPath(folder)
-            if not pool.name().startswith(PREFIX):
-                _refresh(pool, deadline)
+            name = pool.name()
+            if not name.startswith(PREFIX):
+                _refresh(pool, time.monotonic() + _WAIT_SECONDS)
                 return pool, False
-            if time.monotonic() >= deadline:
+            if name != seen:
+                # Daemons take turns. Each has a pool of its own.
+                seen, since = name, time.monotonic()
+            elif time.monotonic() >= since + _WAIT_SECONDS:
                 _close_pool(pool)
         except libvirt.libvirtError as error:
             code = error.get_error_code()
@@ -242,10 +265,27 @@ def _open_pool(connection: Any, folder: str) -> tuple[Any, bool]:
                 return connection.storagePoolCreateXML(_pool_xml(folder), 0), True
             except libvirt.libvirtError as refused:
                 # Unless the folder is unusable, another daemon has made one at the same time.
-                is_final = refused.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR
-                if is_final or time.monotonic() >= deadline:
+                refusal = refused.get_error_code()
+                if refusal == libvirt.VIR_ERR_SYSTEM_ERROR:
+                    raise
+                if refusal == libvirt.VIR_ERR_OPERATION_FAILED:
+                    _check_no_inactive_pool(connection, folder)
+                if time.monotonic() >= max(began, since) + _WAIT_SECONDS:
                     raise
         time.sleep(_POLL_SECONDS)
+
+
+def _check_no_inactive_pool(connection: Any, folder: str) -> None:
+    """Raise HypervisorError if a folder has a pool that is not active: libvirt allows no other."""
+    inactive = api().VIR_CONNECT_LIST_STORAGE_POOLS_INACTIVE
+    for pool in connection.listAllStoragePools(inactive):
+        path = parse(pool.XMLDesc(0)).findtext("target/path") or ""
+        if posixpath.normpath(path) == posixpath.normpath(folder):
+            name = pool.name()
+            raise HypervisorError(
+                f"the storage pool {name} of {folder} is not active; start it there with virsh "
+                f"pool-start {name}, or remove it with virsh pool-undefine {name}"
+            )
 
 
 def _refresh(pool: Any, deadline: float) -> None:

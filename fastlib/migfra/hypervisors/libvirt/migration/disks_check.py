@@ -16,8 +16,9 @@ from fastlib.migfra.hypervisors.libvirt.domain.file_probe import (
     probe_files,
     read_samples,
 )
+from fastlib.migfra.hypervisors.libvirt.domain.files_xml import DomainFile
 from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image, read_image, read_room
-from fastlib.migfra.hypervisors.libvirt.errors import LostError
+from fastlib.migfra.hypervisors.libvirt.errors import LibvirtError, LostError
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 _SPARE_BYTES: Final = 1 << 20
@@ -53,22 +54,29 @@ class CopyPlan(msgspec.Struct, frozen=True, kw_only=True):
 async def plan_copies(
     spec: MigrationSpec,
     disks: Sequence[Disk],
+    files: Sequence[DomainFile],
     prober: Prober,
     connect: Callable[[str], Any],
 ) -> Sequence[PlannedCopy]:
     """Plan the images at the destination. Raises HypervisorError with all problems.
 
-    `connect` returns the connection to a host.
+    `files` are all files of the domain. `connect` returns the connection to a host.
     """
-    check = _PlaceCheck(spec, prober, await connect(spec.source), await connect(spec.destination))
-    return await check.run(disks)
+    source, destination = await connect(spec.source), await connect(spec.destination)
+    return await _PlaceCheck(spec, files, prober, source, destination).run(disks)
 
 
 class _PlaceCheck:
     def __init__(
-        self, spec: MigrationSpec, prober: Prober, source: Connection, destination: Connection
+        self,
+        spec: MigrationSpec,
+        files: Sequence[DomainFile],
+        prober: Prober,
+        source: Connection,
+        destination: Connection,
     ) -> None:
         self._spec = spec
+        self._files = files
         self._prober = prober
         self._source = source
         self._destination = destination
@@ -101,9 +109,10 @@ class _PlaceCheck:
                 f"{image.format}; correct the definition"
             )
             return None
-        if disk.format == "raw" and image.format != "raw":
-            # The guest has written something like an image into its raw disk.
-            size = await self._source.call(_physical_size, spec.name, disk.target)
+        if disk.format == "raw":
+            # The guest may have written something like an image or an encrypted volume into its
+            # disk. libvirt's storage driver would tell the size of that.
+            size = await self._source.call(_virtual_size, spec.name, disk.target)
             image = Image(
                 path=image.path, format="raw", capacity=size, owner=image.owner,
                 group=image.group, mode=image.mode,
@@ -115,8 +124,10 @@ class _PlaceCheck:
     async def _check_backing(self, copies: Sequence[PlannedCopy]) -> None:
         """Check that the destination has the backing files, with the same content."""
         spec = self._spec
-        backing = {copy.image.backing: copy for copy in copies if copy.image.backing is not None}
-        paths = [path for path in backing if path is not None]
+        backing = {
+            path: copy for copy in copies for path in self._chain_of(copy) if path.startswith("/")
+        }
+        paths = list(backing)
         if not paths:
             return
         here, there = await asyncio.gather(
@@ -137,6 +148,11 @@ class _PlaceCheck:
                     f"{words}, is not the same file on {spec.destination} as on {spec.source}; "
                     "copy it there, or order copy-storage: all"
                 )
+
+    def _chain_of(self, copy: PlannedCopy) -> Sequence[str]:
+        """Return the files behind an image: its backing file, the backing file of that, and on."""
+        chain = [file.path for file in self._files if file.is_behind and file.disk == copy.target]
+        return chain if copy.image.backing is None else [copy.image.backing, *chain]
 
     async def _compare(
         self, here: Mapping[str, FileFacts], there: Mapping[str, FileFacts]
@@ -169,11 +185,16 @@ class _PlaceCheck:
                 room = await self._destination.call(read_room, folder)
             except LostError:
                 raise
-            except HypervisorError as error:
+            except LibvirtError as error:
                 self._problems.append(
                     f"{spec.destination} has no place for disk {targets} of {spec.name}: libvirt "
                     f"cannot use the folder {folder} there ({error}); make the folder if it is "
                     f"missing, with the owner and the mode that it has on {spec.source}"
+                )
+                continue
+            except HypervisorError as error:
+                self._problems.append(
+                    f"{spec.destination} has no place for disk {targets} of {spec.name}: {error}"
                 )
                 continue
             if room.free < size:
@@ -183,5 +204,5 @@ class _PlaceCheck:
                 )
 
 
-def _physical_size(connection: Any, name: str, target: str) -> int:
+def _virtual_size(connection: Any, name: str, target: str) -> int:
     return int(connection.lookupByName(name).blockInfo(target)[0])

@@ -13,9 +13,11 @@ import msgspec
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
 from fastlib.migfra.hypervisors.libvirt.domain.volumes import (
+    ImageExistsError,
     create_image,
     remove_image,
     remove_image_without_data,
+    remove_unneeded_image,
 )
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
@@ -50,22 +52,33 @@ class DiskCopies:
     async def create(self, planned: Sequence[PlannedCopy]) -> None:
         """Create the images without data. Raises HypervisorError, for example if one exists."""
         spec = self._spec
-        copies = [DiskCopy(target=copy.target, image=copy.image) for copy in planned]
-        await asyncio.wrap_future(self._record.save(disks=tuple(copies)))
+        copies = tuple(DiskCopy(target=copy.target, image=copy.image) for copy in planned)
+        done: tuple[DiskCopy, ...] = ()
+        # The journal never has more than one image that may not be of this migration.
+        await self._save(copies[:1])
         for number, copy in enumerate(copies):
-            self._scope.check()
-            there = await self._runtime.connections.get(
-                spec.destination, spec.driver, spec.transport
-            )
+            try:
+                self._scope.check()
+                there = await self._runtime.connections.get(
+                    spec.destination, spec.driver, spec.transport
+                )
+            except HypervisorError:
+                await self._save(done)
+                raise
             try:
                 await there.call(create_image, copy.image)
             except HypervisorError as error:
+                if isinstance(error, ImageExistsError):
+                    await self._save(done)
                 raise HypervisorError(
                     f"the image {copy.image.path} for disk {copy.target} could not be created on "
                     f"{spec.destination}: {error}"
                 ) from error
-            copies[number] = msgspec.structs.replace(copy, created=True)
-            await asyncio.wrap_future(self._record.save(disks=tuple(copies)))
+            done += (msgspec.structs.replace(copy, created=True),)
+            await self._save((*done, *copies[number + 1 : number + 2]))
+
+    async def _save(self, copies: tuple[DiskCopy, ...]) -> None:
+        await asyncio.wrap_future(self._record.save(disks=copies))
 
     async def remove(self, problems: list[str]) -> None:
         """Remove the copies after the domain has stayed on its source. The source is untouched."""
@@ -82,9 +95,7 @@ class DiskCopies:
 
     async def _remove_one(self, copy: DiskCopy) -> None:
         if copy.created:
-            await self._call(
-                self._spec.destination, remove_image, copy.image.path, of_definitions=False
-            )
+            await self._call(self._spec.destination, remove_image, copy.image.path)
             return
         # An earlier run of the daemon was about to create it. Another program may have been faster.
         if not await self._call(self._spec.destination, remove_image_without_data, copy.image):
@@ -141,9 +152,12 @@ class DiskCopies:
                 "domain may still be there"
             )
         problems = []
+        is_own = self._runtime.connections.is_own(spec.source)
         for copy in copies:
             try:
-                await self._call(spec.source, remove_image, copy.image.path, of_definitions=True)
+                await self._call(
+                    spec.source, remove_unneeded_image, copy.image.path, on_own_host=is_own
+                )
             except HypervisorError as error:
                 problems.append(f"{copy.target} could not be removed there: {error}")
         if problems:

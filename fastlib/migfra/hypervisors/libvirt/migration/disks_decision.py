@@ -50,6 +50,13 @@ def decide(spec: MigrationSpec, disks: Sequence[Disk], facts: DiskFacts) -> Disk
     problems = list(_unknown_names(spec, disks))
     for disk in disks:
         is_wanted = _is_wanted(spec, disk)
+        if disk.is_transient:
+            decided.append(disk.path)
+            problems.append(
+                f"{disk.words} of {spec.name} is transient, and libvirt does not migrate such a "
+                "disk; remove <transient/> from the definition and start the domain again"
+            )
+            continue
         if disk.kind != "file":
             problems += _not_a_file(spec, disk)
             continue
@@ -88,7 +95,7 @@ def _is_wanted(spec: MigrationSpec, disk: Disk) -> bool:
 
 def _unknown_names(spec: MigrationSpec, disks: Sequence[Disk]) -> Iterator[str]:
     targets = [disk.target for disk in disks]
-    for name in spec.parameter.copy_disks or ():
+    for name in dict.fromkeys(spec.parameter.copy_disks or ()):
         if name not in targets:
             yield (
                 f"copy-disks has {name[:40]!r}, but {spec.name} writes "

@@ -15,6 +15,8 @@ from typing import Final
 
 import msgspec
 
+from fastlib.migfra.file_systems import file_system_of
+
 _LEAST_BYTES: Final = 512
 _MOST_HOPS: Final = 40
 """The longest chain of symbolic links. It is the kernel's limit."""
@@ -22,7 +24,6 @@ PREFIX: Final = ".fastlib-check-"
 """Prefix of the names of temporary files."""
 _REST: Final = re.compile("(?P<process>[0-9]+)-[0-9a-f]+")
 """The rest of such a name, after the prefix and the host."""
-_MOUNTS: Final = "/proc/self/mountinfo"
 _NETWORK: Final = frozenset(
     {
         *("nfs", "nfs4", "cifs", "smb3", "ceph", "gfs2", "ocfs2", "gpfs", "lustre", "afs"),
@@ -101,15 +102,4 @@ def is_network_file_system(path: str, mounts: str | None = None) -> bool:
 
     `mounts` is the text of `/proc/self/mountinfo`.
     """
-    if mounts is None:
-        mounts = Path(_MOUNTS).read_text()
-    real = os.path.realpath(path)
-    best, kind = "", ""
-    for line in mounts.splitlines():
-        mount, _, rest = line.partition(" - ")
-        # Mount points with escaped characters, such as spaces, are not recognised.
-        point = mount.split(" ")[4]
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, rest.split(" ")[0]
-    return kind in _NETWORK
+    return file_system_of(path, mounts) in _NETWORK

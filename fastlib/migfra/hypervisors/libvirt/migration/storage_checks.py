@@ -1,8 +1,7 @@
 """Check that a domain finds its disks, kernel, firmware and other files at the destination.
 
 All queries go through libvirt: the daemon may have no other way to the other host. A disk must
-not only exist there. It must be the same storage, because a copy may be older than the disk. For a
-running domain only that is checked: libvirt refuses to migrate it if a file is missing.
+not only exist there. It must be the same storage, because a copy may be older than the disk.
 """
 
 import asyncio
@@ -74,7 +73,7 @@ def _read_needs(connection: Any, name: str, own_host: str, is_offline: bool) -> 
     if is_offline:
         return _Needs(prober=prober, files=files_of(xml))
     sent = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)
-    return _Needs(prober=prober, files=files_of(xml), disks=disks_of(sent))
+    return _Needs(prober=prober, files=files_of(xml, moves=True), disks=disks_of(sent))
 
 
 class StorageCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +138,7 @@ class _StorageCheck:
             )
         files = await self._all_files(needs.files)
         plan = CopyPlan()
-        if files or spec.parameter.copy_storage is not None:
+        if files or needs.disks or spec.parameter.copy_storage is not None:
             facts = await self._find_out(files)
             if not self._offline:
                 plan, decided = await self._plan_copies(facts)
@@ -166,7 +165,9 @@ class _StorageCheck:
         self._problems += decision.problems
         copies: Sequence[PlannedCopy] = ()
         if decision.copied and not self._problems:
-            copies = await plan_copies(spec, decision.copied, self._needs.prober, self._connect)
+            copies = await plan_copies(
+                spec, decision.copied, self._needs.files.files, self._needs.prober, self._connect
+            )
         # libvirt takes network disks as shared.
         others = [disk for disk in disks if disk not in decision.copied and disk.kind != "network"]
         plan = CopyPlan(
@@ -174,7 +175,12 @@ class _StorageCheck:
             is_incremental=spec.parameter.copy_storage == "incremental",
             shows_shared=bool(decision.shared) and list(decision.shared) == others,
         )
-        return plan, decision.decided
+        # The destination needs no backing file of a disk that is copied whole. `plan_copies` checks
+        # those of the others.
+        targets = {disk.target for disk in disks if disk in decision.copied or disk.is_transient}
+        all_files = self._needs.files.files
+        behind = [file.path for file in all_files if file.is_behind and file.disk in targets]
+        return plan, {*decision.decided, *behind}
 
     async def check_shared_file(self, path: str) -> None:
         """See the function."""
@@ -206,7 +212,8 @@ class _StorageCheck:
         for volume in needed.volumes:
             files += await self._of_volume(volume)
         if not self._offline:
-            return [file for file in files if file.written and not file.sent]
+            # libvirt checks the others.
+            return [file for file in files if not file.sent and (file.written or file.disk)]
         for file in list(files):
             if file.format is None or file.chain_known:
                 continue
@@ -233,10 +240,9 @@ class _StorageCheck:
             self._notes.append(f"whether {spec.destination} has {words} {_UNCHECKED}: {there}")
             return []
         if there.problem is not None:
-            if self._offline:
-                self._problems.append(
-                    f"{spec.destination} lacks {words} of {spec.name}: {there.problem} there"
-                )
+            self._problems.append(
+                f"{spec.destination} lacks {words} of {spec.name}: {there.problem} there"
+            )
             return []
         if isinstance(here, VolumeFacts) and here.path is not None:
             if here.path == there.path and here.path.startswith("/"):
@@ -342,11 +348,15 @@ class _StorageCheck:
     def _report(self, decision: StorageDecision) -> None:
         """Raise HypervisorError for the decision, or note the checks that were not possible."""
         spec = self._spec
-        if decision.missing and self._offline:
+        if decision.missing:
             self._problems.append(
                 f"{spec.destination} lacks files of {spec.name}: {', '.join(decision.missing)}; "
                 "put them there, best on storage that both hosts share, or take them out of the "
-                "domain's definition"
+                + (
+                    "domain's definition"
+                    if self._offline
+                    else "domain, such as a CD-ROM by virsh change-media --eject"
+                )
             )
         if decision.other:
             self._problems.append(

@@ -1,0 +1,153 @@
+"""Find the domains and images of a host that need an image, before it is removed. Blocks.
+
+A domain that is shut off may need an image that its definition does not name: as the backing file
+of its disk, by a link, or as a volume of a pool.
+"""
+
+import os
+import posixpath
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Final
+from xml.etree.ElementTree import Element
+
+from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+
+from .file_probe import is_probe
+from .image_chain import LONGEST_CHAIN
+from .xml import parse
+
+OpenPool = Callable[[Any, str], AbstractContextManager[Any]]
+"""Opens the pool of an image's folder, by the connection and the path of the image."""
+_DEVICES: Final = "/dev/"
+
+
+def check_inactive(connection: Any, path: str) -> None:
+    """Raise HypervisorError if an active domain uses an image."""
+    active = api().VIR_CONNECT_LIST_DOMAINS_ACTIVE
+    for name, root in _definitions(connection, active):
+        if any(source.get("file") == path for source in root.iter("source")):
+            raise HypervisorError(f"{path} belongs to {name}")
+
+
+def check_unused(connection: Any, path: str, open_pool: OpenPool, *, on_own_host: bool) -> None:
+    """Raise HypervisorError if a domain or an image of the host needs an image, or may need it.
+
+    Links are followed only if the connection is that of this process's own host.
+    """
+    search = _Search(connection, path, open_pool, on_own_host)
+    search.run()
+
+
+class _Search:
+    """The search for the users of one image."""
+
+    def __init__(self, connection: Any, path: str, open_pool: OpenPool, on_own_host: bool) -> None:
+        self._connection = connection
+        self._path = path
+        self._open_pool = open_pool
+        self._resolve: Callable[[str], str] = os.path.realpath if on_own_host else _unchanged
+        self._backing: dict[str, dict[str, str]] = {}
+        """The backing file of each image that has one, by its folder."""
+
+    def run(self) -> None:
+        self._check_folder(posixpath.dirname(self._path))
+        for name, root in _definitions(self._connection, 0):
+            for source in root.iter("source"):
+                path = self._file_of(source)
+                if path is not None and self._is_wanted(path):
+                    raise HypervisorError(f"{self._path} belongs to {name}")
+            for disk in root.iterfind("devices/disk"):
+                self._check_disk(name, disk)
+
+    def _check_disk(self, name: str, disk: Element) -> None:
+        driver, source = disk.find("driver"), disk.find("source")
+        if source is None or driver is None or driver.get("type") != "qcow2":
+            return  # the content of a raw disk names no other file
+        path = self._file_of(source)
+        if path is not None:
+            self._check_chain(name, path)
+
+    def _check_chain(self, name: str, image: str) -> None:
+        """Follow the backing files of a disk."""
+        current = image
+        for _ in range(LONGEST_CHAIN):
+            if current.startswith(_DEVICES):
+                raise HypervisorError(
+                    f"the backing file of {current} ({name}) cannot be read through libvirt, so "
+                    f"{self._path} may belong to it"
+                )
+            folder = posixpath.dirname(current)
+            self._check_folder(folder)
+            backing = self._backing[folder].get(current)
+            if backing is None or not backing.startswith("/"):
+                return
+            current = backing
+
+    def _check_folder(self, folder: str) -> None:
+        """Check that no image in a folder has the image as its backing file."""
+        if folder in self._backing:
+            return
+        found = self._backing[folder] = self._read_folder(folder)
+        for image, backing in found.items():
+            if self._is_wanted(backing):
+                raise HypervisorError(f"{self._path} is the backing file of {image}")
+
+    def _read_folder(self, folder: str) -> dict[str, str]:
+        libvirt = api()
+        found = {}
+        try:
+            with self._open_pool(self._connection, posixpath.join(folder, "image")) as pool:
+                for volume in pool.listAllVolumes():
+                    backing = parse(volume.XMLDesc(0)).findtext("backingStore/path")
+                    if backing:
+                        found[posixpath.join(folder, volume.name())] = backing
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_SYSTEM_ERROR:
+                raise
+            # There is no such folder, or libvirt cannot read it. Then no domain can use its images.
+        return found
+
+    def _file_of(self, source: Element) -> str | None:
+        """Return the path of a source; None if it is in the network or not known to libvirt."""
+        pool, volume = source.get("pool"), source.get("volume")
+        if pool is None or volume is None:
+            return source.get("file") or source.get("dev")
+        libvirt = api()
+        try:
+            xml = self._connection.storagePoolLookupByName(pool).XMLDesc(0)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+                return None
+            raise
+        folder = parse(xml).findtext("target/path")
+        return None if folder is None else posixpath.join(folder, volume)
+
+    def _is_wanted(self, path: str) -> bool:
+        return path == self._path or self._resolve(path) == self._resolve(self._path)
+
+
+def link_target(path: str) -> str | None:
+    """Return the file that a path of this host leads to if it is a link, else None."""
+    return os.path.realpath(path) if os.path.islink(path) else None
+
+
+def _unchanged(path: str) -> str:
+    return path
+
+
+def _definitions(connection: Any, which: int) -> Iterator[tuple[str, Element]]:
+    """Yield each domain's name and XML: its own, and that of its next start if it differs."""
+    libvirt = api()
+    for domain in connection.listAllDomains(which):
+        try:
+            name = domain.name()
+            if is_probe(name):
+                continue
+            yield name, parse(domain.XMLDesc(0))
+            if domain.isActive() and domain.isPersistent():
+                yield name, parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
