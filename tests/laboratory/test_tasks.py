@@ -7,6 +7,7 @@ from fastlib.migfra.virt.domain_xml_policy import check_domain_xml
 from fastlib.migfra.virt.xml_values import XmlPolicy
 from fastlib.transport import MqttOptions, connect
 from tests.support.lab.fleet import PATIENCE, SHORT_WAITS, assert_error, assert_success
+from tests.support.waiting import wait_until
 
 both_modes = pytest.mark.both_modes
 
@@ -39,6 +40,17 @@ def test_domain_goes_through_all_states(fleet):
     assert fleet.lab.host("hostA").domains() == {"vm1": "shut off"}
     assert_success(client.stop("hostA", "vm1", undefine=True).result(PATIENCE))
     assert fleet.lab.host("hostA").domains() == {}
+
+
+def test_query_is_answered_after_the_daemon_was_away(fleet):
+    """The client asks again then; the fixture checks that each request has at most one answer."""
+    client, daemon = fleet.client, fleet.daemons["hostB"]
+    client.query("hostB").result(PATIENCE)
+    daemon.kill()
+    wait_until(lambda: client.presence("hostB").status == "offline", "hostB is offline")
+    handle = client.query("hostB")
+    daemon.start()
+    assert handle.result(PATIENCE).node.host == "hostB"
 
 
 def test_start_sets_size_and_shared_memory(fleet):
