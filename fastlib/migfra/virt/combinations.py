@@ -118,6 +118,11 @@ POST_COPY: Final = Choice(
     only_qemu=True,
     bounds=(Bound(program="QEMU", since=(2, 6)), Bound(program="libvirt", since=(1, 3))),
 )
+POST_COPY_RESUMES: Final = (
+    Bound(program="QEMU", since=(3, 0)),
+    Bound(program="libvirt", since=(8, 5)),
+)
+"""The versions that can resume a post-copy which was interrupted."""
 MAX_DOWNTIME: Final = Choice(option="max-downtime", only_qemu=True)
 BANDWIDTH_LIMIT: Final = Choice(option="bandwidth-limit", only_qemu=True)
 AUTO_CONVERGE: Final = Choice(option="auto-converge", only_qemu=True)
@@ -512,6 +517,18 @@ def problem_of_hosts(chosen: Iterable[Choice], hosts: Sequence[HostVersions]) ->
         for bound in rule.bounds:
             if problem := _bound_problem(f"{first} with {second}", bound, hosts):
                 return f"{problem} ({rule.reason}); {rule.remedy}, or change the version there"
+    return None
+
+
+def problem_of_resume(hosts: Sequence[HostVersions]) -> str | None:
+    """Return why an interrupted post-copy could not be resumed. None if it could."""
+    for bound in POST_COPY_RESUMES:
+        if problem := _bound_problem(f"resuming an interrupted {POST_COPY}", bound, hosts):
+            return (
+                f"{problem}, and without that a cut link ends the domain; choose another "
+                "on-timeout, change the version there, or let the operator set "
+                "post-copy-without-recovery in the section hypervisor"
+            )
     return None
 
 

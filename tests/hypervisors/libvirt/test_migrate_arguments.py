@@ -5,6 +5,7 @@ The orders are those that a migration gives on fake hosts (see fake_libvirt.py).
 
 import asyncio
 
+import msgspec
 import pytest
 
 from fastlib import Migrate, MigrateParameter, SwapWith
@@ -97,8 +98,12 @@ def migrate_arguments(monkeypatch):
                 hosts.give_certificates()
             hosts.domain.persistent = persistent
             migration = migration_of(hosts, task)
-            migration._persistent = persistent
-            migration._encryption = await migration._decide_encryption()
+            encryption = await migration._decide_encryption()
+            migration.record.state = msgspec.structs.replace(
+                migration.record.state,
+                is_persistent=persistent,
+                server_name=None if encryption is None else encryption.server_name,
+            )
             await migration._move()
 
         asyncio.run(scenario())

@@ -144,6 +144,7 @@ class LibvirtOptions(ConfigSection):
         Positive("call_timeout"),
         Positive("stall_timeout"),
         Positive("unreachable_timeout"),
+        Positive("recover_timeout"),
         Positive("pscom_timeout"),
     )
 
@@ -251,6 +252,20 @@ class LibvirtOptions(ConfigSection):
             "be encrypted are refused. preferred: where both hosts have certificates. off: never."
         ),
     ] = "preferred"
+    recover_timeout: Annotated[
+        Seconds,
+        Wire(
+            "The longest time without progress in which an interrupted post-copy is resumed.",
+            unit="s",
+        ),
+    ] = 600.0
+    post_copy_without_recovery: Annotated[
+        bool,
+        Wire(
+            "Whether post-copy is allowed between hosts that cannot resume it. Then a cut link "
+            "ends the domain."
+        ),
+    ] = False
     stall_timeout: Annotated[
         Seconds, Wire("Time without progress after which a migration is aborted.", unit="s")
     ] = 30.0

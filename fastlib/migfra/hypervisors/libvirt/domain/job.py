@@ -40,6 +40,11 @@ def set_downtime(connection: Any, name: str, seconds: float) -> None:
     connection.lookupByName(name).migrateSetMaxDowntime(max(1, round(seconds * 1000)), 0)
 
 
+def interrupt_post_copy(connection: Any, name: str) -> None:
+    """Let both QEMUs give up the stream of a post-copy, which can then be resumed."""
+    connection.lookupByName(name).abortJobFlags(api().VIR_DOMAIN_ABORT_JOB_POSTCOPY)
+
+
 def pause(connection: Any, name: str) -> None:
     connection.lookupByName(name).suspend()
 

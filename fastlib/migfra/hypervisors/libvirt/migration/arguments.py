@@ -84,3 +84,9 @@ def migrate_arguments(
     return MigrateArguments(
         name=spec.name, flags=flags, parameters=parameters, destination_uri=peer
     )
+
+
+def resuming(arguments: MigrateArguments) -> MigrateArguments:
+    """Return the arguments that resume the post-copy which a call with these began."""
+    flags = arguments.flags | api().VIR_MIGRATE_POSTCOPY_RESUME
+    return msgspec.structs.replace(arguments, flags=flags)

@@ -36,8 +36,10 @@ async def run_migration(
     arguments: MigrateArguments,
     scope: CancelScope,
     context: Context,
+    *,
+    in_post_copy: bool = False,
 ) -> None:
-    """Move a domain and monitor the migration.
+    """Move a domain and monitor the migration. `in_post_copy`: the call resumes a post-copy.
 
     Raises HypervisorError if the call failed or was given up, and TaskCancelledError. The caller
     must then `reconcile` both hosts.
@@ -50,7 +52,8 @@ async def run_migration(
             raw = (await stack.enter_async_context(between)).raw
         call = source.submit(_perform, spec.name, arguments, raw)
         try:
-            await await_call(MigrationMonitor(runtime, spec, scope, context), call)
+            monitor = MigrationMonitor(runtime, spec, scope, context, in_post_copy=in_post_copy)
+            await await_call(monitor, call)
         except LostError as error:
             if not source.alive:
                 raise

@@ -24,15 +24,17 @@ from fastlib.migfra.virt import precopy
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from . import checks, cleanup
-from .arguments import migrate_arguments
+from .arguments import MigrateArguments, migrate_arguments
 from .call import follow, run_migration
 from .disks_check import CopyPlan
 from .disks_copy import DiskCopies
 from .encryption import Encryption, decide_encryption, with_required_encryption
 from .monitor import MigrationMonitor
+from .post_copy import PostCopyRecovery, describe_recovery
+from .post_copy_decision import is_in_post_copy
 from .preparation import Preparation, attempt
 from .pscom import process_count
-from .reconcile import Location, reconcile
+from .reconcile import Location, ask, reconcile
 from .record import MigrationRecord, MigrationState
 from .storage_checks import check_storage
 
@@ -60,7 +62,6 @@ class Migration:
         self._preparation = Preparation(runtime, spec, self.record, scope, context, self._measure)
         self._disks = DiskCopies(runtime, spec, self.record, scope, context)
         self._plan = CopyPlan()
-        self._persistent = True
         self._pscom_count = 0
         self._encryption: Encryption | None = None
         self._notes: Sequence[str] = ()
@@ -115,7 +116,6 @@ class Migration:
         self._pscom_count = await self.run_or_undo(process_count(self._runtime, spec))
         self._scope.check()
         observed = source.domain_state
-        self._persistent = observed.persistent
         self.record.state = msgspec.structs.replace(
             self.record.state,
             uuid=observed.uuid,
@@ -124,6 +124,8 @@ class Migration:
             destination_identity=destination.identity,
             known_on_destination=destination.domain_state.known,
             encrypted=None if self._encryption is None else self._encryption.encrypted,
+            server_name=None if self._encryption is None else self._encryption.server_name,
+            is_persistent=observed.persistent,
         )
 
     def _spec_to_check(self) -> MigrationSpec:
@@ -159,33 +161,39 @@ class Migration:
 
     async def _move(self) -> str | None:
         """Let libvirt move the domain. Raises HypervisorError if it did not arrive."""
-        spec, options = self.spec, self._runtime.options
+        spec = self.spec
         self._report("migrate")
-        peer = None
-        if options.migration == "peer-to-peer":
-            peer = self._runtime.connections.outer_uri(
-                spec.destination, spec.driver, spec.transport
-            )
-        arguments = migrate_arguments(
-            spec,
-            persistent=self._persistent,
-            peer=peer,
-            migration_uri=migration_uri(
-                options, spec.destination, bool(spec.parameter.rdma_migration)
-            ),
-            server_name=None if self._encryption is None else self._encryption.server_name,
-            plan=self._plan,
-        )
         # libvirt pauses the domain after it has copied the disks.
         is_downtime = spec.kind == "warm" and not self._plan.copies
         try:
             with self._measure(f"downtime-{spec.name}") if is_downtime else nullcontext():
-                await run_migration(self._runtime, spec, arguments, self._scope, self._context)
+                await run_migration(
+                    self._runtime, spec, self._arguments(), self._scope, self._context
+                )
         except HypervisorError as error:
             return await self.resolve_failure(error)
         if spec.kind == "live" and self._measurement.enabled:
             await self._measure_downtime()
         return None
+
+    def _arguments(self) -> MigrateArguments:
+        """Return the arguments of libvirt's call, also after a restart of the daemon."""
+        spec, options, state = self.spec, self._runtime.options, self.record.state
+        peer = None
+        if options.migration == "peer-to-peer":
+            peer = self._runtime.connections.outer_uri(
+                spec.destination, spec.driver, spec.transport
+            )
+        return migrate_arguments(
+            spec,
+            persistent=state.is_persistent,
+            peer=peer,
+            migration_uri=migration_uri(
+                options, spec.destination, bool(spec.parameter.rdma_migration)
+            ),
+            server_name=state.server_name,
+            plan=self._plan,
+        )
 
     async def _measure_downtime(self) -> None:
         spec = self.spec
@@ -212,12 +220,27 @@ class Migration:
         problem = None
         if await self._job_goes_on():
             problem = await follow(self._runtime, spec, monitor)
+        recovery = await self.recover_post_copy()
         self._location = location = await self.reconcile()
         if location.place != "destination":
             raise problem or error
         self._context.log.warning("%s has arrived despite: %s", spec.name, error)
         note = "" if location.note is None else f"; {location.note}"
-        return f"it has arrived despite this error: {error}{note}"
+        return f"{describe_recovery(recovery, error)}{note}"
+
+    async def recover_post_copy(self) -> PostCopyRecovery | None:
+        """Bring a post-copy to its end that was interrupted. Returns None if there is none."""
+        spec, state = self.spec, self.record.state
+        if spec.parameter.on_timeout != "post-copy":
+            return None
+        source = await ask(self._runtime, spec, state, spec.source)
+        if source is not None and not is_in_post_copy(source):
+            return None
+        recovery = PostCopyRecovery(
+            self._runtime, spec, state, self._arguments(), self._scope, self._context
+        )
+        await recovery.run()
+        return recovery
 
     async def _job_goes_on(self) -> bool:
         """Return whether libvirt still moves the domain although the call was given up."""

@@ -33,8 +33,12 @@ class MigrationMonitor:
         context: Context,
         *,
         saving: bool = False,
+        in_post_copy: bool = False,
     ) -> None:
-        """`saving`: the domain is saved to storage. Such a job can only be awaited or aborted."""
+        """`saving`: the domain is saved to storage. Such a job can only be awaited or aborted.
+
+        `in_post_copy`: the domain runs at the destination already.
+        """
         self._runtime = runtime
         self._spec = spec
         self._scope = scope
@@ -52,7 +56,7 @@ class MigrationMonitor:
         self._last: object = None
         self._downtime = precopy.DEFAULT_DOWNTIME
         self._paused = saving or spec.kind == "warm"
-        self._post_copy = False
+        self._post_copy = in_post_copy
         self._failing_since: float | None = None
         """The time since which the decision cannot be carried out."""
         self._copies_disks = False

@@ -49,6 +49,9 @@ async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: C
     problem = combinations.problem_of_hosts(chosen, (here, there))
     if problem is None and emulator and any(bound.process_counts for bound in bounds):
         problem = await _problem_of_process(spec, chosen, source, (here, there), emulator)
+    resumes = runtime.options.post_copy_without_recovery or combinations.POST_COPY not in chosen
+    if problem is None and not resumes:
+        problem = combinations.problem_of_resume((here, there))
     if problem is not None:
         raise FinalError(problem)
 

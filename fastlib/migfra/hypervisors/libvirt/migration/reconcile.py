@@ -73,7 +73,7 @@ async def reconcile(
     looks_left = _LAST_POLLS
     while True:
         source, destination = await asyncio.gather(
-            _ask(runtime, spec, state, spec.source), _ask(runtime, spec, state, spec.destination)
+            ask(runtime, spec, state, spec.source), ask(runtime, spec, state, spec.destination)
         )
         now = loop.time()
         if source is not None and source.migrating and not source.divided:
@@ -94,9 +94,10 @@ async def reconcile(
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _ask(
+async def ask(
     runtime: LibvirtRuntime, spec: MigrationSpec, state: MigrationState, host: str
 ) -> DomainState | None:
+    """Return the state of a migration's domain on a host. None if the host cannot be queried."""
     try:
         async with asyncio.timeout(runtime.options.connect_timeout + _ANSWER_SECONDS):
             connection = await runtime.connections.get(host, spec.driver, spec.transport)

@@ -41,6 +41,10 @@ class MigrationState(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the destination had a definition of the domain before."""
     encrypted: bool | None = None
     """Whether the memory is sent encrypted. None if nothing is to be encrypted."""
+    server_name: str | None = None
+    """The name in the destination's certificate. None without encryption."""
+    is_persistent: bool = True
+    """Whether the domain is defined on its source."""
     pscom: int = 0
     """The number of suspended pscom processes."""
     detached: Sequence[AttachedDevice] = ()

@@ -309,6 +309,7 @@ async def _recover_migration(
             raise HypervisorError(f"{_INTERRUPTED}; {spec.name} is not on {spec.destination}")
         if state.phase == "prepare":
             raise await migration.undo_after(HypervisorError(_INTERRUPTED))
+        await migration.recover_post_copy()
         found = await migration.reconcile()
         if found.place == "destination":
             return await migration.finish(DONE) or DONE

@@ -1,0 +1,243 @@
+"""A post-copy that was interrupted: when it is resumed, and when nothing more can be done.
+
+The hosts are fake ones, in virtual time; tests/laboratory/test_post_copy.py cuts real links.
+"""
+
+import pytest
+
+from fastlib import MigrateParameter
+from fastlib.migfra import FinalError, HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState
+from fastlib.migfra.hypervisors.libvirt.migration import post_copy
+from fastlib.migfra.hypervisors.libvirt.migration.arguments import MigrateArguments
+from fastlib.migfra.hypervisors.libvirt.migration.option_checks import check_options
+from fastlib.migfra.hypervisors.libvirt.migration.post_copy import PostCopyRecovery
+from fastlib.migfra.hypervisors.libvirt.migration.post_copy_decision import next_step
+from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
+from fastlib.migfra.hypervisors.simulated import run_virtual
+from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.virt import combinations
+from fastlib.migfra.virt.combinations import HostVersions
+from fastlib.migfra.virt.migration_spec import MigrationSpec
+from tests.support.libvirt.fake_libvirt import PAUSED, RUNNING, SHUT_OFF, FakeDomain, FakeHosts
+
+SPEC = MigrationSpec(
+    name="vm1",
+    source="node01",
+    destination="node02",
+    parameter=MigrateParameter(migration_type="live", on_timeout="post-copy", timeout=1),
+)
+POST_COPY, FAILED = 12, 13
+RUNS, RUNS_IN_FAILED = 10, 11
+PAUSED_SOURCE = DomainState(known=True, active=True, paused=True, reason=POST_COPY)
+FAILED_SOURCE = DomainState(known=True, active=True, paused=True, reason=FAILED)
+RUNS_THERE = DomainState(known=True, active=True, running=True, reason=RUNS)
+ENDED = DomainState(known=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "quiet", "step"),
+    [
+        (None, RUNS_THERE, True, "wait"),
+        (None, None, True, "wait"),
+        (FAILED_SOURCE, None, True, "wait"),
+        (FAILED_SOURCE, RUNS_THERE, False, "wait"),
+        (FAILED_SOURCE, RUNS_THERE, True, "resume"),
+        (PAUSED_SOURCE, RUNS_THERE, True, "resume"),
+        (FAILED_SOURCE, ENDED, True, "lost"),
+        (FAILED_SOURCE, DomainState(), False, "lost"),
+        (FAILED_SOURCE, DomainState(known=True, active=True, running=True, reason=2), True, "over"),
+        (ENDED, RUNS_THERE, True, "over"),
+        (DomainState(), None, False, "over"),
+        (DomainState(known=True, active=True, running=True), None, True, "over"),
+        (DomainState(known=True, active=True, paused=True, reason=2), None, True, "over"),
+    ],
+)
+def test_next_step_follows_from_both_answers(source, destination, quiet, step):
+    assert next_step(source, destination, is_quiet=quiet) == step
+
+
+class Interrupted:
+    """Hosts whose post-copy of vm1 is interrupted, and what is done about it."""
+
+    def __init__(self, monkeypatch, **options):
+        self.hosts = FakeHosts(**options)
+        self.domain = self.hosts.domain
+        self.domain.state_now = [PAUSED, FAILED]
+        self.domain.job = {"type": 2, "data_remaining": 900, "data_processed": 100,
+                           "data_total": 1000}  # fmt: skip
+        self.there = self.hosts.destination.add(FakeDomain())
+        self.there.state_now = [RUNNING, RUNS_IN_FAILED]
+        self.resumes = []
+        self.fails = []
+        """What the next tries to resume raise."""
+        monkeypatch.setattr(post_copy, "run_migration", self.run_migration)
+
+    async def run_migration(self, runtime, spec, arguments, scope, context, *, in_post_copy):
+        assert in_post_copy
+        self.resumes.append(arguments.flags)
+        if self.fails:
+            raise self.fails.pop(0)
+        self.arrive()
+
+    def arrive(self):
+        self.domain.state_now = [SHUT_OFF, 4]
+        self.there.state_now = [RUNNING, 2]
+
+    async def recover(self, meanwhile=None):
+        """Run the recovery to its end. `meanwhile` maps seconds to what happens then."""
+        loop = post_copy.asyncio.get_running_loop()
+        began = loop.time()
+        for seconds, action in (meanwhile or {}).items():
+            loop.call_later(seconds, action)
+        context = self.hosts.context
+        with CancelScope(context) as self.scope:
+            recovery = PostCopyRecovery(
+                self.hosts.runtime,
+                SPEC,
+                MigrationState(source="node01", destination="node02"),
+                MigrateArguments(name="vm1", flags=1, parameters={}, destination_uri=None),
+                self.scope,
+                context,
+            )
+            await recovery.run()
+        self.seconds = loop.time() - began
+        return recovery
+
+
+@pytest.fixture
+def recover(monkeypatch):
+    """Recover on fake hosts. Returns these and the recovery."""
+
+    def recover(prepare=None, meanwhile=None, **options):
+        interrupted = Interrupted(monkeypatch, **options)
+        if prepare is not None:
+            prepare(interrupted)
+
+        async def main():
+            actions = {
+                at: lambda act=act: act(interrupted) for at, act in (meanwhile or {}).items()
+            }
+            return await interrupted.recover(actions)
+
+        return interrupted, run_virtual(main())
+
+    return recover
+
+
+def test_quiet_stream_is_resumed_with_the_same_arguments(recover):
+    interrupted, recovery = recover()
+    assert interrupted.resumes == [1 | api().VIR_MIGRATE_POSTCOPY_RESUME]
+    assert recovery.resumed == 1
+    assert interrupted.hosts.phases == ["recover"]
+    assert interrupted.hosts.progress[-1].vm_name == "vm1"
+
+
+def test_stalled_stream_that_continues_is_not_interrupted(recover):
+    def move(interrupted):
+        job = interrupted.domain.job
+        processed = job["data_processed"] + 1
+        interrupted.domain.job = {**job, "data_remaining": 1, "data_processed": processed}
+
+    steps = dict.fromkeys(range(3, 60, 4), move) | {60: lambda interrupted: interrupted.arrive()}
+    interrupted, recovery = recover(meanwhile=steps)
+    assert (interrupted.resumes, recovery.resumed) == ([], 0)
+    assert not any("interrupt" in call for call in interrupted.hosts.calls)
+    assert 60 <= interrupted.seconds < 63
+
+
+def test_it_waits_for_the_link_and_then_resumes(recover):
+    def cut(interrupted):
+        interrupted.hosts.destination.is_there = False
+
+    def mend(interrupted):
+        assert interrupted.resumes == []
+        interrupted.hosts.destination.is_there = True
+
+    interrupted, recovery = recover(cut, {300: mend})
+    assert recovery.resumed == 1
+    assert 304 < interrupted.seconds < 310
+
+
+def test_failed_resume_interrupts_the_stream_and_is_repeated(recover):
+    def fail(interrupted):
+        interrupted.fails = [HypervisorError("QEMU reports migration is still running")] * 3
+
+    interrupted, recovery = recover(fail)
+    assert recovery.resumed == 4
+    assert interrupted.hosts.calls.count("node01: interrupt post-copy") == 3
+
+
+@pytest.mark.parametrize(("options", "seconds"), [({}, 600), ({"recover_timeout": 50}, 50)])
+def test_wait_without_progress_has_an_end(recover, options, seconds):
+    def cut(interrupted):
+        interrupted.hosts.destination.is_there = False
+
+    interrupted, _ = recover(cut, **options)
+    assert interrupted.resumes == []
+    assert seconds <= interrupted.seconds < seconds + 2
+
+
+def test_unreachable_source_that_may_not_be_in_post_copy_is_awaited_shortly(recover):
+    def cut(interrupted):
+        interrupted.hosts.source.is_there = False
+
+    interrupted, _ = recover(cut)
+    assert 30 <= interrupted.seconds < 32
+
+
+def test_domain_that_has_ended_at_the_destination_cannot_be_resumed(recover):
+    def end(interrupted):
+        interrupted.there.state_now = [SHUT_OFF, 6]
+
+    interrupted, recovery = recover(end)
+    assert (interrupted.resumes, recovery.resumed) == ([], 0)
+    assert interrupted.seconds < 5
+
+
+def test_cancelled_order_does_not_wait_for_the_link(recover):
+    def cut(interrupted):
+        interrupted.hosts.destination.is_there = False
+
+    def cancel(interrupted):
+        interrupted.scope.cancel("no longer needed")
+
+    interrupted, _ = recover(cut, {20: cancel})
+    assert 20 <= interrupted.seconds < 21
+
+
+# Versions
+
+
+@pytest.mark.parametrize(
+    ("qemu", "libvirt", "words"),
+    [
+        ((7, 2), (9, 0), None),
+        ((3, 0), (8, 5), None),
+        ((2, 12), (9, 0), "needs QEMU 3.0 or newer on both hosts, but b has QEMU 2.12"),
+        ((7, 2), (8, 4), "needs libvirt 8.5 or newer on both hosts, but b has libvirt 8.4"),
+    ],
+)
+def test_versions_that_cannot_resume_are_named(qemu, libvirt, words):
+    hosts = [
+        HostVersions(host=name, kind="QEMU", hypervisor=qemu_, libvirt=libvirt_)
+        for name, qemu_, libvirt_ in (("a", (9, 0), (10, 0)), ("b", qemu, libvirt))
+    ]
+    problem = combinations.problem_of_resume(hosts)
+    if words is None:
+        assert problem is None
+    else:
+        assert problem.startswith("resuming an interrupted on-timeout: post-copy ")
+        assert words in problem
+
+
+def test_post_copy_that_could_not_be_resumed_needs_the_consent_of_the_operator():
+    hosts = FakeHosts()
+    hosts.destination.libvirt_version = 8_004_000
+    with pytest.raises(FinalError, match="set post-copy-without-recovery in the section"):
+        run_virtual(check_options(hosts.runtime, SPEC, hosts.context))
+    hosts = FakeHosts(post_copy_without_recovery=True)
+    hosts.destination.libvirt_version = 8_004_000
+    run_virtual(check_options(hosts.runtime, SPEC, hosts.context))
+    run_virtual(check_options(FakeHosts().runtime, SPEC, hosts.context))
