@@ -1,13 +1,9 @@
 """Domains that are paused when they migrate."""
 
-import re
-
 import pytest
 
-from fastlib.migfra.hypervisors.libvirt.migration.inactive_disks import MOST_UNUSED_NS
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
 from tests.support.lab.shared_disks import SharedDisks
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
 
@@ -23,20 +19,10 @@ def migrate(fleet, source, destination):
     return fleet.client.migrate("vm1", source, destination, migration_type="live").result(PATIENCE)
 
 
-def wait_until_it_has_run(fleet, host, name):
-    """Wait until libvirt says that the domain has used its CPU, as an idle guest does slowly."""
-
-    def used():
-        times = re.findall(r"vcpu\.\d+\.time=(\d+)", fleet.lab.host(host).virsh("domstats", name))
-        return max(map(int, times), default=0) > MOST_UNUSED_NS
-
-    wait_until(used, f"CPU time of {name}")
-
-
 def test_paused_domain_with_a_disk_does_not_migrate_a_second_time_before_it_runs(fleet, disk):
     """Its QEMU 7.2 would abort, and the domain would be lost."""
     fleet.run_guest("hostA", "vm1", disk=disk)
-    wait_until_it_has_run(fleet, "hostA", "vm1")
+    fleet.wait_until_it_has_run("hostA", "vm1")
     assert_success(fleet.client.suspend("hostA", "vm1").result(PATIENCE))
     assert_success(migrate(fleet, "hostA", "hostB"))
     assert_error(

@@ -101,11 +101,17 @@ def test_reconcile_answers_at_once_when_it_is_certain(run, source, destination, 
             "node02 has a copy of it too; check there, and destroy the stale one",
         ),
         (
-            (PAUSED, 12), (RUNNING, 11), "unknown",
-            "it is not certain where vm1 runs: it is paused after a migration on node01 and it "
-            "runs on node02; check both hosts",
-            "its memory is divided between node01 and node02, as post-copy has not ended; destroy "
-            "neither, repair the link, and continue with virsh migrate --postcopy-resume",
+            (PAUSED, 12), (RUNNING, 11), "divided",
+            "the memory of vm1 is divided between node01 and node02, as post-copy has not ended",
+            "destroy neither, repair the link, and continue with virsh migrate --postcopy-resume "
+            "on node01",
+        ),
+        (
+            (SHUT_OFF, 3), (RUNNING, 11), "lost",
+            "vm1 is lost: it is shut off on node01 and it runs on node02",
+            "its copy on node01 has ended before post-copy had moved all memory; the copy on "
+            "node02 lacks that memory and cannot continue: destroy it there, and start the domain "
+            "again",
         ),
         (
             (PAUSED, 2), (SHUT_OFF, 1), "unknown",
@@ -185,9 +191,9 @@ def test_reconcile_does_not_wait_longer_for_a_broken_post_copy(run, reason, seco
         found = await hosts.reconcile()
         assert hosts.seconds == pytest.approx(seconds, abs=0.3)
         assert found.note == (
-            "it has run on node02 and has ended there, in post-copy; the paused copy on node01 "
-            "lacks its newest memory and cannot continue: destroy it there, and start the domain "
-            "again"
+            "its copy on node02 has ended before post-copy had moved all memory; the paused copy "
+            "on node01 lacks the newest memory and cannot continue: destroy it there, and start "
+            "the domain again"
         )
 
     run(scenario)

@@ -22,6 +22,8 @@ def active(state, reason=0, **facts):
 
 GONE = DomainState()
 OFF = DomainState(known=True)
+KILLED = DomainState(known=True, reason=3)
+MOVED = DomainState(known=True, reason=4)
 RUNS = active("running", 1)
 AGAIN = active("running", 6)  # it was paused for the switch-over, and runs again
 SENDS = active("running", 1, migrating=True)
@@ -38,10 +40,10 @@ FAULTY = active("paused", 5)  # by an error of its disk, so it has run
 SLEEPS = active("paused", 0)
 CRASHED = DomainState(known=True, active=True, state="crashed", reason=1)
 STATES = {
-    "none": None, "gone": GONE, "off": OFF, "runs": RUNS, "again": AGAIN, "sends": SENDS,
-    "half": HALF, "user": USER, "split": SPLIT, "broken": BROKEN, "arrives": ARRIVES,
-    "starts": STARTS, "arrived": ARRIVED, "fetches": FETCHES, "torn": TORN, "faulty": FAULTY,
-    "sleeps": SLEEPS, "crashed": CRASHED,
+    "none": None, "gone": GONE, "off": OFF, "killed": KILLED, "moved": MOVED, "runs": RUNS,
+    "again": AGAIN, "sends": SENDS, "half": HALF, "user": USER, "split": SPLIT, "broken": BROKEN,
+    "arrives": ARRIVES, "starts": STARTS, "arrived": ARRIVED, "fetches": FETCHES, "torn": TORN,
+    "faulty": FAULTY, "sleeps": SLEEPS, "crashed": CRASHED,
 }  # fmt: skip
 IN_POST_COPY = (FETCHES, TORN)
 WHOLE = (RUNS, AGAIN, SENDS, ARRIVED)
@@ -60,12 +62,22 @@ PERHAPS_THERE = (
 COPY_THERE = "{destination} has a copy of it too; check there, and destroy the stale one"
 COPY_HERE = "{source} cannot be queried for a copy of it; check there"
 DIVIDED = (
-    "its memory is divided between {source} and {destination}, as post-copy has not ended; destroy "
-    "neither, repair the link, and continue with virsh migrate --postcopy-resume"
+    "destroy neither, repair the link, and continue with virsh migrate --postcopy-resume on "
+    "{source}"
 )
-ENDED_IN_POST_COPY = (
-    "it has run on {destination} and has ended there, in post-copy; the paused copy on {source} "
-    "lacks its newest memory and cannot continue: destroy it there, and start the domain again"
+ENDED_THERE_IN_POST_COPY = (
+    "its copy on {destination} has ended before post-copy had moved all memory; the paused copy on "
+    "{source} lacks the newest memory and cannot continue: destroy it there, and start the domain "
+    "again"
+)
+ENDED_HERE_IN_POST_COPY = (
+    "its copy on {source} has ended before post-copy had moved all memory; the copy on "
+    "{destination} lacks that memory and cannot continue: destroy it there, and start the domain "
+    "again"
+)
+PERHAPS_ENDED_HERE = (
+    "its copy on {source} has ended, and {destination} still waits for memory; if that does not "
+    "change, the memory is lost: destroy it there, and start the domain again"
 )
 ENDED_THERE = (
     "it had arrived on {destination} and has ended there; the paused copy on {source} is older, "
@@ -101,44 +113,48 @@ def expected(source, destination, facts):
     if source is None:
         if there is None or not there.running:
             return wait_for("unknown")
-        return wait_for("unknown", DIVIDED) if there in IN_POST_COPY else (
+        return wait_for("divided", DIVIDED) if there in IN_POST_COPY else (
             wait_for("destination", COPY_HERE)
         )  # fmt: skip
-    if source in (GONE, OFF):
+    if source in (GONE, OFF, KILLED, MOVED):
         if there is None:
             return wait_for("unknown")
-        if there in (GONE, OFF):
+        if not there.active:
             return at_once("nowhere")
         if there in NEVER_RAN:
             return wait_for("unknown", ARRIVING)
-        return wait_for("unknown", DIVIDED) if there in IN_POST_COPY else at_once("destination")
-    if source in (SPLIT, BROKEN) and there in (GONE, OFF):
-        return wait_for("unknown", ENDED_IN_POST_COPY)
+        if there in IN_POST_COPY and source is KILLED:
+            return wait_for("lost", ENDED_HERE_IN_POST_COPY)
+        if there in IN_POST_COPY:
+            return wait_for("unknown", PERHAPS_ENDED_HERE)
+        return at_once("destination")
+    if source in (SPLIT, BROKEN) and there is not None and not there.active:
+        return wait_for("lost", ENDED_THERE_IN_POST_COPY)
     if source in (SPLIT, BROKEN):
         return wait_for(
-            *(("destination", STALE_SOURCE) if there in WHOLE else ("unknown", DIVIDED))
+            *(("destination", STALE_SOURCE) if there in WHOLE else ("divided", DIVIDED))
         )
     if source in (SENDS, ARRIVES, FETCHES):
         return wait_for("unknown", UNDER_WAY)
     if source is HALF:
         if there is None:
             return wait_for("unknown")
-        if there is OFF and not facts.known_on_destination:
+        if there in (OFF, KILLED, MOVED) and not facts.known_on_destination:
             return wait_for("unknown", ENDED_THERE)
-        if there in (GONE, OFF):
+        if not there.active:
             if facts.was_running:
                 return do_at_once("source", "resume source")
             return at_once("source")
         if there in NEVER_RAN:
             return do_at_last("source", "end destination")
         if there in IN_POST_COPY:
-            return wait_for("unknown", DIVIDED)
+            return wait_for("divided", DIVIDED)
         return do_at_once("destination", "end source")
     never_ran = there in NEVER_RAN or (there is USER and facts.arrives_paused)
     if source.running:
         if there is None:
             return wait_for("source", PERHAPS_THERE) if source is AGAIN else at_once("source")
-        if there in (GONE, OFF):
+        if not there.active:
             return at_once("source")
         if never_ran:
             return do_at_last("source", "end destination")
@@ -147,7 +163,7 @@ def expected(source, destination, facts):
         return wait_for("both", COPY_THERE)
     if there is None:
         return wait_for("source", PERHAPS_THERE)
-    if there in (GONE, OFF):
+    if not there.active:
         return at_once("source")
     if never_ran:
         return do_at_last("source", "end destination")
@@ -206,13 +222,17 @@ def test_decision_waits_by_default():
         (OFF, ARRIVED, "destination", "destination"),
         (GONE, USER, "destination", "destination"),
         (GONE, ARRIVES, "wait", "unknown"),
-        (GONE, FETCHES, "wait", "unknown, split"),
-        (GONE, TORN, "wait", "unknown, split"),
+        (GONE, FETCHES, "wait", "unknown, perhaps ended here"),
+        (GONE, TORN, "wait", "unknown, perhaps ended here"),
+        (MOVED, TORN, "wait", "unknown, perhaps ended here"),
+        (KILLED, FETCHES, "wait", "lost, ended here"),
+        (KILLED, TORN, "wait", "lost, ended here"),
+        (KILLED, ARRIVED, "destination", "destination"),
         (GONE, GONE, "nowhere", "nowhere"),
         (GONE, None, "wait", "unknown"),
         # The source cannot be asked.
         (None, ARRIVED, "wait", "destination, perhaps here"),
-        (None, TORN, "wait", "unknown, split"),
+        (None, TORN, "wait", "divided, split"),
         (None, ARRIVES, "wait", "unknown"),
         (None, GONE, "wait", "unknown"),
         (None, None, "wait", "unknown"),
@@ -220,7 +240,7 @@ def test_decision_waits_by_default():
         (HALF, ARRIVED, "end source", "end source"),
         (HALF, FAULTY, "end source", "end source"),
         (HALF, USER, "end source", "end source"),
-        (HALF, FETCHES, "wait", "unknown, split"),
+        (HALF, FETCHES, "wait", "divided, split"),
         (HALF, GONE, "resume source", "resume source"),
         (HALF, OFF, "wait", "unknown, ended there"),
         (HALF, None, "wait", "unknown"),
@@ -233,9 +253,11 @@ def test_decision_waits_by_default():
         (USER, USER, "wait", "both"),
         # Post-copy.
         (SPLIT, ARRIVED, "wait", "destination, stale here"),
-        (SPLIT, FETCHES, "wait", "unknown, split"),
-        (BROKEN, TORN, "wait", "unknown, split"),
-        (SPLIT, None, "wait", "unknown, split"),
+        (SPLIT, FETCHES, "wait", "divided, split"),
+        (BROKEN, TORN, "wait", "divided, split"),
+        (SPLIT, None, "wait", "divided, split"),
+        (BROKEN, GONE, "wait", "lost, ended there in post-copy"),
+        (BROKEN, KILLED, "wait", "lost, ended there in post-copy"),
     ],
 )
 def test_decision_by_table(source, destination, now, at_last):
@@ -255,6 +277,9 @@ NOTES = {
     "stale here": STALE_SOURCE,
     "split": DIVIDED,
     "ended there": ENDED_THERE,
+    "ended there in post-copy": ENDED_THERE_IN_POST_COPY,
+    "ended here": ENDED_HERE_IN_POST_COPY,
+    "perhaps ended here": PERHAPS_ENDED_HERE,
 }
 
 

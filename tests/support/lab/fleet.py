@@ -11,6 +11,7 @@ import msgspec
 
 from fastlib import Result
 from fastlib.client import MigfraClient
+from fastlib.migfra.hypervisors.libvirt.domain.state import MOST_UNUSED_NS
 from tests.support.waiting import wait_until
 
 from .guest import Guest, GuestOptions
@@ -258,9 +259,20 @@ class Fleet:
         wait_until(has_phase, lambda: f"it is {phase}: {handle.progress}", PATIENCE)
         assert not handle.done(), handle.result(1)
 
-    def lift_bandwidth_limit(self, host: str, name: str) -> None:
+    def lift_bandwidth_limit(self, host: str, name: str, *, post_copy: bool = False) -> None:
         """Remove the limit of a slowed migration, which may have ended."""
-        self.lab.host(host).run(["virsh", "migrate-setspeed", name, "10000"], check=False)
+        which = ["--postcopy"] if post_copy else []
+        self.lab.host(host).run(["virsh", "migrate-setspeed", name, "10000", *which], check=False)
+
+    def wait_until_it_has_run(self, host: str, name: str) -> None:
+        """Wait until a domain has used its CPU on a host. An idle guest does that slowly."""
+
+        def used() -> bool:
+            listed = self.lab.host(host).virsh("domstats", "--vcpu", "--nowait", name)
+            times = re.findall(r"vcpu\.\d+\.time=(\d+)", listed)
+            return max(map(int, times), default=0) > MOST_UNUSED_NS
+
+        wait_until(used, f"CPU time of {name} on {host}", PATIENCE)
 
 
 def _common_options(hosts: Sequence[str]) -> dict[str, object]:

@@ -5,7 +5,8 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -23,6 +24,10 @@ _ROW = re.compile(
     r"(?P<state>no state|running|idle|paused|in shutdown|shut off|crashed|pmsuspended)"
 )
 """A domain in what `virsh list` prints; its name may have blanks."""
+_MIGRATION_PORTS = (49152, 49215)
+"""The ports on which QEMU receives memory."""
+_INTERFACE = "eth0"
+"""A host's interface to the bridge."""
 
 
 class Container:
@@ -173,6 +178,29 @@ class Host(Container):
 
     def reconnect(self) -> None:
         self._link("up")
+
+    def reset_migrations(self) -> None:
+        """Reset the connections by which memory leaves this host. Both ends notice that at once."""
+        first, last = _MIGRATION_PORTS
+        ports = ["dport", "ge", f":{first}", "and", "dport", "le", f":{last}"]
+        reset = self.run(["ss", "--no-header", "--kill", "--tcp", "--numeric", *ports]).stdout
+        if not reset.strip():
+            raise LabError(f"no memory leaves {self.name}")
+
+    @contextmanager
+    def deaf_to_migrations(self) -> Iterator[None]:
+        """Lose the packets of the connection by which memory arrives. All others work."""
+        device = ["dev", _INTERFACE]
+        first, _ = _MIGRATION_PORTS
+        self.run(["tc", "qdisc", "add", *device, "ingress"])
+        match = ["match", "ip", "dport", str(first), "0xffff", "action", "drop"]
+        self.run(
+            ["tc", "filter", "add", *device, "parent", "ffff:", "protocol", "ip", "u32", *match]
+        )
+        try:
+            yield
+        finally:
+            self.run(["tc", "qdisc", "del", *device, "ingress"])
 
     @property
     def is_connected(self) -> bool:

@@ -41,7 +41,10 @@ def set_downtime(connection: Any, name: str, seconds: float) -> None:
 
 
 def interrupt_post_copy(connection: Any, name: str) -> None:
-    """Let both QEMUs give up the stream of a post-copy, which can then be resumed."""
+    """Let QEMU on the source end the stream of a post-copy, which can then be resumed.
+
+    Do not call it before the domain has run at the destination: QEMU there would exit.
+    """
     connection.lookupByName(name).abortJobFlags(api().VIR_DOMAIN_ABORT_JOB_POSTCOPY)
 
 

@@ -23,6 +23,8 @@ RUNS_IN_POST_COPY: Final = frozenset({10, 11})
 """Post-copy: it runs on the destination, and part of its memory is still on the source."""
 SHUT_OFF_BY_MIGRATION: Final = 4
 """It has migrated to another host, and its definition has stayed."""
+SHUT_OFF_BY_FAILURE: Final = frozenset({2, 3, 6})
+"""It was destroyed, or its process has ended by itself or could not be controlled any more."""
 SHUT_OFF_BY_SAVING: Final = 5
 """It was saved into a file."""
 PAUSED_BY_USER: Final = 1
@@ -33,6 +35,8 @@ PAUSED_IN_POST_COPY: Final = frozenset({12, 13})
 """On the source: the domain runs on the destination, and needs the memory that is still here."""
 
 
+MOST_UNUSED_NS: Final = 50_000_000
+"""Nanoseconds. A vCPU that has used more has run. One that never ran was measured with 0."""
 _RUNS_IN_BROKEN_POST_COPY: Final = 11
 _PAUSED_IN_BROKEN_POST_COPY: Final = 13
 
@@ -123,6 +127,16 @@ def look_up(connection: Any, name: str) -> DomainState:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return DomainState()  # it disappeared between the calls
         raise
+
+
+def has_run(connection: Any, name: str) -> bool:
+    """Return whether a vCPU of a domain has certainly run in its present process."""
+    return vcpu_ns(connection.lookupByName(name)) > MOST_UNUSED_NS
+
+
+def vcpu_ns(domain: Any) -> int:
+    """Return the time that the busiest vCPU has used in this process, in nanoseconds."""
+    return max((int(vcpu[2]) for vcpu in domain.vcpus()[0]), default=0)
 
 
 def read_xml(connection: Any, name: str, *, active: bool = False) -> str:

@@ -86,7 +86,22 @@ def migrate_arguments(
     )
 
 
-def resuming(arguments: MigrateArguments) -> MigrateArguments:
-    """Return the arguments that resume the post-copy which a call with these began."""
-    flags = arguments.flags | api().VIR_MIGRATE_POSTCOPY_RESUME
-    return msgspec.structs.replace(arguments, flags=flags)
+def resuming(arguments: MigrateArguments) -> MigrateArguments | None:
+    """Return the arguments that resume the post-copy which a call with these began.
+
+    The copies of disks are complete when post-copy begins. Returns None if libvirt is too old.
+    """
+    libvirt = api()
+    if not hasattr(libvirt, "VIR_MIGRATE_POSTCOPY_RESUME"):
+        return None
+    disks = libvirt.VIR_MIGRATE_NON_SHARED_INC | libvirt.VIR_MIGRATE_NON_SHARED_DISK
+    parameters = {
+        key: value
+        for key, value in arguments.parameters.items()
+        if key != libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS
+    }
+    return msgspec.structs.replace(
+        arguments,
+        flags=arguments.flags & ~disks | libvirt.VIR_MIGRATE_POSTCOPY_RESUME,
+        parameters=parameters,
+    )

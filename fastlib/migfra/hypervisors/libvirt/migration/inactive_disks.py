@@ -14,13 +14,12 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.hypervisors.libvirt.domain.emulator import process_version
+from fastlib.migfra.hypervisors.libvirt.domain.state import MOST_UNUSED_NS, vcpu_ns
 from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
 from fastlib.migfra.virt.combinations import Version, version_text
 
 SURVIVES_SINCE: Final[Version] = (10, 0)
 """The first QEMU that accepts disks that are inactive already."""
-MOST_UNUSED_NS: Final = 50_000_000
-"""Nanoseconds. A vCPU that has used more has run. One that never ran was measured with 0."""
 
 
 class PausedDomain(msgspec.Struct, frozen=True):
@@ -59,11 +58,10 @@ def _read(connection: Any, name: str) -> PausedDomain:
     domain = connection.lookupByName(name)
     if domain.state()[0] != api().VIR_DOMAIN_PAUSED:
         return PausedDomain(is_paused=False, has_disks=False, vcpu_ns=0)
-    used = [int(vcpu[2]) for vcpu in domain.vcpus()[0]]
     return PausedDomain(
         is_paused=True,
         has_disks=has_disks(parse(str(domain.XMLDesc(0)))),
-        vcpu_ns=max(used, default=0),
+        vcpu_ns=vcpu_ns(domain),
     )
 
 

@@ -30,11 +30,10 @@ from .disks_check import CopyPlan
 from .disks_copy import DiskCopies
 from .encryption import Encryption, decide_encryption, with_required_encryption
 from .monitor import MigrationMonitor
-from .post_copy import PostCopyRecovery, describe_recovery
-from .post_copy_decision import is_in_post_copy
+from .post_copy import PostCopyRecovery, with_recovery
 from .preparation import Preparation, attempt
 from .pscom import process_count
-from .reconcile import Location, ask, reconcile
+from .reconcile import Location, reconcile
 from .record import MigrationRecord, MigrationState
 from .storage_checks import check_storage
 
@@ -223,24 +222,23 @@ class Migration:
         recovery = await self.recover_post_copy()
         self._location = location = await self.reconcile()
         if location.place != "destination":
-            raise problem or error
+            raise with_recovery(problem or error, recovery)
         self._context.log.warning("%s has arrived despite: %s", spec.name, error)
         note = "" if location.note is None else f"; {location.note}"
-        return f"{describe_recovery(recovery, error)}{note}"
+        if recovery is not None:
+            return f"{recovery.end} (the error was: {error}){note}"
+        return f"it has arrived despite this error: {error}{note}"
 
     async def recover_post_copy(self) -> PostCopyRecovery | None:
         """Bring a post-copy to its end that was interrupted. Returns None if there is none."""
-        spec, state = self.spec, self.record.state
+        spec = self.spec
         if spec.parameter.on_timeout != "post-copy":
             return None
-        source = await ask(self._runtime, spec, state, spec.source)
-        if source is not None and not is_in_post_copy(source):
-            return None
         recovery = PostCopyRecovery(
-            self._runtime, spec, state, self._arguments(), self._scope, self._context
+            self._runtime, spec, self.record.state, self._arguments(), self._scope, self._context
         )
         await recovery.run()
-        return recovery
+        return recovery if recovery.is_known else None
 
     async def _job_goes_on(self) -> bool:
         """Return whether libvirt still moves the domain although the call was given up."""
@@ -324,6 +322,11 @@ class Migration:
                 location = await self.reconcile()
                 if location.place != "destination" or location.note is not None:
                     return location.whole
+            if self.record.state.is_persistent and not there.persistent:
+                return (
+                    f"{spec.destination} runs it without a definition; take the definition of "
+                    f"{spec.source}, if it is still there"
+                )
             if await self._call_source(cleanup.forget_inactive, uuid):
                 self._context.log.warning(
                     "%s: its definition had stayed on %s, and was removed there",

@@ -1,18 +1,21 @@
 """Resume a post-copy that was interrupted, once the hosts reach each other again.
 
 The domain runs at the destination, and part of its memory is still at the source. So neither host
-can go on alone. A cut link often only stalls the stream between the QEMUs: then it continues when
-the link is back, although libvirt reports a failed post-copy. Only if it stays quiet, it is
-interrupted in earnest and resumed.
+can continue alone. A cut link often only stalls the stream between the QEMUs. Then the stream
+continues when the link is back, although libvirt reports a failed post-copy. So the stream is
+interrupted only if it stays silent for longer than TCP waits, and never before the domain has run
+at the destination: QEMU there exits if it loses the stream before that.
 """
 
 import asyncio
 from typing import Any, Final
 
 from fastlib.migfra.errors import HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.hypervisors.libvirt.domain import job
-from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState
-from fastlib.migfra.hypervisors.libvirt.errors import LibvirtError, LostError
+from fastlib.migfra.hypervisors.libvirt.domain.state import has_run
+from fastlib.migfra.hypervisors.libvirt.errors import LibvirtError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
@@ -20,14 +23,16 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from .arguments import MigrateArguments, resuming
 from .call import run_migration
-from .post_copy_decision import Step, is_in_post_copy, next_step
+from .post_copy_decision import Step, StreamFacts, is_in_post_copy, next_step
 from .reconcile import PATIENCE_SECONDS, ask
 from .record import MigrationState
 
 _POLL_SECONDS: Final = 0.5
-_QUIET_SECONDS: Final = 5.0
-"""Seconds without movement after which a stream that could flow does not continue by itself."""
 _ANSWER_SECONDS: Final = 5.0
+_REFUSED_SECONDS: Final = 15.0
+"""Seconds between a refused try to resume and the next one."""
+_CANCELLED_SECONDS: Final = 10.0
+"""Seconds without progress after which a cancelled task gives up."""
 
 
 class PostCopyRecovery:
@@ -47,45 +52,49 @@ class PostCopyRecovery:
         self._spec = spec
         self._state = state
         self._arguments = resuming(arguments)
+        """None if libvirt cannot resume it. Then the stream can only continue without help."""
         self._scope = scope
         self._context = context
         self._loop = asyncio.get_running_loop()
-        self._moved = self._quiet_since = self._loop.time()
-        self._last: object = None
-        self._is_known = False
-        """Whether the source has said that it is in post-copy."""
-        self.resumed = 0
-        """How often it was resumed."""
+        self._advanced = self._silent_since = self._refused_at = self._loop.time()
+        """`_advanced` is the time at which less memory than ever was left to move."""
+        self._is_refused = False
+        self._least: float | None = None
+        self._last: float | None = None
+        self._has_run = False
+        self._is_resumed = False
+        """Whether a call has resumed it, or may have done so."""
+        self._refusal: HypervisorError | None = None
+        """The error of the last try to resume it."""
+        self.is_known = False
+        """Whether the source has reported that it is in post-copy."""
 
     async def run(self) -> None:
         """Return when the post-copy has ended, cannot be resumed, or has not moved for too long.
 
-        The time is `recover-timeout`. A cancelled task does not wait for the link. The caller must
-        then `reconcile` both hosts.
+        The time is `recover-timeout`. A cancelled task does not wait for the link. It returns soon
+        if the domain is not in post-copy. The caller must then `reconcile` both hosts.
         """
-        spec = self._spec
-        self._context.log.warning(
-            "%s: its post-copy is interrupted; it is resumed when %s and %s reach each other",
-            spec.name,
-            spec.source,
-            spec.destination,
-        )
         before: Step = "wait"
-        while not self._scope.cancelled:
+        while True:
             step = await self._look()
             if step in ("over", "lost") and step == before:
                 return
-            if step == "resume":
-                await self._resume()
-            elif self._loop.time() - self._moved >= self._patience:
-                return
             before = step
-            await self._scope.wait_any(_POLL_SECONDS)
+            if step == "resume" and self._arguments is not None:
+                await self._resume(self._arguments)
+            elif step == "interrupt" and self._arguments is not None:
+                await self._interrupt()
+            if self._gives_up():
+                return
+            await asyncio.sleep(_POLL_SECONDS)
 
-    @property
-    def _patience(self) -> float:
-        """Seconds without movement after which it is given up."""
-        return self._runtime.options.recover_timeout if self._is_known else PATIENCE_SECONDS
+    def _gives_up(self) -> bool:
+        """Return whether it has not moved for too long."""
+        patience = self._runtime.options.recover_timeout if self.is_known else PATIENCE_SECONDS
+        if self._scope.cancelled:
+            patience = min(patience, _CANCELLED_SECONDS)
+        return self._loop.time() - self._advanced >= patience
 
     async def _look(self) -> Step:
         """Query both hosts, report the progress, and decide."""
@@ -94,73 +103,129 @@ class PostCopyRecovery:
             ask(self._runtime, spec, self._state, spec.source),
             ask(self._runtime, spec, self._state, spec.destination),
         )
-        self._is_known = self._is_known or is_in_post_copy(source)
-        await self._report(source)
+        if is_in_post_copy(source):
+            self._begin()
+        if self.is_known:
+            await self._observe(is_reachable=source is not None)
         now = self._loop.time()
         if source is None or destination is None:
-            self._quiet_since = now  # the time of the stream begins when the link is back
-        return next_step(source, destination, is_quiet=now - self._quiet_since >= _QUIET_SECONDS)
+            self._hear()  # the silence of the stream begins when the link is back
+        elif destination.active and not self._has_run:
+            self._has_run = bool(await self._call(spec.destination, has_run))
+        return next_step(
+            source,
+            destination,
+            StreamFacts(
+                silence=now - self._silent_since,
+                is_refused=self._is_refused and now - self._refused_at < _REFUSED_SECONDS,
+                has_run=self._has_run,
+            ),
+        )
 
-    async def _report(self, source: DomainState | None) -> None:
-        """Report the progress, and note whether the stream has moved."""
+    def _begin(self) -> None:
+        if self.is_known:
+            return
+        self.is_known = True
+        spec = self._spec
+        self._context.log.warning(
+            "%s: its post-copy is interrupted; it is resumed when %s and %s reach each other",
+            spec.name,
+            spec.source,
+            spec.destination,
+        )
+
+    def _hear(self) -> None:
+        """Begin the silence anew."""
+        self._silent_since = self._loop.time()
+        self._is_refused = False
+
+    async def _observe(self, *, is_reachable: bool = True) -> None:
+        """Report the progress, and note whether memory has moved."""
         facts: dict[str, Any] = {}
-        if source is not None:
-            try:
-                connection = await self._source()
-                facts = await connection.within(_ANSWER_SECONDS, job.statistics, self._spec.name)
-            except HypervisorError as error:
-                self._context.log.debug("%s", error)
-        remaining, processed = facts.get("data_remaining"), facts.get("data_processed")
-        if facts and (remaining, processed) != self._last:
-            if self._last is not None:
-                self._moved = self._quiet_since = self._loop.time()
-            self._last = (remaining, processed)
-        total = facts.get("data_total")
+        if is_reachable:
+            facts = await self._call(self._spec.source, job.statistics) or {}
+        remaining, total = facts.get("data_remaining"), facts.get("data_total")
+        if remaining is not None:
+            if self._last is not None and remaining < self._last:
+                self._hear()
+            if self._least is None or remaining < self._least:
+                if self._least is not None:
+                    self._advanced = self._loop.time()
+                self._least = remaining
+            self._last = remaining
         self._context.progress(
             "recover",
             vm_name=self._spec.name,
             percent=100 * (1 - remaining / total) if total and remaining is not None else None,
-            transferred=processed,
+            transferred=facts.get("data_processed"),
             total=total,
             remaining=remaining,
         )
 
-    async def _source(self) -> Any:
+    async def _call(self, host: str, function: Any) -> Any:
+        """Call a function for the domain on a host. Returns None without an answer."""
         spec = self._spec
-        return await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
+        try:
+            async with asyncio.timeout(self._runtime.options.connect_timeout + _ANSWER_SECONDS):
+                connection: Connection = await self._runtime.connections.get(
+                    host, spec.driver, spec.transport
+                )
+                return await connection.within(_ANSWER_SECONDS, function, spec.name)
+        except (HypervisorError, TimeoutError) as error:
+            self._context.log.debug("%s: %s", host, error)
+            return None
 
-    async def _resume(self) -> None:
-        """Try to resume it. On failure, interrupt the stream in earnest before the next try."""
+    async def _resume(self, arguments: MigrateArguments) -> None:
+        """Try to resume it. libvirt or QEMU refuses that if the stream is whole."""
         name = self._spec.name
-        self.resumed += 1
-        self._context.log.info("%s: resume its post-copy, try %d", name, self.resumed)
+        self._context.log.info("%s: resume its post-copy", name)
         try:
             await run_migration(
                 self._runtime,
                 self._spec,
-                self._arguments,
+                arguments,
                 self._scope,
                 self._context,
                 in_post_copy=True,
             )
         except HypervisorError as error:
             self._context.log.warning("%s: its post-copy was not resumed: %s", name, error)
-            await self._interrupt()
-        self._quiet_since = self._loop.time()
+            self._is_refused, self._refused_at = True, self._loop.time()
+            self._refusal = error
+            # libvirt 9.0 sometimes reports the old failure although QEMU has resumed.
+            code = error.code if isinstance(error, LibvirtError) else None
+            self._is_resumed = self._is_resumed or code == api().VIR_ERR_OPERATION_FAILED
+            await self._observe()  # the call may have moved memory before it failed
+        else:
+            self._is_resumed = True
 
     async def _interrupt(self) -> None:
-        """Let both QEMUs give up the old stream. A stream that is stalled cannot be resumed."""
-        try:
-            connection = await self._source()
-            await connection.within(_ANSWER_SECONDS, job.interrupt_post_copy, self._spec.name)
-        except (LostError, LibvirtError) as error:
-            # QEMU refuses that if the stream has broken already, as it should.
-            self._context.log.info("%s: %s", self._spec.name, error)
+        """Let the source's QEMU end the stream. A stream that is stalled cannot be resumed."""
+        self._context.log.warning(
+            "%s: its post-copy has not moved for %.0f s, although %s and %s reach each other; the "
+            "stream is interrupted",
+            self._spec.name,
+            self._loop.time() - self._silent_since,
+            self._spec.source,
+            self._spec.destination,
+        )
+        await self._call(self._spec.source, job.interrupt_post_copy)
+        self._hear()
+
+    @property
+    def end(self) -> str:
+        """A sentence about the recovery of a domain that has arrived."""
+        how = "resumed" if self._is_resumed else "continued"
+        return f"its post-copy was interrupted, and then {how}"
+
+    @property
+    def failure(self) -> str:
+        """A sentence about the recovery of a domain that has not arrived."""
+        seconds = self._loop.time() - self._advanced
+        words = f"its post-copy was interrupted, and nothing has moved for {seconds:.0f} s"
+        return words if self._refusal is None else f"{words}; resume: {self._refusal}"
 
 
-def describe_recovery(recovery: "PostCopyRecovery | None", error: HypervisorError) -> str:
-    """Return the details of a domain that has arrived after its post-copy was interrupted."""
-    if recovery is None:
-        return f"it has arrived despite this error: {error}"
-    how = "resumed" if recovery.resumed else "continued"
-    return f"its post-copy was interrupted, and has {how} (the error was: {error})"
+def with_recovery(error: HypervisorError, recovery: PostCopyRecovery | None) -> HypervisorError:
+    """Return an error with a sentence about the recovery that failed after it."""
+    return error if recovery is None else type(error)(f"{error}; {recovery.failure}")

@@ -1,15 +1,43 @@
-"""Decide from both hosts' answers how a post-copy goes on that was interrupted. Pure."""
+"""Decide from both hosts' answers how an interrupted post-copy continues. Pure."""
 
-from typing import Literal
+from typing import Final, Literal
+
+import msgspec
 
 from fastlib.migfra.hypervisors.libvirt.domain.state import (
+    PAUSED_FOR_MIGRATION,
     PAUSED_IN_POST_COPY,
     RUNS_IN_POST_COPY,
     DomainState,
 )
 
-Step = Literal["wait", "resume", "over", "lost"]
-"""Wait for the link or the stream; resume the post-copy; it has ended; it can never be resumed."""
+Step = Literal["wait", "resume", "interrupt", "over", "lost"]
+"""Wait for the link or the stream; resume the post-copy; interrupt the stream, and then resume it;
+it has ended; it cannot be resumed, because the domain has ended at the destination."""
+
+SHORT_SILENCE_SECONDS: Final = 5.0
+"""Seconds without progress after which a try to resume is worth it. libvirt or QEMU refuses it if
+the stream is whole."""
+LONG_SILENCE_SECONDS: Final = 150.0
+"""Seconds without progress, although the hosts reach each other, until the stream is interrupted.
+
+TCP repeats a packet at most 120 s after the last time. So a whole stream continues within this
+time after the link is back.
+"""
+
+
+class StreamFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts about the stream between both QEMUs."""
+
+    silence: float = 0.0
+    """Seconds without progress while both hosts could be reached."""
+    is_refused: bool = False
+    """Whether a try to resume was refused in this silence, and it is too early for the next one."""
+    has_run: bool = False
+    """Whether a vCPU of the domain has run at the destination.
+
+    QEMU at the destination exits if its stream ends before that, and the domain is lost.
+    """
 
 
 def is_in_post_copy(domain_state: DomainState | None) -> bool:
@@ -23,20 +51,22 @@ def is_in_post_copy(domain_state: DomainState | None) -> bool:
 
 
 def next_step(
-    source: DomainState | None, destination: DomainState | None, *, is_quiet: bool
+    source: DomainState | None, destination: DomainState | None, stream: StreamFacts
 ) -> Step:
-    """Return the next step. None is an unreachable host.
-
-    `is_quiet`: the stream has not moved for so long that it does not continue without help.
-    """
+    """Return the next step. None is an unreachable host."""
     if source is None:
         return "wait"
     if not is_in_post_copy(source):
-        return "over"
+        about_to_be = source.migrating and source.paused and source.reason == PAUSED_FOR_MIGRATION
+        return "wait" if about_to_be else "over"
     if destination is None:
         return "wait"
     if not destination.active:
         return "lost"
     if destination.running and destination.reason not in RUNS_IN_POST_COPY:
         return "over"
-    return "resume" if is_quiet else "wait"
+    if stream.silence >= LONG_SILENCE_SECONDS and stream.has_run:
+        return "interrupt"
+    if stream.silence >= SHORT_SILENCE_SECONDS and not stream.is_refused:
+        return "resume"
+    return "wait"

@@ -164,6 +164,13 @@ def _words(
         else f"it {observed.phrase} on {host}"
         for host, observed in ((spec.source, source), (spec.destination, destination))
     ]
+    if place == "divided":
+        return (
+            f"the memory of {name} is divided between {spec.source} and {spec.destination}, as "
+            "post-copy has not ended"
+        )
+    if place == "lost":
+        return f"{name} is lost: {' and '.join(answers)}"
     if place == "both":
         return f"there are two of {name}: {' and '.join(answers)}"
     return f"it is not certain where {name} runs: {' and '.join(answers)}; check both hosts"

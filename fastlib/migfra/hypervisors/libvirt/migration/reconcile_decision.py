@@ -11,10 +11,13 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import (
     PAUSED_IN_POST_COPY,
     RUNS_AFTER_CANCEL,
     RUNS_IN_POST_COPY,
+    SHUT_OFF_BY_FAILURE,
     DomainState,
 )
 
-Place = Literal["source", "destination", "both", "nowhere", "unknown"]
+Place = Literal["source", "destination", "both", "nowhere", "divided", "lost", "unknown"]
+"""divided: post-copy has not ended, so neither host can continue without the other. lost: a part of
+its memory has ended with its process on one host."""
 Action = Literal["resume source", "pause source", "end source", "end destination"]
 _STALE_SOURCE: Final = (
     "a copy that is paused on {source} ran there in the meantime and is stale; destroy it there "
@@ -27,12 +30,22 @@ _PERHAPS_THERE: Final = (
 _COPY_THERE: Final = "{destination} has a copy of it too; check there, and destroy the stale one"
 _COPY_HERE: Final = "{source} cannot be queried for a copy of it; check there"
 _SPLIT: Final = (
-    "its memory is divided between {source} and {destination}, as post-copy has not ended; destroy "
-    "neither, repair the link, and continue with virsh migrate --postcopy-resume"
+    "destroy neither, repair the link, and continue with virsh migrate --postcopy-resume on "
+    "{source}"
 )
-_ENDED_IN_POST_COPY: Final = (
-    "it has run on {destination} and has ended there, in post-copy; the paused copy on {source} "
-    "lacks its newest memory and cannot continue: destroy it there, and start the domain again"
+_ENDED_THERE_IN_POST_COPY: Final = (
+    "its copy on {destination} has ended before post-copy had moved all memory; the paused copy on "
+    "{source} lacks the newest memory and cannot continue: destroy it there, and start the domain "
+    "again"
+)
+_ENDED_HERE_IN_POST_COPY: Final = (
+    "its copy on {source} has ended before post-copy had moved all memory; the copy on "
+    "{destination} lacks that memory and cannot continue: destroy it there, and start the domain "
+    "again"
+)
+_PERHAPS_ENDED_HERE: Final = (
+    "its copy on {source} has ended, and {destination} still waits for memory; if that does not "
+    "change, the memory is lost: destroy it there, and start the domain again"
 )
 _ENDED_THERE: Final = (
     "it had arrived on {destination} and has ended there; the paused copy on {source} is older, "
@@ -81,7 +94,7 @@ def decide(
     if source is None:
         decision = _when_source_unreachable(destination)
     elif not source.active:
-        decision = _when_source_inactive(destination)
+        decision = _when_source_inactive(source, destination)
     elif source.paused and source.reason in PAUSED_IN_POST_COPY:
         decision = _when_source_in_post_copy(destination)
     elif source.migrating:
@@ -116,11 +129,11 @@ def _when_source_unreachable(destination: DomainState | None) -> Decision:
     if destination is None or not destination.running:
         return Decision("unknown", final=False)
     if not _runs_with_all_memory(destination):
-        return Decision("unknown", final=False, note=_SPLIT)
+        return Decision("divided", final=False, note=_SPLIT)
     return Decision("destination", final=False, note=_COPY_HERE)
 
 
-def _when_source_inactive(destination: DomainState | None) -> Decision:
+def _when_source_inactive(source: DomainState, destination: DomainState | None) -> Decision:
     if destination is None:
         return Decision("unknown", final=False)
     if not destination.active:
@@ -128,7 +141,9 @@ def _when_source_inactive(destination: DomainState | None) -> Decision:
     if destination.paused and destination.reason in PAUSED_ARRIVING:
         return Decision("unknown", final=False, note=_ARRIVING)
     if destination.running and not _runs_with_all_memory(destination):
-        return Decision("unknown", final=False, note=_SPLIT)
+        if source.known and source.reason in SHUT_OFF_BY_FAILURE:
+            return Decision("lost", final=False, note=_ENDED_HERE_IN_POST_COPY)
+        return Decision("unknown", final=False, note=_PERHAPS_ENDED_HERE)
     return Decision("destination")
 
 
@@ -137,8 +152,8 @@ def _when_source_in_post_copy(destination: DomainState | None) -> Decision:
     if _runs_with_all_memory(destination):
         return Decision("destination", final=False, note=_STALE_SOURCE)
     if destination is not None and not destination.active:
-        return Decision("unknown", final=False, note=_ENDED_IN_POST_COPY)
-    return Decision("unknown", final=False, note=_SPLIT)
+        return Decision("lost", final=False, note=_ENDED_THERE_IN_POST_COPY)
+    return Decision("divided", final=False, note=_SPLIT)
 
 
 def _when_source_runs(
@@ -175,7 +190,7 @@ def _when_source_paused_for_migration(
     if destination.paused and destination.reason in PAUSED_ARRIVING:
         return Decision("source", final=False, action="end destination")
     if destination.running and not _runs_with_all_memory(destination):
-        return Decision("unknown", final=False, note=_SPLIT)
+        return Decision("divided", final=False, note=_SPLIT)
     return Decision("destination", final=False, action="end source")
 
 

@@ -29,6 +29,8 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState, look_up
 from fastlib.migfra.hypervisors.libvirt.migration.call import follow
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.libvirt.migration.monitor import MigrationMonitor
+from fastlib.migfra.hypervisors.libvirt.migration.post_copy import with_recovery
+from fastlib.migfra.hypervisors.libvirt.migration.reconcile import ask
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState, saved_states
 from fastlib.migfra.hypervisors.libvirt.migration.storage_checks import remove_left_definitions_on
 from fastlib.migfra.hypervisors.libvirt.migration.swap import encrypted_of
@@ -309,11 +311,13 @@ async def _recover_migration(
             raise HypervisorError(f"{_INTERRUPTED}; {spec.name} is not on {spec.destination}")
         if state.phase == "prepare":
             raise await migration.undo_after(HypervisorError(_INTERRUPTED))
-        await migration.recover_post_copy()
+        recovered = await migration.recover_post_copy()
         found = await migration.reconcile()
         if found.place == "destination":
-            return await migration.finish(DONE) or DONE
-        raise await migration.undo_after(problem or HypervisorError(_INTERRUPTED))
+            details = DONE if recovered is None else f"{DONE}; {recovered.end}"
+            return await migration.finish(details) or details
+        error = with_recovery(problem or HypervisorError(_INTERRUPTED), recovered)
+        raise await migration.undo_after(error)
 
 
 async def _recover_saved(saved: MigrationViaStorage, partner_arrived: bool) -> str:
@@ -354,7 +358,13 @@ async def _follow(
     scope: CancelScope,
     context: Context,
 ) -> HypervisorError | None:
-    """Wait for a migration that continued without the daemon. Returns the reason of an abort."""
+    """Wait for a migration that continued without the daemon. Returns the reason of an abort.
+
+    It does not wait for an interrupted post-copy, because its job does not end.
+    """
     if state.phase != "move" or spec.kind == "offline":
+        return None
+    source = await ask(runtime, spec, state, spec.source)
+    if source is not None and source.divided:
         return None
     return await follow(runtime, spec, MigrationMonitor(runtime, spec, scope, context))
