@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.laboratory, pytest.mark.timeout(1200)]
 OPTIONS = {"stall-timeout": 20, "recover-timeout": 200}
 ORDER = {
     "migration_type": "live", "on_timeout": "post-copy", "migration_timeout": 1,
-    "bandwidth_limit": 4,
+    "bandwidth_limit": 8,
 }  # fmt: skip
 """The guest writes faster than that, so pre-copy does not end."""
 LONG = 500.0

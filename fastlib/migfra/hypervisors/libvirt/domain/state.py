@@ -24,7 +24,7 @@ RUNS_IN_POST_COPY: Final = frozenset({10, 11})
 SHUT_OFF_BY_MIGRATION: Final = 4
 """It has migrated to another host, and its definition has stayed."""
 SHUT_OFF_BY_FAILURE: Final = frozenset({2, 3, 6})
-"""It was destroyed, or its process has ended by itself or could not be controlled any more."""
+"""It was destroyed, its process has ended, or libvirt could no longer control its process."""
 SHUT_OFF_BY_SAVING: Final = 5
 """It was saved into a file."""
 PAUSED_BY_USER: Final = 1

@@ -33,7 +33,7 @@ from .monitor import MigrationMonitor
 from .post_copy import PostCopyRecovery, with_recovery
 from .preparation import Preparation, attempt
 from .pscom import process_count
-from .reconcile import Location, reconcile
+from .reconcile import PATIENCE_SECONDS, Location, reconcile
 from .record import MigrationRecord, MigrationState
 from .storage_checks import check_storage
 
@@ -220,7 +220,7 @@ class Migration:
         if await self._job_goes_on():
             problem = await follow(self._runtime, spec, monitor)
         recovery = await self.recover_post_copy()
-        self._location = location = await self.reconcile()
+        self._location = location = await self.reconcile(recovery)
         if location.place != "destination":
             raise with_recovery(problem or error, recovery)
         self._context.log.warning("%s has arrived despite: %s", spec.name, error)
@@ -251,9 +251,15 @@ class Migration:
             return False
         return observed.migrating and observed.reason not in PAUSED_IN_POST_COPY
 
-    async def reconcile(self) -> Location:
-        """Query both hosts for the domain, and repair unfinished steps of the migration."""
-        return await reconcile(self._runtime, self.spec, self.record.state, self._context)
+    async def reconcile(self, recovery: PostCopyRecovery | None = None) -> Location:
+        """Query both hosts for the domain, and repair unfinished steps of the migration.
+
+        `recovery` has waited for its post-copy.
+        """
+        has_waited = recovery is not None and recovery.gave_up
+        patience = 0.0 if has_waited else PATIENCE_SECONDS
+        state = self.record.state
+        return await reconcile(self._runtime, self.spec, state, self._context, patience=patience)
 
     async def is_defined_on_destination(self) -> bool:
         """Return whether the definition of an offline domain has moved."""

@@ -8,6 +8,7 @@ at the destination: QEMU there exits if it loses the stream before that.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastlib.migfra.errors import HypervisorError
@@ -33,6 +34,10 @@ _REFUSED_SECONDS: Final = 15.0
 """Seconds between a refused try to resume and the next one."""
 _CANCELLED_SECONDS: Final = 10.0
 """Seconds without progress after which a cancelled task gives up."""
+
+_LOOKS_AT_END: Final[Mapping[Step, int]] = {"over": 2, "lost": 10}
+"""How often in succession an end must be seen. A libvirt that was restarted may know a domain
+only after a while."""
 
 
 class PostCopyRecovery:
@@ -66,6 +71,8 @@ class PostCopyRecovery:
         """Whether a call has resumed it, or may have done so."""
         self._refusal: HypervisorError | None = None
         """The error of the last try to resume it."""
+        self.gave_up = False
+        """Whether it has not moved for too long."""
         self.is_known = False
         """Whether the source has reported that it is in post-copy."""
 
@@ -75,17 +82,20 @@ class PostCopyRecovery:
         The time is `recover-timeout`. A cancelled task does not wait for the link. It returns soon
         if the domain is not in post-copy. The caller must then `reconcile` both hosts.
         """
-        before: Step = "wait"
+        last: Step = "wait"
+        repeated = 0
         while True:
             step = await self._look()
-            if step in ("over", "lost") and step == before:
+            repeated = repeated + 1 if step == last else 1
+            last = step
+            if repeated >= _LOOKS_AT_END.get(step, repeated + 1):
                 return
-            before = step
             if step == "resume" and self._arguments is not None:
                 await self._resume(self._arguments)
             elif step == "interrupt" and self._arguments is not None:
                 await self._interrupt()
             if self._gives_up():
+                self.gave_up = True
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -135,7 +145,7 @@ class PostCopyRecovery:
         )
 
     def _hear(self) -> None:
-        """Begin the silence anew."""
+        """Note that the stream is not silent."""
         self._silent_since = self._loop.time()
         self._is_refused = False
 

@@ -312,7 +312,7 @@ async def _recover_migration(
         if state.phase == "prepare":
             raise await migration.undo_after(HypervisorError(_INTERRUPTED))
         recovered = await migration.recover_post_copy()
-        found = await migration.reconcile()
+        found = await migration.reconcile(recovered)
         if found.place == "destination":
             details = DONE if recovered is None else f"{DONE}; {recovered.end}"
             return await migration.finish(details) or details

@@ -1,0 +1,158 @@
+"""Orders whose post-copy is interrupted, to their result, also after a restart of the daemon.
+
+The hosts are fakes (see fake_libvirt.py) and time is virtual.
+"""
+
+import pytest
+
+from fastlib import Migrate, MigrateParameter
+from fastlib.migfra import Context, FinalError, HypervisorError
+from fastlib.migfra.hypervisors.libvirt.connection.api import api
+from fastlib.migfra.hypervisors.libvirt.errors import LostError
+from fastlib.migfra.hypervisors.libvirt.migration import migration, post_copy
+from fastlib.migfra.hypervisors.libvirt.tasks import migrate, recovery
+from fastlib.migfra.hypervisors.simulated import run_virtual
+from fastlib.migfra.plugin_api.context import DaemonServices
+from tests.support.libvirt.fake_libvirt import PAUSED, RUNNING, SHUT_OFF, FakeDomain, FakeHosts
+
+ORDER = Migrate(
+    vm_name="vm1",
+    destination="node02",
+    parameter=MigrateParameter(migration_type="live", on_timeout="post-copy", timeout=1),
+)
+
+
+class Killed(BaseException):
+    """The end of the daemon."""
+
+
+class Orders:
+    """Two hosts, and the order to move vm1 by post-copy, whose link is cut."""
+
+    def __init__(self, monkeypatch, **options):
+        self.hosts = FakeHosts(**options)
+        self.begun = []
+        """The arguments of the calls that begin a migration."""
+        self.resumed = []
+        """The arguments of the calls that resume one."""
+        self.last = None
+        """The context of the last run of the daemon."""
+        self.daemon_ends = False
+        self.cut_after_begin = False
+        self.monkeypatch = monkeypatch
+        monkeypatch.setattr(migration, "run_migration", self.begin)
+        monkeypatch.setattr(post_copy, "run_migration", self.resume)
+
+    async def begin(self, runtime, spec, arguments, scope, context):
+        self.begun.append(arguments)
+        there = self.hosts.destination.add(FakeDomain())
+        there.state_now = [RUNNING, 11]
+        self.hosts.domain.state_now = [PAUSED, 13]
+        self.hosts.domain.job = {"data_remaining": 900, "data_total": 1000, "data_processed": 100}
+        if self.daemon_ends:
+            raise Killed
+        self.hosts.destination.is_there = not self.cut_after_begin
+        raise LostError("client socket is closed")
+
+    async def resume(self, runtime, spec, arguments, scope, context, *, in_post_copy):
+        self.resumed.append(arguments)
+        self.arrive()
+
+    def arrive(self):
+        del self.hosts.source.domains["vm1"]
+        self.hosts.destination.domains["vm1"].state_now = [RUNNING, 2]
+
+    def context(self):
+        """A context with what the last one has saved in the journal."""
+        services = DaemonServices(report=self.hosts.progress.append)
+        saved = {} if self.last is None else self.last.saved_state
+        self.last = Context("node01", saved_state=saved, services=services)
+        return self.last
+
+    def send(self):
+        return run_virtual(migrate.migrate(self.hosts.runtime, ORDER, self.context()))
+
+    def restart(self):
+        """Recover the order in the next run of the daemon, whose runtime knows nothing of it."""
+        return run_virtual(recovery.recover(self.hosts.runtime, ORDER, self.context()))
+
+
+@pytest.fixture
+def orders(monkeypatch):
+    return Orders(monkeypatch)
+
+
+def test_result_says_that_post_copy_was_resumed(orders):
+    result = orders.send()
+    assert result.status == "success"
+    assert result.details == (
+        "its post-copy was interrupted, and then resumed (the error was: client socket is closed)"
+    )
+    [begun], [resumed] = orders.begun, orders.resumed
+    assert resumed.flags == begun.flags | api().VIR_MIGRATE_POSTCOPY_RESUME
+    assert resumed.parameters == begun.parameters
+    assert resumed.destination_uri == begun.destination_uri
+
+
+def test_result_of_an_order_that_was_not_resumed_in_time(orders):
+    orders.cut_after_begin = True
+    with pytest.raises(FinalError) as caught:
+        orders.send()
+    assert str(caught.value) == (
+        "vm1 did not migrate to node02: client socket is closed; its post-copy was interrupted, "
+        "and nothing has moved for 600 s; the memory of vm1 is divided between node01 and node02, "
+        "as post-copy has not ended; destroy neither, repair the link, and continue with virsh "
+        "migrate --postcopy-resume on node01"
+    )
+
+
+@pytest.mark.parametrize("host", ["node01", "node02"])
+def test_domain_is_called_lost_when_qemu_of_a_host_has_ended(orders, host):
+    async def begin(*arguments):
+        with pytest.raises(LostError):
+            await orders_begin(*arguments)
+        place = orders.hosts.source if host == "node01" else orders.hosts.destination
+        place.domains["vm1"].state_now = [SHUT_OFF, 3]
+        raise HypervisorError("client socket is closed")
+
+    orders_begin = orders.begin
+    orders.monkeypatch.setattr(migration, "run_migration", begin)
+    with pytest.raises(FinalError, match=f"vm1 is lost: .*its copy on {host} has ended before"):
+        orders.send()
+    assert orders.resumed == []
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_restarted_daemon_resumes_with_the_same_arguments(orders, encrypted, persistent):
+    if encrypted:
+        orders.hosts.give_certificates()
+    orders.hosts.domain.persistent = persistent
+    orders.daemon_ends = True
+    with pytest.raises(Killed):
+        orders.send()
+    result = orders.restart()
+    assert result.status == "success"
+    assert result.encrypted is encrypted
+    assert result.details == (
+        "found done after the daemon's restart; its post-copy was interrupted, and then resumed"
+    )
+    [begun], [resumed] = orders.begun, orders.resumed
+    assert resumed.flags == begun.flags | api().VIR_MIGRATE_POSTCOPY_RESUME
+    assert resumed.parameters == begun.parameters
+    assert bool(resumed.flags & api().VIR_MIGRATE_TLS) == encrypted
+    assert bool(resumed.flags & api().VIR_MIGRATE_PERSIST_DEST) == persistent
+
+
+def test_definition_on_the_source_stays_if_the_destination_has_none(orders):
+    """A post-copy whose end libvirt misses may leave the domain there without a definition."""
+
+    async def resume(*arguments, **options):
+        orders.hosts.domain.state_now = [SHUT_OFF, 4]
+        there = orders.hosts.destination.domains["vm1"]
+        there.state_now, there.persistent = [RUNNING, 2], False
+
+    orders.monkeypatch.setattr(post_copy, "run_migration", resume)
+    result = orders.send()
+    assert "node02 runs it without a definition; take the definition of node01" in result.details
+    assert "vm1" in orders.hosts.source.domains
