@@ -310,7 +310,7 @@ def test_domain_that_has_ended_at_the_destination_cannot_be_resumed(recover):
 
 def test_cancelled_order_waits_only_while_memory_moves(recover):
     def cancel(interrupted):
-        interrupted.scope.cancel("no longer needed")
+        interrupted.hosts.cancellation.cancel()
 
     def move(interrupted):
         interrupted.domain.job["data_remaining"] -= 1
@@ -320,12 +320,38 @@ def test_cancelled_order_waits_only_while_memory_moves(recover):
     assert (interrupted.resumes, 60 <= interrupted.seconds < 63) == ([], True)
 
 
+def test_failure_of_the_partner_in_a_swap_does_not_end_the_recovery(recover):
+    def cut(interrupted):
+        interrupted.hosts.destination.is_there = False
+
+    def give_up(interrupted):
+        interrupted.scope.cancel("given up with its partner")
+
+    def mend(interrupted):
+        interrupted.hosts.destination.is_there = True
+
+    _, recovery = recover(cut, {20: give_up, 100: mend})
+    assert recovery.end == "its post-copy was interrupted, and then resumed"
+
+
+def test_link_that_is_back_late_leaves_time_for_the_stream(recover):
+    def cut(interrupted):
+        interrupted.hosts.destination.is_there = False
+
+    def mend(interrupted):
+        interrupted.hosts.destination.is_there = True
+        interrupted.fails = [HypervisorError("QEMU reports migration is still running")] * 1000
+
+    _, recovery = recover(cut, {599: mend, 700: lambda interrupted: interrupted.arrive()})
+    assert recovery.end == "its post-copy was interrupted, and then continued"
+
+
 def test_cancelled_order_does_not_wait_for_the_link(recover):
     def cut(interrupted):
         interrupted.hosts.destination.is_there = False
 
     def cancel(interrupted):
-        interrupted.scope.cancel("no longer needed")
+        interrupted.hosts.cancellation.cancel()
 
     interrupted, _ = recover(cut, {20: cancel})
     assert 20 <= interrupted.seconds < 21

@@ -255,7 +255,8 @@ class LibvirtOptions(ConfigSection):
     recover_timeout: Annotated[
         Seconds,
         Wire(
-            "The longest time without progress in which an interrupted post-copy is resumed.",
+            "Time without progress after which the daemon no longer tries to resume an interrupted "
+            "post-copy.",
             unit="s",
         ),
     ] = 600.0

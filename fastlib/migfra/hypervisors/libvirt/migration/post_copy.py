@@ -62,7 +62,9 @@ class PostCopyRecovery:
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._advanced = self._silent_since = self._refused_at = self._loop.time()
-        """`_advanced` is the time at which less memory than ever was left to move."""
+        """`_advanced` is the time at which less memory than ever was left to move, or at which the
+        hosts could be reached again."""
+        self._are_apart = False
         self._is_refused = False
         self._least: float | None = None
         self._last: float | None = None
@@ -102,7 +104,9 @@ class PostCopyRecovery:
     def _gives_up(self) -> bool:
         """Return whether it has not moved for too long."""
         patience = self._runtime.options.recover_timeout if self.is_known else PATIENCE_SECONDS
-        if self._scope.cancelled:
+        if self._context.cancelled:
+            # The failure of the partner in a swap also cancels the scope, but it is no reason to
+            # leave this domain divided.
             patience = min(patience, _CANCELLED_SECONDS)
         return self._loop.time() - self._advanced >= patience
 
@@ -119,14 +123,19 @@ class PostCopyRecovery:
             await self._observe(is_reachable=source is not None)
         now = self._loop.time()
         if source is None or destination is None:
-            self._hear()  # the silence of the stream begins when the link is back
-        elif destination.active and not self._has_run:
+            self._are_apart = True
+        elif self._are_apart:
+            # The stream needs some time after the link is back.
+            self._are_apart = False
+            self._advanced = now
+            self._hear()
+        if destination is not None and destination.active and not self._has_run:
             self._has_run = bool(await self._call(spec.destination, has_run))
         return next_step(
             source,
             destination,
             StreamFacts(
-                silence=now - self._silent_since,
+                silence=0.0 if self._are_apart else now - self._silent_since,
                 is_refused=self._is_refused and now - self._refused_at < _REFUSED_SECONDS,
                 has_run=self._has_run,
             ),
