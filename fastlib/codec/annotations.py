@@ -37,3 +37,7 @@ class Wire(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     def __post_init__(self) -> None:
         if not isinstance(self.aliases, tuple) or not isinstance(self.doc, str):
             raise DeclarationError('Wire takes a text and keywords: Wire("…", aliases=("name",))')
+
+    def __hash__(self) -> int:
+        """Return a hash in spite of the dictionary `old`; `Annotated[…] | None` needs one."""
+        return hash((self.doc, self.unit, self.aliases))

@@ -3,10 +3,11 @@
 import enum
 import types
 import typing
+from collections.abc import Iterable
 from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence as SequenceABC
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -20,6 +21,11 @@ from .shapes import Bool, Choice, Float, Instant, Int, InvalidValue, List, Map, 
 _shapes: dict[type[Any], Shape] = derived_cache()
 _fields: dict[type[Any], list[Field]] = derived_cache()
 _deriving: set[type[Any]] = set()
+
+_INT_BOUNDS: Final = ("ge", "le")
+_TEXT_BOUNDS: Final = ("min_length", "max_length", "pattern")
+_BOUNDS: Final = ("gt", "ge", "lt", "le", "multiple_of", "pattern", "min_length", "max_length")
+"""The properties of `msgspec.Meta` that restrict values, except `tz`: instants have a zone."""
 
 
 def shape_of(cls: type[Any]) -> Shape:
@@ -130,10 +136,10 @@ def shape_of_type(hint: Any, where: str, wire: Wire | None = None) -> Shape:
     `where` names the field in errors. Raises DeclarationError for other types.
     """
     wire = wire or Wire()
-    meta: msgspec.Meta | None = None
-    while typing.get_origin(hint) is typing.Annotated:
+    extras: list[Any] = []
+    if typing.get_origin(hint) is typing.Annotated:
         hint, *extras = typing.get_args(hint)
-        meta = next((extra for extra in extras if isinstance(extra, msgspec.Meta)), meta)
+    meta = _meta_of(hint, extras, where)
     shape = (
         _scalar_shape(hint, meta, where, wire)
         or _collection_shape(hint, where, wire)
@@ -146,6 +152,30 @@ def shape_of_type(hint: Any, where: str, wire: Wire | None = None) -> Shape:
             "Mapping[str, …], another message, or these | None"
         )
     return shape
+
+
+def _meta_of(hint: Any, extras: Iterable[Any], where: str) -> msgspec.Meta | None:
+    """Return the bounds of all annotations of a type as one. Raises DeclarationError.
+
+    A bound that no shape checks would be a promise that fastlib does not keep.
+    """
+    checked = _INT_BOUNDS if hint is int else _TEXT_BOUNDS if hint is str else ()
+    bounds: dict[str, Any] = {}
+    for extra in extras:
+        if not isinstance(extra, msgspec.Meta):
+            continue
+        for name in _BOUNDS:
+            value = getattr(extra, name)
+            if value is None:
+                continue
+            if name not in checked:
+                raise DeclarationError(
+                    f"{where}: Meta({name}=…) is not checked here; int has ge and le, str has "
+                    "min_length, max_length and pattern, and a Rule can check the rest"
+                )
+            if bounds.setdefault(name, value) != value:
+                raise DeclarationError(f"{where}: Meta({name}=…) is given twice, and differs")
+    return msgspec.Meta(**bounds) if bounds else None
 
 
 def _scalar_shape(hint: Any, meta: msgspec.Meta | None, where: str, wire: Wire) -> Shape | None:
