@@ -86,7 +86,8 @@ CHANGES: list[tuple[str, Callable[[], contextlib.AbstractContextManager[object]]
     ("the logger fastlib.transport was", level_of_a_logger),
     ("the default timeout of sockets was None and is 600", default_timeout),
     ("whether cyclic garbage is collected was", garbage),
-    ("sys.path was", lambda: patch(sys, "path", [*sys.path, "/left"])),
+    ("sys.path has ['/left'] more and lacks []", lambda: patch(sys, "path", [*sys.path, "/left"])),
+    ("sys.path was", lambda: patch(sys, "path", sys.path[::-1])),
     ("threading.excepthook was", lambda: patch(threading, "excepthook", print)),
     (
         "fastlib.transport.backoff.QUICK_RESETS was 10 and is 3",
@@ -118,4 +119,18 @@ def test_declared_message_is_named() -> None:
     before = GlobalState()
     declare({"size": str}, task="left", result="left behind", layout="inline")
     found = before.changes(GlobalState())
-    assert any(line.startswith("the registered messages of others was [") for line in found), found
+    words = "the registered messages of others has [<class '"
+    assert any(line.startswith(words) and "Broken" in line for line in found), found
+
+
+class _SixMetaPathImporter:
+    """As six has one."""
+
+    __module__ = "six"
+
+
+@pytest.mark.parametrize(("finder", "is_named"), [(_SixMetaPathImporter(), False), (print, True)])
+def test_finder_is_named_unless_an_import_of_six_adds_it(finder: object, is_named: bool) -> None:
+    before = GlobalState()
+    with patch(sys, "meta_path", [*sys.meta_path, finder]):
+        assert bool(before.changes(GlobalState())) is is_named

@@ -39,7 +39,7 @@ class GlobalState:
         """Return a line for each difference to a later state. Imports are none."""
         names = self._parts.keys() | after._parts.keys()
         found = [
-            f"{name} was {self._parts.get(name)!r} and is {after._parts.get(name)!r}"[:400]
+            _change(name, self._parts.get(name), after._parts.get(name))
             for name in sorted(names)
             if self._parts.get(name) != after._parts.get(name)
         ]
@@ -54,6 +54,16 @@ class GlobalState:
         return found
 
 
+def _change(name: str, old: object, new: object) -> str:
+    """Return a line for a difference. For a list it has only the items that came or went."""
+    if isinstance(old, list) and isinstance(new, list):
+        more = [item for item in new if item not in old]
+        less = [item for item in old if item not in new]
+        if more or less:
+            return f"{name} has {more!r} more and lacks {less!r}"[:400]
+    return f"{name} was {old!r} and is {new!r}"[:400]
+
+
 def _parts() -> Iterator[tuple[str, object]]:
     """Yield the parts of the state with the words that describe them."""
     yield "the working directory", os.getcwd()
@@ -62,7 +72,8 @@ def _parts() -> Iterator[tuple[str, object]]:
     yield "the set of blocked signals", signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield "sys.path", list(sys.path)
     yield "sys.argv", list(sys.argv)
-    yield "sys.meta_path", list(sys.meta_path)
+    # Without that of six, which it adds when a package such as amqtt imports it.
+    yield "sys.meta_path", [each for each in sys.meta_path if type(each).__module__ != "six"]
     yield "sys.excepthook", sys.excepthook
     yield "threading.excepthook", threading.excepthook
     yield "the limit of recursion", sys.getrecursionlimit()
