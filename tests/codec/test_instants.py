@@ -1,7 +1,8 @@
 """Instants: times with a zone on the wire, as RFC 3339 spells them, and as `datetime` in Python."""
 
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
@@ -104,6 +105,28 @@ def test_every_spelling_is_read(text: str, value: datetime) -> None:
     assert found is not None
     assert found.tzinfo is UTC
     assert re.search(READ_PATTERN, text)
+
+
+@pytest.fixture
+def other_local_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process whose local time is not UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "XXX-5")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("other_local_time")
+def test_time_is_moved_to_utc_whatever_the_local_time() -> None:
+    assert datetime(2026, 1, 1).astimezone().utcoffset() == timedelta(hours=5)
+    value = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    assert in_utc(value) == parse_instant("2026-01-01T12:00:00+02:00") == utc(2026, 1, 1, 10)
+
+
+def test_time_in_utc_is_not_copied() -> None:
+    value = utc(2026, 1, 1)
+    assert in_utc(value) is value
 
 
 @pytest.mark.parametrize("text", OTHER_TEXTS)

@@ -93,6 +93,37 @@ def test_wrong_value_inside_a_list_has_its_place() -> None:
     assert "  destinations[1]: expected text; got 5" in text
 
 
+def test_wrong_value_deep_in_lists_has_its_place() -> None:
+    text = refusal(lambda: Start(vm_name="a", vcpu_map=[[0], [1, "x"]], onething=1))
+    assert "\n  vcpu_map[1][1]: expected an integer from 0 to 4294967295; got 'x'" in text
+
+
+def test_none_for_a_required_argument_is_a_wrong_value() -> None:
+    text = refusal(lambda: Migrate(vm_name=None, destination="b", onething=1))
+    assert text == (
+        "Migrate: 2 problems\n  onething: unknown argument\n  vm_name: expected text; got None"
+    )
+    with pytest.raises(ArgumentError) as caught:
+        Migrate(vm_name=None, destination="b", onething=1)
+    assert [(p.path, p.expected, p.got) for p in caught.value.problems] == [
+        ("onething", None, None),
+        ("vm_name", "text", "None"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("q" * 60, "q" * 60),
+        ("q" * 61, f"'{'q' * 40}'… (61 characters)"),
+        ("q q", "'q q'"),
+    ],
+)
+def test_unknown_argument_is_quoted_if_it_is_long_or_no_name(name: str, shown: str) -> None:
+    text = refusal(lambda: Start(vm_name="a", **{name: 1}))
+    assert text == f"Start: {shown}: unknown argument"
+
+
 def test_argument_of_an_inner_struct_is_sent_there() -> None:
     text = refusal(lambda: Migrate(vm_name="a", destination="b", migration_type="live"))
     assert text == (
@@ -121,6 +152,46 @@ def test_arguments_without_names_are_refused_with_the_name() -> None:
     )
 
 
+@pytest.mark.parametrize(("count", "shown"), [(3, "1, 2, 3"), (4, "1, 2, 3, …"), (5, "1, 2, 3, …")])
+def test_first_three_arguments_without_names_are_shown(count: int, shown: str) -> None:
+    text = refusal(lambda: Start(*range(1, count + 1), vm_name="a"))
+    assert (
+        text == f"Start: arguments must have names, such as vm_name=…; without a name came {shown}"
+    )
+
+
+def test_struct_without_fields_suggests_no_name() -> None:
+    class Empty(ConfigSection):
+        pass
+
+    with pytest.raises(ArgumentError) as caught:
+        Empty("a")
+    assert str(caught.value) == "Empty: arguments must have names; without a name came 'a'"
+    assert [problem.code for problem in caught.value.problems] == ["positional-argument"]
+
+
+def test_old_and_other_keys_lead_to_the_argument_however_different() -> None:
+    class Options(ConfigSection):
+        url: Annotated[str, Wire("Where.", old={"broker": "use url"}, aliases=("host",))]
+
+    for name in ("broker", "host"):
+        assert refusal(lambda name=name: Options(**{name: "a"})) == (
+            "Options: 2 problems\n"
+            f"  {name}: unknown argument (did you mean 'url'?)\n"
+            f"  url: missing; expected text; there is {name!r} instead"
+        )
+
+
+def test_class_may_have_bases_that_are_no_structs() -> None:
+    class Plain:
+        __slots__ = ()
+
+    class Options(ConfigSection, Plain):
+        url: str
+
+    assert refusal(lambda: Options()) == "Options: url: missing; expected text"
+
+
 def test_long_arguments_are_shortened() -> None:
     text = refusal(lambda: Start(*["x" * 10_000] * 5, **{"y" * 10_000: 1}, vm_name="a"))
     assert len(text) < 500
@@ -142,9 +213,9 @@ def test_problems_are_data() -> None:
     with pytest.raises(ArgumentError) as caught:
         Migrate(vm_name="a", destnation="b")
     assert caught.value.what == "Migrate"
-    assert [(p.path, p.code, p.suggestion) for p in caught.value.problems] == [
-        ("destnation", "unknown-argument", "destination"),
-        ("destination", "missing", None),
+    assert [(p.path, p.code, p.suggestion, p.expected) for p in caught.value.problems] == [
+        ("destnation", "unknown-argument", "destination", None),
+        ("destination", "missing", None, "text"),
     ]
 
 
@@ -182,6 +253,14 @@ def test_type_error_of_a_rule_is_not_changed() -> None:
 
         with pytest.raises(TypeError, match="not supported between instances") as caught:
             Sized(size=1)
+        assert not isinstance(caught.value, ArgumentError)
+
+        class SizedSection(ConfigSection):
+            rules: ClassVar[tuple[Rule, ...]] = (Broken(),)
+            size: Annotated[int, msgspec.Meta(ge=0, le=9)]
+
+        with pytest.raises(TypeError, match="not supported between instances") as caught:
+            SizedSection(size=1)
         assert not isinstance(caught.value, ArgumentError)
 
 

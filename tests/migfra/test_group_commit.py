@@ -330,3 +330,72 @@ def test_error_of_the_database_that_no_retry_mends_fails_the_operations() -> Non
         await group.commit.close(1)
 
     asyncio.run(main())
+
+
+def test_effects_of_the_two_turns_after_a_commit_share_the_next_transaction() -> None:
+    async def scene(group: Group) -> None:
+        late: list[Awaitable[None]] = []
+
+        def in_the_first_turn(_: object) -> None:
+            late.append(group.submit("first turn"))
+            asyncio.get_running_loop().call_soon(lambda: late.append(group.submit("second turn")))
+
+        future = group.submit("1")
+        assert isinstance(future, asyncio.Future)
+        future.add_done_callback(in_the_first_turn)
+        await future
+        while len(late) < 2:
+            await asyncio.sleep(0)
+        await asyncio.gather(*late)
+        assert group.transactions == [["1"], ["first turn", "second turn"]]
+
+    run(scene)
+
+
+def test_error_that_ends_programs_fails_the_operations_and_its_reason_is_kept() -> None:
+    class End(BaseException):
+        pass
+
+    async def main() -> None:
+        group = Failing()
+        with closing(group.connection):
+
+            def end(_: sqlite3.Connection) -> None:
+                raise End("now")
+
+            with pytest.raises(JournalError) as caught:
+                await group.commit.submit(end)
+            assert str(caught.value) == "the journal failed: End: now"
+            assert isinstance(group.commit.last_error, JournalError)
+            assert str(group.commit.last_error) == "End: now"
+            await group.submit("2")
+            await group.commit.close(1)
+
+    asyncio.run(main())
+
+
+def test_operation_along_is_prepared_with_false() -> None:
+    async def scene(group: Group) -> None:
+        asked: list[bool] = []
+
+        def prepare(may_wait: bool) -> bool:
+            asked.append(may_wait)
+            return False
+
+        group.commit.submit_along(lambda _: group.transactions[-1].append("along"), 60, prepare)
+        await group.submit("1")
+        assert asked == [False]
+        assert group.transactions == [["along", "1"]]
+
+    run(scene)
+
+
+def test_close_waits_only_for_its_timeout() -> None:
+    async def scene(group: Group) -> None:
+        group.connection.execute("PRAGMA query_only = 1")
+        future = group.commit.submit(lambda connection: connection.execute("CREATE TABLE t (n)"))
+        await group.commit.close(0.01)
+        with pytest.raises(JournalError, match="the journal was closed: attempt to write"):
+            await future
+
+    run(scene)

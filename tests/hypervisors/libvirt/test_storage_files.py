@@ -278,3 +278,48 @@ def test_file_that_is_made_at_the_first_start_needs_its_template():
     assert of(VARIABLES, HERE) == StorageDecision(missing=[], other=[], unshown=[], unasked=[])
     state = DomainFile(path="/a", role="state of its TPM", written=True, if_on_source=True)
     assert list(of(state, ABSENT).missing) == []
+
+
+def test_file_that_no_host_was_asked_about_is_unasked():
+    for file in (DISK, CDROM, DEVICE, VARIABLES):
+        found = decide([file], StorageFacts())
+        assert found == StorageDecision(
+            unasked=[f"/a ({file.role})"], missing=[], other=[], unshown=[]
+        )
+    # Of the template, too, if only the source was asked about the file.
+    found = decide([VARIABLES], StorageFacts(here={"/a": ABSENT}))
+    assert list(found.unasked) == ["/t (template of the UEFI variables)"]
+
+
+def test_file_that_the_source_was_not_asked_about_is_judged_by_the_rest():
+    there = {"/a": HERE}
+    assert list(decide([DISK], StorageFacts(there=there)).unshown) == ["/a (disk vda)"]
+    shared = StorageFacts(there=there, sharing={"/a": "shared"})
+    assert decide([DISK], shared) == StorageDecision(missing=[], other=[], unshown=[], unasked=[])
+
+
+def test_every_file_is_examined_after_one_that_the_source_lacks():
+    state = DomainFile(path="/s", role="state of its TPM", written=True, if_on_source=True)
+    next_one = DomainFile(path="/n", role="cdrom hda")
+    for there in (ABSENT, HERE):
+        facts = StorageFacts(here={"/s": ABSENT}, there={"/s": there, "/n": ABSENT})
+        found = decide([state, next_one], facts)
+        assert list(found.missing) == ["/n (cdrom hda)"]
+        assert list(found.other) == ([] if there is ABSENT else ["/s (state of its TPM)"])
+
+
+def test_only_a_written_file_is_looked_at_again_if_the_source_lacks_it():
+    """One that the domain only reads is what the first start makes of its template."""
+    file = DomainFile(path="/a", role="state", if_on_source=True, template="/t")
+    facts = StorageFacts(here={"/a": ABSENT}, there={"/a": HERE, "/t": ABSENT})
+    assert list(decide([file], facts).missing) == ["/t (template of the state)"]
+
+
+def test_device_whose_samples_differ_is_another_one_unless_it_is_known_to_be_shared():
+    different = {"same_content": {"/a": False}}
+    assert list(decided(DEVICE, HERE, HERE, **different)) == ["other"]
+    assert decided(DEVICE, HERE, HERE, sharing={"/a": "shared"}, **different) == {}
+    assert list(decided(DEVICE, HERE, HERE, sharing={"/a": "separate"})) == ["other"]
+    unknown_size = FileFacts(presence="present")
+    assert decided(DEVICE, unknown_size, HERE) == {}
+    assert decided(DEVICE, HERE, unknown_size) == {}
