@@ -36,7 +36,7 @@ source_paths = ["fastlib"]
 only_mutate = {modules}
 also_copy = {others}
 pytest_add_cli_args = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=", \
-"--import-mode=importlib", "--tier=fast", "--timeout={timeout}", \
+"--import-mode=importlib", "--tier=fast", "--timeout={timeout}", {deselected}\
 "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 pytest_add_cli_args_test_selection = {tests}
 use_git_change_detection = false
@@ -55,6 +55,8 @@ class Target:
     tests: tuple[str, ...]
     unexamined: frozenset[str] = frozenset()
     """Names of the modules whose survivors were not examined: they are only counted."""
+    deselected: tuple[str, ...] = ()
+    """Tests that fail in the copy, because mutmut adds calls to the stack."""
     timeout_seconds: int = 60
     """The longest time of a test. A mutant that blocks a test is killed after this time."""
 
@@ -131,10 +133,10 @@ TARGETS = {
             "tests/message/test_broken_declarations.py",
             "tests/message/test_constructor_arguments.py",
         ),
+        deselected=("tests/codec/test_reading_options.py::test_unknown_key_warns_if_asked_for",),
         unexamined=frozenset(
             (
                 "composer",
-                "derivation",
                 "dispatch",
                 "envelope",
                 "fast_reader",
@@ -255,6 +257,7 @@ def _copy_tree(name: str, target: Target) -> Path:
     settings = _SETTINGS.format(
         modules=json.dumps(target.modules),
         tests=json.dumps(target.tests),
+        deselected="".join(f"{json.dumps(f'--deselect={name}')}, " for name in target.deselected),
         timeout=target.timeout_seconds,
         others=json.dumps(others),
     )

@@ -136,13 +136,11 @@ def test_other_handlings_of_unknown_keys_are_refused(unknown: Any) -> None:
         check_unknown(known)
 
 
-def test_only_unknown_and_old_keys_warn_and_each_at_the_caller() -> None:
+def test_only_unknown_and_old_keys_warn() -> None:
     text = "{name: b, vm-name: a, vm-nmae: c}"
     with pytest.warns(UnknownKeyWarning) as caught:
         assert read_exact(SUSPEND, text, what="Case", unknown="warn") == MESSAGE
-    assert [(str(each.message).partition(":")[0], each.filename) for each in caught] == [
-        ("Case", __file__)
-    ] * 2
+    assert [str(each.message).partition(":")[0] for each in caught] == ["Case"] * 2
     assert "(did you mean 'vm-name'?)" in str(caught[1].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
