@@ -27,6 +27,7 @@ from .arguments import checked_timeout, checked_tolerance
 from .clock_warning import ClockWarnings
 from .errors import ClientClosedError, HostOfflineError
 from .expiry import expires_after
+from .limited_warnings import LimitedWarnings
 from .message_sizes import LIMITS, ResultReader, SizeCheck
 from .observed import ObservedMessage
 from .outcome import CLOCK_TOLERANCE
@@ -74,7 +75,8 @@ class ClientCore:
         )
         self._watchers = Watchers()
         self._sizes = SizeCheck()
-        self._results = ResultReader(self._read_result, deliver)
+        self._warnings = LimitedWarnings(clock.monotonic)
+        self._results = ResultReader(self._read_result, deliver, self._warnings)
         self._clock_warnings = ClockWarnings(clock)
         self._closed: ClientClosedError | None = None
         self._last_received: ReceivedMessage | None = None
@@ -205,7 +207,7 @@ class ClientCore:
         else:
             assert observed.error is not None
             self.pending.add_unreadable(host, observed.error)
-            log.warning("%s: the result cannot be read: %s", received.topic, observed.error)
+            self._warnings.unreadable("result", received.topic, observed.error)
 
     def on_progress(self, received: ReceivedMessage) -> None:
         """Handle a message to a progress topic."""
@@ -220,7 +222,7 @@ class ClientCore:
         self._watchers.show(PROGRESS, observed)
         progress = observed.message
         if progress is None:
-            log.warning("%s: the progress cannot be read: %s", received.topic, observed.error)
+            self._warnings.unreadable("progress", received.topic, observed.error)
             return
         request = self.pending.find(
             host, progress.id, progress.idempotency_key, progress.request_digest
@@ -271,7 +273,7 @@ class ClientCore:
                 return []
             self._watchers.show(PRESENCE, observed)
             if presence is None:
-                log.warning("%s: the presence cannot be read: %s", received.topic, observed.error)
+                self._warnings.unreadable("presence", received.topic, observed.error)
                 return []
             change = self.presences.show(observed, presence, retained=received.retain)
         self.presences.end_waits(host)

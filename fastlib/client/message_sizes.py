@@ -5,6 +5,7 @@ Large results are read in a thread, in order for each host, and the hosts take t
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +15,8 @@ from typing import Final
 from fastlib.codec.limits import Limits
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
 from fastlib.transport import ReceivedMessage
+
+from .limited_warnings import LimitedWarnings
 
 log = getLogger("fastlib.client")
 
@@ -55,11 +58,13 @@ class ResultReader:
         self,
         read: Callable[[ReceivedMessage], Callable[[], None]],
         deliver: Callable[[Callable[[], None]], None],
+        warnings: LimitedWarnings | None = None,
     ) -> None:
         """`read` decodes a result, in any thread, and returns a function that handles it.
 
         `deliver` is called in the thread, and calls its argument where results are handled.
         """
+        self._warnings = warnings or LimitedWarnings(time.monotonic)
         self._read = read
         self._deliver = deliver
         self._lock = threading.Lock()
@@ -82,7 +87,7 @@ class ResultReader:
             if not at_once:
                 queued = self._queued.get(host, 0) + size
                 if queued > MAX_QUEUED:
-                    log.warning(
+                    self._warnings.warn(
                         "%s: a result is dropped, because %d bytes of this host are waiting to be "
                         "parsed",
                         received.topic,

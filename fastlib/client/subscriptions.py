@@ -28,6 +28,14 @@ log = getLogger("fastlib.client")
 HOST_TOPICS: Final = (RESULT, PROGRESS, PRESENCE)
 """The topics that a client receives from a host that it uses."""
 
+_CONTENT: Final = {
+    RESULT: "results of watched hosts",
+    TASK: "tasks of watched hosts",
+    PROGRESS: "reports of progress",
+    PRESENCE: "presence of hosts",
+}
+"""The messages of each topic, in words."""
+
 SUBSCRIPTION_QOS: Final = 2
 
 
@@ -237,6 +245,8 @@ class ClientSubscriptions:
             topic, host = self._keys.get(pattern, (None, None))
         if topic is not None and host is not None:
             self._refuse(topic, host, error)
+        elif topic is not None:
+            self._warn(topic, error)
 
     def _answered(self, topic: Topic, host: str, confirmed: "Future[None]") -> None:
         """Handle the broker's answer to a subscription, in any thread."""
@@ -248,18 +258,26 @@ class ClientSubscriptions:
 
     def _refuse(self, topic: Topic, host: str, error: RefusedError) -> None:
         if topic is not RESULT:
-            if topic not in self._warned:
-                self._warned.add(topic)
-                what = "reports of progress" if topic is PROGRESS else "presence of hosts"
-                log.warning("the %s cannot be received: %s", what, error)
+            self._warn(topic, error)
             return
         with self._lock:
             self._refused[host] = error
             if self._hosts.leave(host):
                 self._leave(host)
+            is_watched = (RESULT, host) in self._held
+        if is_watched:
+            self._warn(topic, error)
         text = f"{error}; this client cannot receive the results of orders that it has sent"
         for request in self._core.pending.for_host(host):
             self._core.pending.fail(request, RefusedError(f"{request}: {text}", error.code))
+
+    def _warn(self, topic: Topic, error: RefusedError) -> None:
+        """Warn once that the messages of a topic do not arrive."""
+        with self._lock:
+            is_new = topic not in self._warned
+            self._warned.add(topic)
+        if is_new:
+            log.warning("the %s cannot be received: %s", _CONTENT[topic], error)
 
 
 def _refusal_of(confirmed: "Future[None]") -> RefusedError | None:

@@ -259,16 +259,17 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
     async def close(self, timeout: float | None = None, *, publish_will: bool = False) -> None:
         """See `Communicator.close`."""
         check_seconds("timeout", timeout)
-        if not self._core.stop_arrivals():
+        if not self._core.begin_close():
             return
         start = time.monotonic()
         most = CLOSE_SECONDS if timeout is None else timeout
-        try:
-            await self._finish_calls(most)
-        finally:
-            rest = None if timeout is None else max(0.0, start + timeout - time.monotonic())
-            closed = self._core.link.close(rest, publish_will)
-            undelivered = await wait_async(closed, most + GRACE_SECONDS, "the end")
+        with self._core.closing():
+            try:
+                await self._finish_calls(most)
+            finally:
+                rest = None if timeout is None else max(0.0, start + timeout - time.monotonic())
+                closed = self._core.link.close(rest, publish_will)
+                undelivered = await wait_async(closed, most + GRACE_SECONDS, "the end")
         if undelivered:
             raise self._core.undelivered_error(undelivered, timeout)
 

@@ -243,18 +243,20 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         for 5 s. With `timeout` (seconds) it also waits for a broker that is unreachable or silent.
 
         With `publish_will` the broker publishes the last will, like after a lost connection. May be
-        called again. Raises UndeliveredError with the messages that the broker has not confirmed.
+        called again: that continues a call that an exception has ended, such as Ctrl-C, and else
+        does nothing. Raises UndeliveredError with the messages that the broker has not confirmed.
         The communicator is also closed in that case.
         """
         check_seconds("timeout", timeout)
-        if not self._core.stop_arrivals():
+        if not self._core.begin_close():
             return
         start = time.monotonic()
         most = CLOSE_SECONDS if timeout is None else timeout
-        self._callbacks.finish(most)
-        rest = None if timeout is None else max(0.0, start + timeout - time.monotonic())
-        closed = self._core.link.close(rest, publish_will)
-        undelivered = wait(closed, most + GRACE_SECONDS, "the end of the connection")
+        with self._core.closing():
+            self._callbacks.finish(most)
+            rest = None if timeout is None else max(0.0, start + timeout - time.monotonic())
+            closed = self._core.link.close(rest, publish_will)
+            undelivered = wait(closed, most + GRACE_SECONDS, "the end of the connection")
         if undelivered:
             raise self._core.undelivered_error(undelivered, timeout)
 

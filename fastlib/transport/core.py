@@ -2,8 +2,9 @@
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import wraps
 from logging import getLogger
 from typing import Final, TypeVar
@@ -70,6 +71,8 @@ class CommunicatorCore:
         self._qos: dict[str, int] = {}
         """The quality of service of each subscription."""
         self._closing = False
+        self._was_interrupted = False
+        """Whether an exception has ended a `close` before its end."""
         self._reconnect_listeners: list[Callable[[], None]] = []
         self._refusal_listeners: list[Callable[[str, RefusedError], None]] = []
         self._close_listeners: list[Callable[[ClosedError], None]] = []
@@ -295,11 +298,26 @@ class CommunicatorCore:
         for sink in sinks:
             sink(topic, error)
 
-    def stop_arrivals(self) -> bool:
-        """Route no more messages. Return False if this was called before."""
+    def stop_arrivals(self) -> None:
+        """Route no more messages."""
         with self._lock:
-            before, self._closing = self._closing, True
-        return not before
+            self._closing = True
+
+    def begin_close(self) -> bool:
+        """Route no more messages. Return False if a `close` has ended, or is in progress."""
+        with self._lock:
+            is_due = self._was_interrupted or not self._closing
+            self._closing, self._was_interrupted = True, False
+        return is_due
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Let a later `close` continue if an exception, such as a cancellation, ends the block."""
+        try:
+            yield
+        except BaseException:
+            self._was_interrupted = True
+            raise
 
     def undelivered_error(
         self, messages: tuple[Undelivered, ...], timeout: float | None

@@ -16,6 +16,7 @@ from fastlib import (
     TaskFailedError,
 )
 from fastlib.client import AsyncMigfraClient, ClientClosedError, MigfraClient
+from fastlib.client.limited_warnings import LINES, SECONDS, LimitedWarnings
 from fastlib.message import Suspend
 from fastlib.message.topics import PRESENCE, PROGRESS
 from fastlib.transport import (
@@ -55,6 +56,35 @@ def test_unreadable_presence_and_progress_are_logged(
     wait_until(lambda: "the presence cannot be read" in caplog.text, "the warning")
     assert f"{PROGRESS('hostA')}: the progress cannot be read" in caplog.text
     assert client.presences == {}
+
+
+@IN_MEMORY
+def test_very_many_unreadable_messages_have_a_limited_number_of_warnings(
+    clients: ClientFactory, caplog: pytest.LogCaptureFixture
+):
+    daemon, client = clients.daemon(), clients.client()
+    client.listen_to_progress()
+    handle = client.suspend("hostA", "vm1")
+    daemon.wait()
+    for number in range(2 * LINES):
+        daemon.progress(f"phase: [ # {number}")
+    daemon.send(success(daemon.received[0]))
+    assert handle.result(PATIENCE).status == "success"
+    wait_until(lambda: caplog.text.count("the progress cannot be read") == LINES, "the warnings")
+
+
+def test_next_warning_says_how_many_were_left_out(caplog: pytest.LogCaptureFixture):
+    now = [0.0]
+    warnings = LimitedWarnings(lambda: now[0])
+    for _ in range(LINES + 5):
+        warnings.unreadable("result", "t", "100 % wrong")
+    now[0] = SECONDS
+    warnings.unreadable("result", "t", "100 % wrong")
+    assert len(caplog.records) == LINES + 1
+    assert caplog.messages[-1] == (
+        "t: the result cannot be read: 100 % wrong (5 warnings before this one were left out)"
+    )
+    assert caplog.messages[0] == "t: the result cannot be read: 100 % wrong"
 
 
 @IN_MEMORY

@@ -15,7 +15,7 @@ from fastlib.client.core import ClientCore
 from fastlib.client.hosts_in_use import IDLE_SECONDS, MAX_LEFT_AT_ONCE, HostsInUse
 from fastlib.clock import Clock
 from fastlib.message.node import Presence
-from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
+from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK, Topic
 from fastlib.transport import (
     Communicator,
     MemoryBroker,
@@ -273,6 +273,36 @@ def test_refused_watch_leaves_no_subscription(
     with pytest.raises(RefusedError):
         client.watch(tasks=True)
     assert link._subscriptions == {}
+
+
+@IN_MEMORY
+@pytest.mark.parametrize("hosts", [None, ["hostA"]])
+@pytest.mark.parametrize(
+    ("topic", "words"),
+    [
+        (RESULT, "results of watched hosts"),
+        (TASK, "tasks of watched hosts"),
+        (PROGRESS, "reports of progress"),
+        (PRESENCE, "presence of hosts"),
+    ],
+)
+def test_refusal_to_renew_a_watch_is_logged(
+    clients: ClientFactory,
+    caplog: pytest.LogCaptureFixture,
+    hosts: list[str] | None,
+    topic: Topic,
+    words: str,
+):
+    """The broker may refuse a subscription after a reconnect that it has confirmed before."""
+    client = clients.client()
+    core = getattr(client, "inner", client).communicator._core
+    watch = client.watch(hosts=hosts, results=True, tasks=True, progress=True, presence=True)
+    pattern = topic.pattern() if hosts is None else topic("hostA")
+    for _ in range(2):
+        core._on_refused(pattern, REFUSED)
+    wait_until(lambda: f"the {words} cannot be received: the broker refuses" in caplog.text, "it")
+    assert caplog.text.count("cannot be received") == 1
+    watch.close()
 
 
 # --- watches --------------------------------------------------------------------------------------

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from fastlib.client import AsyncMigfraClient, MigfraClient
-from fastlib.transport import ConnectError, MqttOptions, UndeliveredError, connect, connect_async
+from fastlib.transport import (
+    ConnectError,
+    MemoryBroker,
+    MemoryOptions,
+    MqttOptions,
+    Undelivered,
+    UndeliveredError,
+    connect,
+    connect_async,
+)
 from fastlib.transport.link import CLOSE_SECONDS
 from fastlib.transport.mqtt.connection_state import SILENT_SECONDS, ConnectionState
 from tests.support.mosquitto import Mosquitto
@@ -240,3 +249,88 @@ def test_close_waits_for_a_large_message_on_a_slow_network(broker: Mosquitto):
         delivery = one.send(b"x" * 30_000 * int(SILENT_SECONDS + 2), "a", 1)
         one.close()
         assert delivery.future.result(0) is None
+
+
+# --- a close that an exception ends ---------------------------------------------------------------
+
+
+class HeldLink:
+    """Lets the link of a communicator end only when the test says so."""
+
+    def __init__(self, communicator: Any) -> None:
+        self.ended: Future[tuple[Undelivered, ...]] = Future()
+        self.calls = 0
+        self._link = communicator._core.link
+        self._close = self._link.close
+        self._link.close = self._held_close
+
+    def _held_close(self, timeout: float | None, publish_will: bool = False) -> Any:
+        self.calls += 1
+        return self.ended
+
+    def end(self, undelivered: tuple[Undelivered, ...] = ()) -> None:
+        self._close(0)
+        self.ended.set_result(undelivered)
+
+
+LEFT = (Undelivered("a", 1, 1, sent=False),)
+
+
+@pytest.mark.parametrize("undelivered", [(), LEFT])
+def test_second_close_continues_a_cancelled_one(undelivered: tuple[Undelivered, ...]) -> None:
+    async def scenario() -> None:
+        communicator = await connect_async(MemoryOptions(broker=MemoryBroker()))
+        held = HeldLink(communicator)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(communicator.close(), 0.01)
+        second = asyncio.create_task(communicator.close())
+        third = asyncio.create_task(communicator.close())
+        await asyncio.sleep(0)
+        await third  # like each call during another one
+        assert not second.done()
+        assert held.calls == 2
+        held.end(undelivered)
+        if undelivered:
+            with pytest.raises(UndeliveredError) as caught:
+                await second
+            assert caught.value.messages == undelivered
+        else:
+            await second
+        await communicator.close()
+        assert held.calls == 2
+
+    asyncio.run(scenario())
+
+
+def test_second_close_continues_one_that_an_interrupt_has_ended() -> None:
+    communicator = connect(MemoryOptions(broker=MemoryBroker()))
+    held = HeldLink(communicator)
+    finish = communicator._callbacks.finish
+    for error in KeyboardInterrupt(), SystemExit():
+
+        def interrupted(timeout: float, error: BaseException = error) -> None:
+            raise error
+
+        communicator._callbacks.finish = interrupted  # type: ignore[method-assign]
+        with pytest.raises(type(error)):
+            communicator.close()
+    assert held.calls == 0
+    communicator._callbacks.finish = finish  # type: ignore[method-assign]
+    held.end(LEFT)
+    with pytest.raises(UndeliveredError):
+        communicator.close()
+    communicator.close()
+    assert held.calls == 1
+
+
+def test_client_closes_its_communicator_after_a_cancelled_close() -> None:
+    async def scenario() -> None:
+        client = await AsyncMigfraClient.connect(MemoryOptions(broker=MemoryBroker()))
+        held = HeldLink(client.communicator)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.close(), 0.01)
+        held.end(LEFT)
+        with pytest.raises(UndeliveredError):
+            await client.close()
+
+    asyncio.run(scenario())
