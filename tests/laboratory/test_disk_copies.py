@@ -166,13 +166,34 @@ def run_bios(fleet, place):
     """Let a domain without an operating system run on hostA, with disks."""
 
     def run_bios(*disks):
-        guest = fleet.lab.define_guest("vm1", bios=True)
-        path = fleet.lab.layout.guests / "vm1.xml"
-        path.write_text(guest.xml.replace("</devices>", f"{''.join(disks)}</devices>"))
-        for command in ("define", path), ("start", "vm1"):
-            fleet.lab.host("hostA").virsh(*command)
+        define(fleet, "vm1", *disks)
+        fleet.lab.host("hostA").virsh("start", "vm1")
 
     return run_bios
+
+
+def define(fleet, name, *disks):
+    """Define a domain without an operating system on hostA."""
+    guest = fleet.lab.define_guest(name, bios=True)
+    path = fleet.lab.layout.guests / f"{name}.xml"
+    path.write_text(guest.xml.replace("</devices>", f"{''.join(disks)}</devices>"))
+    fleet.lab.host("hostA").virsh("define", path)
+
+
+def test_every_image_of_a_chain_must_be_at_the_destination(fleet, run_bios):
+    base, middle, top = [FOLDER / name for name in ("base.img", "middle.qcow2", "top.qcow2")]
+    for host in "hostA", "hostB":
+        make(fleet, host, base)
+        create = ["qemu-img", "create", "-q", "-f", "qcow2"]
+        fleet.lab.host(host).run([*create, "-b", base, "-F", "raw", middle])
+    fleet.lab.host("hostA").run([*create, "-b", middle, "-F", "qcow2", top])
+    run_bios(disk_xml(top, format="qcow2"))
+    fleet.lab.host("hostB").run(["rm", base])
+    result = migrate(fleet, copy_storage="incremental").result(PATIENCE)
+    assert_error(result, rf"hostB lacks {base}, the backing file of disk vda of vm1; copy it there")
+    assert images_on(fleet.lab.host("hostB")) == ["middle.qcow2"]
+    make(fleet, "hostB", base)
+    assert_success(migrate(fleet, copy_storage="incremental").result(PATIENCE))
 
 
 def disk_xml(path, target="vda", format="raw", cache="none", more=""):
@@ -228,6 +249,109 @@ def test_unshared_disks_are_refused_with_a_remedy(fleet, run_bios):
     assert images_on(fleet.lab.host("hostB")) == ["one.img", "other.img"]
     for host in fleet.lab.hosts:
         assert host.virsh("pool-list", "--all", "--name").strip() == ""
+
+
+def test_files_that_the_destination_lacks_are_named_with_their_disks(fleet, run_bios):
+    own, cd, optional = FOLDER / "own.img", FOLDER / "cd.iso", FOLDER / "optional.iso"
+    for path in own, cd, optional, FOLDER / "transient.img":
+        make(fleet, "hostA", path)
+    make_folder(fleet.lab.host("hostB"))
+    run_bios(
+        disk_xml(own),
+        disk_xml(FOLDER / "transient.img", "vdb", more="<transient/>"),
+        cdrom_xml(cd, "hdc"),
+        cdrom_xml(optional, "hdd", "startupPolicy='requisite'"),
+    )
+    details = assert_error(
+        migrate(fleet).result(PATIENCE),
+        r"disk vdb \(.*\) of vm1 is transient, and libvirt does not migrate such a disk",
+        rf"hostB lacks files of vm1: {cd} \(cdrom hdc\); put them there",
+    )
+    assert "optional.iso" not in details
+    assert images_on(fleet.lab.host("hostB")) == []
+
+
+def cdrom_xml(path, target, attributes=""):
+    return (
+        f"<disk type='file' device='cdrom'><source file='{path}' {attributes}/>"
+        f"<target dev='{target}' bus='ide'/><readonly/></disk>"
+    )
+
+
+def test_inactive_pool_of_the_folder_is_named(fleet, run_bios):
+    path = FOLDER / "one.img"
+    make(fleet, "hostA", path)
+    run_bios(disk_xml(path))
+    for host, words in ("hostB", "hostB has no place for disk vda of vm1"), ("hostA", "on hostA"):
+        pool = fleet.lab.host(host)
+        pool.virsh("pool-define-as", "images", "dir", "--target", FOLDER)
+        make_folder(pool)
+        try:
+            result = migrate(fleet).result(PATIENCE)
+            assert_error(
+                result, f"{words}: the storage pool images of {FOLDER} is not active; start it"
+            )
+        finally:
+            pool.virsh("pool-undefine", "images")
+    assert_success(migrate(fleet).result(PATIENCE))
+
+
+def test_images_that_the_source_still_needs_stay_there(fleet, run_bios):
+    """For domains that are shut off: as a backing file, by a link, as a volume. And a link."""
+    host = fleet.lab.host("hostA")
+    base, linked, volume, link, own = [FOLDER / f"{n}.img" for n in ("a", "b", "c", "d", "e")]
+    elsewhere = FOLDER / "elsewhere"
+    for path in linked, volume, own, elsewhere / "real.img":
+        make(fleet, "hostA", path)
+    host.run(["qemu-img", "create", "-q", "-f", "qcow2", base, "1M"])
+    overlay = elsewhere / "overlay.qcow2"
+    host.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", overlay])
+    host.run(["ln", "-s", linked, elsewhere / "link.img"])
+    host.run(["ln", "-s", elsewhere / "real.img", link])
+    define(fleet, "vm2", disk_xml(overlay, format="qcow2"))
+    define(fleet, "vm3", disk_xml(elsewhere / "link.img"))
+    xml = disk_xml("").replace("type='file'", "type='volume'")
+    define(fleet, "vm4", xml.replace("file=''", f"pool='images' volume='{volume.name}'"))
+    make_folder(fleet.lab.host("hostB"))
+    run_bios(
+        disk_xml(base, format="qcow2"),
+        *(
+            disk_xml(path, f"vd{letter}")
+            for path, letter in zip((linked, volume, link, own), "bcde", strict=True)
+        ),
+    )
+    host.virsh("pool-define-as", "images", "dir", "--target", FOLDER)
+    host.virsh("pool-start", "images")
+    try:
+        result = migrate(fleet, source_disks="remove").result(PATIENCE)
+    finally:
+        for command in "pool-destroy", "pool-undefine":
+            host.virsh(command, "images")
+    assert_success(result)
+    for words in (
+        f"vda could not be removed there: {base} is the backing file of {overlay}",
+        f"vdb could not be removed there: {linked} belongs to vm3",
+        f"vdc could not be removed there: {volume} belongs to vm4",
+        f"vdd could not be removed there: {link} is a link to {elsewhere}/real.img",
+    ):
+        assert words in result.details
+    assert "vde could not" not in result.details
+    assert images_on(host) == ["a.img", "b.img", "c.img", "d.img", "elsewhere"]
+    assert images_on(fleet.lab.host("hostB")) == ["a.img", "b.img", "c.img", "d.img", "e.img"]
+
+
+def test_raw_disk_that_the_guest_has_encrypted_is_copied_whole(fleet, run_bios):
+    """libvirt's storage driver takes it for a smaller image."""
+    path = FOLDER / "luks.img"
+    host = fleet.lab.host("hostA")
+    make_folder(host)
+    make_folder(fleet.lab.host("hostB"))
+    secret = ["--object", "secret,id=s,data=abc", "-o", "key-secret=s,iter-time=10"]
+    host.run(["qemu-img", "create", "-q", "-f", "luks", *secret, path, "8M"])
+    run_bios(disk_xml(path))
+    assert_success(migrate(fleet).result(PATIENCE))
+    sums = [fleet.lab.host(name).run(["sha256sum", path]).stdout for name in ("hostA", "hostB")]
+    assert sums[0] == sums[1]
 
 
 def test_disks_that_find_no_room_or_no_backing_file_are_refused(fleet, run_bios):
