@@ -13,6 +13,7 @@ from fastlib.message import (
     EvacuateMode,
     Extension,
     MigrationType,
+    NewDisk,
     PciAddress,
     PciId,
     SwapWith,
@@ -87,6 +88,8 @@ class StartOptions(TaskOptions, total=False):
     deletes the image, and the domain boots. Absent means that the daemon restores an image if it
     fits the task.
     """
+    disks: Sequence[NewDisk] | None
+    """Disks to create for the domain. Its definition names them, so it keeps them."""
 
 
 class StopOptions(TaskOptions, total=False):
@@ -96,6 +99,8 @@ class StopOptions(TaskOptions, total=False):
     """Destroy the domain instead of shutting it down."""
     undefine: bool | None
     """Delete the definition of the domain afterwards."""
+    remove_storage: bool | None
+    """Remove also the images that starts have created by 'disks'; needs undefine."""
 
 
 class HistoryOptions(TaskOptions, total=False):

@@ -19,6 +19,9 @@ class Wire(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """Other keys that are read as this field; they are never written."""
     old: dict[str, str] = {}
     """Obsolete keys of this field, which are not read. The value is the advice for the error."""
+    refuses_old: bool = False
+    """A message with one of the keys in `old` is an error for every reader, because it would mean
+    less without that key. By default such a key is ignored like an unknown one."""
     old_scalar: str | None = None
     """For a mapping: a bare text is read as the value of this key, with a warning."""
     empty_is_absent: bool = False

@@ -230,7 +230,13 @@ class _InlineRecord(Record):
                 f"unknown key here; the keys of the one member of {self.title[1]} "
                 f"are beside '{self.title[0]}'"
             )
-        context.add_unknown_key(key, (*path, name), self.known_keys(), remedy or self.old.get(name))
+        context.add_unknown_key(
+            key,
+            (*path, name),
+            self.known_keys(),
+            remedy or self.old.get(name),
+            is_refused=name in self.refused,
+        )
 
 
 class _ListRecord(Record):
@@ -264,7 +270,10 @@ class _ListRecord(Record):
 
     def report_unknown_key(self, key: Node, name: str, context: LoadContext, path: Path) -> None:
         remedy = None
-        if name in self.envelope.record(self.variant.member).known_keys():
+        member = self.envelope.record(self.variant.member)
+        if name in member.refused:
+            remedy = member.old[name]
+        elif name in member.known_keys():
             remedy = f"unknown key here; it belongs to each entry of '{self.variant.list_key}'"
         else:
             others = (self.envelope.variant(title) for title in self.envelope.titles())
@@ -276,4 +285,6 @@ class _ListRecord(Record):
                     f"'{name}' belongs to {' and '.join(owners)}; the members of "
                     f"{self.variant.title} are under '{self.variant.list_key}'"
                 )
-        context.add_unknown_key(key, (*path, name), self.known_keys(), remedy)
+        context.add_unknown_key(
+            key, (*path, name), self.known_keys(), remedy, is_refused=name in member.refused
+        )

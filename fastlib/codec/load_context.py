@@ -119,9 +119,18 @@ class LoadContext:
             self.problems[-1] = with_unit(last, unit)
 
     def add_unknown_key(
-        self, key: Node, path: Path, known: Iterable[str], remedy: str | None
+        self,
+        key: Node,
+        path: Path,
+        known: Iterable[str],
+        remedy: str | None,
+        *,
+        is_refused: bool = False,
     ) -> None:
-        """Report an unknown key. `remedy` is the advice for an obsolete key."""
+        """Report an unknown key. `remedy` is the advice for an obsolete key.
+
+        With `is_refused`, it is an error for every reader.
+        """
         name = str(path[-1])
         few = len(self.problems) < MAX_SUGGESTIONS
         nearest = nearest_word(name, known) if few and not remedy else None
@@ -130,7 +139,7 @@ class LoadContext:
             path,
             "old-key" if remedy else "unknown-key",
             remedy or "unknown key, ignored by every peer",
-            severity=self._unknown,
+            severity="error" if is_refused else self._unknown,
             got=name if len(name) <= _LONGEST_WORD else shorten(name),
             suggestion=nearest,
         )

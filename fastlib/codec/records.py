@@ -162,12 +162,16 @@ class Record(Shape):
                 raise DeclarationError(f"{cls.__name__}: {_shown(rule)}: {mistake}")
         self.by_key: dict[str, Field] = {}
         self.old: dict[str, str] = {}
+        self.refused: set[str] = set()
+        """The keys of `old` that are an error for every reader."""
         for field in self.fields:
             for key in field.keys:
                 if key in self.by_key or (title and key == title[0]):
                     raise DeclarationError(f"{cls.__name__}: the key {key!r} belongs to two fields")
                 self.by_key[key] = field
             self.old.update(field.wire.old)
+            if field.wire.refuses_old:
+                self.refused.update(field.wire.old)
 
     def build(self, values: dict[str, Any]) -> Any:
         """Return the struct of its values by attribute. Raises ValidationError."""
@@ -223,7 +227,13 @@ class Record(Shape):
 
     def report_unknown_key(self, key: Node, name: str, context: LoadContext, path: Path) -> None:
         """Report a key of a mapping at `path` that no field has."""
-        context.add_unknown_key(key, (*path, name), self.known_keys(), self.old.get(name))
+        context.add_unknown_key(
+            key,
+            (*path, name),
+            self.known_keys(),
+            self.old.get(name),
+            is_refused=name in self.refused,
+        )
 
     def dump(self, value: Any) -> Any:
         tree: dict[str, Any] = {}

@@ -7,7 +7,7 @@ from . import node as node
 from . import pscom as pscom
 from . import topics as topics
 from .base import Message
-from .devices import DeviceIvshmem, PciAddress, PciId
+from .devices import DeviceIvshmem, NewDisk, PciAddress, PciId
 from .extension import Extension
 from .failure import TaskFailedError
 from .history import HistoryReport, HistoryResult, OrderEvent, OrderReport
@@ -55,6 +55,7 @@ __all__ = [
     "MigrationOptions",
     "MigrationResult",
     "MigrationType",
+    "NewDisk",
     "NodeReport",
     "NodeResult",
     "OrderEvent",

@@ -84,6 +84,8 @@ class FieldDescription(msgspec.Struct, frozen=True, kw_only=True):
     """Other keys that are read and never written."""
     old: dict[str, str] = {}
     """Keys that are no longer read, with the remedy for each."""
+    refuses_old: bool = False
+    """Whether a message with one of these keys is refused."""
     notes: tuple[str, ...] = ()
     """Other spellings of the value, and their meanings."""
     extension: str | None = None
@@ -260,6 +262,7 @@ def _describe_field(
         message=None if held is None else name_of(held),
         aliases=tuple(field.wire.aliases),
         old=dict(field.wire.old),
+        refuses_old=field.wire.refuses_old,
         notes=tuple(_notes(field, keyword)),
         extension=extension,
     )

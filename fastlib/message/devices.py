@@ -4,7 +4,7 @@ See docs/reference/protocol.md, "PCI devices".
 """
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -14,10 +14,19 @@ from fastlib.codec.constructor import constructor_of
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import ValidationError
 from fastlib.codec.lazy_pattern import lazy_pattern
+from fastlib.codec.rules import OneOf, Rule
 from fastlib.codec.schema_protocol import Schema, SchemaBuilder
 
 from .base import Message
 from .numbers import U16
+
+DiskName = Annotated[str, Meta(min_length=1)]
+"""Name of a disk in a domain, such as vda."""
+DiskFormat = Literal["qcow2", "raw"]
+DiskBus = Literal["virtio", "scsi", "sata", "ide", "usb"]
+DiskCache = Literal["none", "directsync", "writethrough", "writeback", "unsafe"]
+"""Use of the host's page cache for a disk; see libvirt's attribute `cache`."""
+Mebibytes = Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]
 
 
 class PciId(Message):
@@ -125,3 +134,50 @@ class DeviceIvshmem(Message):
         str | None, Wire("The backing file; absent means the hypervisor's default.")
     ] = None
     """The backing file; absent means the hypervisor's default."""
+
+
+class NewDisk(Message):
+    """A disk that a start creates."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (OneOf("base", "size"),)
+
+    target: Annotated[DiskName, Wire("Name of the disk in the domain, such as vda.")]
+    """Name of the disk in the domain, such as vda."""
+    base: Annotated[
+        str | None,
+        Wire(
+            "Path of an image on the host. The new image is an overlay: it has the data of the "
+            "base, and only the new image is written. Absent means an empty disk."
+        ),
+    ] = None
+    """Path of an image on the host. The new image is an overlay: it has the data of the base, and
+    only the new image is written. Absent means an empty disk.
+    """
+    size: Annotated[
+        Mebibytes | None, Wire("Size of the disk; absent means that of the base.", unit="MiB")
+    ] = None
+    """Size of the disk; absent means that of the base. Unit: MiB."""
+    path: Annotated[
+        str | None,
+        Wire(
+            "Path of the new image on the host; absent means a file in the daemon's "
+            "image-directory, with the names of the domain and of the target."
+        ),
+    ] = None
+    """Path of the new image on the host; absent means a file in the daemon's image-directory, with
+    the names of the domain and of the target.
+    """
+    format: Annotated[
+        DiskFormat | None,
+        Wire("Format of the new image; raw needs a disk without base. Absent means qcow2."),
+    ] = None
+    """Format of the new image; raw needs a disk without base. Absent means qcow2."""
+    bus: Annotated[
+        DiskBus | None, Wire("Bus of the disk; absent means the one that its name says.")
+    ] = None
+    """Bus of the disk; absent means the one that its name says."""
+    cache: Annotated[
+        DiskCache | None,
+        Wire("Cache mode of the disk; absent means none, with which it can also migrate."),
+    ] = None
+    """Cache mode of the disk; absent means none, with which it can also migrate."""

@@ -12,7 +12,7 @@ from fastlib.codec.annotations import Wire
 from fastlib.codec.rules import Needs, OneOf, Requires, Rule
 
 from .base import Message
-from .devices import DeviceIvshmem, PciAddress, PciId
+from .devices import DeviceIvshmem, DiskName, NewDisk, PciAddress, PciId
 from .history import HistoryResult
 from .node import NodeResult
 from .numbers import U32, U64, CpuMap, NodeMap
@@ -30,12 +30,20 @@ CopyStorage = Literal["all", "incremental"]
 """Copy whole disks, or only the data that they have on top of their backing files."""
 SourceDisks = Literal["keep", "remove"]
 """Keep the images on the source after their copy has arrived, or remove them."""
-DiskName = Annotated[str, msgspec.Meta(min_length=1)]
 SavedState = Literal["restore", "discard"]
 """Restore the domain from its saved image, or delete the image and boot the domain."""
 Positive = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF_FFFF)]
 
 _NAME = {"name": "'name' is the old spelling, which no peer reads; write 'vm-name'"}
+_BASE_NAME = {
+    "base-name": "'base-name' is of a development branch of the C++ daemon; write "
+    "'disks: [{target: vda, base: PATH}]' with the path of the image, and name each domain in a "
+    "member of its own"
+}
+_DHCP_INFO = {
+    "dhcp-info": "'dhcp-info' is of a development branch of the C++ daemon; write the address "
+    "as <mac address='…'/> into the <interface> of 'xml', and give the host name to the DHCP server"
+}
 
 
 class Start(Task, task="start vm", result="vm started", key="vm-configurations"):
@@ -54,7 +62,12 @@ class Start(Task, task="start vm", result="vm started", key="vm-configurations")
     ] = None
     """Entry i lists the host's NUMA nodes for the domain's node i."""
     xml: Annotated[
-        str | None, Wire("XML of a libvirt domain. Its <name> is the name of the domain.")
+        str | None,
+        Wire(
+            "XML of a libvirt domain. Its <name> is the name of the domain.",
+            old=_DHCP_INFO,
+            refuses_old=True,
+        ),
     ] = None
     """XML of a libvirt domain. Its <name> is the name of the domain."""
     ivshmem: Annotated[
@@ -103,12 +116,25 @@ class Start(Task, task="start vm", result="vm started", key="vm-configurations")
     deletes the image, and the domain boots. Absent means that the daemon restores an image if it
     fits the task.
     """
+    disks: Annotated[
+        Sequence[NewDisk] | None,
+        Wire(
+            "Disks to create for the domain. Its definition names them, so it keeps them.",
+            old=_BASE_NAME,
+            refuses_old=True,
+            empty_is_absent=True,
+        ),
+    ] = None
+    """Disks to create for the domain. Its definition names them, so it keeps them."""
 
 
 class Stop(Task, task="stop vm", result="vm stopped"):
     """Stop a domain, or every active domain whose whole name matches."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (OneOf("vm_name", "regex"),)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        OneOf("vm_name", "regex"),
+        Needs("remove_storage", "undefine"),
+    )
 
     vm_name: Annotated[str | None, Wire("Name of the domain.", old=_NAME)] = None
     """Name of the domain."""
@@ -120,6 +146,11 @@ class Stop(Task, task="stop vm", result="vm stopped"):
     """Destroy the domain instead of shutting it down."""
     undefine: Annotated[bool | None, Wire("Delete the definition of the domain afterwards.")] = None
     """Delete the definition of the domain afterwards."""
+    remove_storage: Annotated[
+        bool | None,
+        Wire("Remove also the images that starts have created by 'disks'; needs undefine."),
+    ] = None
+    """Remove also the images that starts have created by 'disks'; needs undefine."""
 
 
 class Suspend(Task, task="suspend vm", result="vm suspended"):

@@ -273,7 +273,9 @@ class Builder:
     def _add_old_keys(self, parts: _Parts, field: Field) -> None:
         """Add the obsolete keys, with the remedy for each."""
         for key, remedy in field.wire.old.items():
-            note = f"Not read: {remedy}."
+            if field.wire.refuses_old:
+                parts.conditions.append({"not": {"required": [key]}})
+            note = f"{'Refused' if field.wire.refuses_old else 'Not read'}: {remedy}."
             parts.properties.setdefault(key, {"deprecated": True, "description": note})
 
     def _add_rules(self, parts: _Parts, record: Record) -> None:

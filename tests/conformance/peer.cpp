@@ -627,9 +627,9 @@ std::map<std::string, ShapePtr> types() {
                  {"pci-ids", std::make_shared<List>(pci_id)},
                  {"devs", std::make_shared<List>(pci_address), false, {"dev"}},
                  {"vcpu-map", u32_map}, {"probe-with-ssh", kBool}, {"probe-hostname", kText}}),
-      {"vm-name", "xml"}, {"saved-state"});
+      {"vm-name", "xml"}, {"saved-state", "disks"});
   const auto stop = record(with_task({{"vm-name", kText}, {"regex", kText}, {"force", kBool}, {"undefine", kBool}}),
-                           {"vm-name", "regex"});
+                           {"vm-name", "regex"}, {"remove-storage"});
   const auto named = record(with_task({{"vm-name", kText, true}}));
   const auto repin = record(with_task({{"vm-name", kText, true}, {"vcpu-map", u32_map, true}}));
   const auto migrate = record(with_task({{"vm-name", kText, true}, {"destination", kText, true},

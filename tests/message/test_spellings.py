@@ -257,6 +257,31 @@ def test_outdated_keys_are_explained(text, place, remedy):
     assert remedy in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("task: start vm\nvm-configurations:\n  - vm-name: a\n    base-name: b\n",
+         ("vm-configurations[0].base-name", 4, 5)),
+        ("task: start vm\nvm-configurations:\n  - vm-name: a\n    dhcp-info: {mac: b}\n",
+         ("vm-configurations[0].dhcp-info", 4, 5)),
+        ("task: start vm\nbase-name: b\nvm-configurations: [{vm-name: a}]\n", ("base-name", 2, 1)),
+        ("task: start vm\ndhcp-info: []\nvm-configurations: [{vm-name: a}]\n", ("dhcp-info", 2, 1)),
+    ],
+)  # fmt: skip
+def test_key_without_which_an_order_would_mean_less_is_refused(text, place):
+    """A development branch of the C++ daemon has keys for the disks and the network of a domain."""
+    remedy = "write 'disks: [{target: vda, base: PATH}]'"
+    if "dhcp" in place[0]:
+        remedy = "into the <interface> of 'xml'"
+    for unknown in ("ignore", "warn", "error"):
+        with pytest.raises(ValidationError) as caught:
+            fastlib.load(text, unknown=unknown)
+        [problem] = caught.value.problems
+        assert (problem.severity, problem.code) == ("error", "old-key")
+        assert (problem.path, problem.line, problem.column) == place
+        assert remedy in problem.message
+
+
 def test_misplaced_list_is_explained_by_tasks_that_have_one():
     [problem] = fastlib.validate("task: start vm\nlist:\n  - vm-name: a\n").warnings
     for title in ("stop vm", "suspend vm", "resume vm"):

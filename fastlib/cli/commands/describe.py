@@ -167,4 +167,4 @@ def _details(field: FieldDescription) -> Iterable[str]:
     if field.extension is not None:
         yield f"Part of the extension {field.extension}."
     for remedy in field.old.values():
-        yield f"Not read: {remedy}."
+        yield f"{'Refused' if field.refuses_old else 'Not read'}: {remedy}."

@@ -14,7 +14,12 @@ from fastlib.message.numbers import CpuMap, NodeMap
 from fastlib.message.tasks import SavedState, Start
 
 Action = Literal["boot", "restore", "discard", "refuse"]
-_DEVICES: Final = {"pci_ids": "pci-ids", "devs": "devs", "ivshmem": "ivshmem"}
+_DEVICES: Final = {
+    "pci_ids": "pci-ids",
+    "devs": "devs",
+    "ivshmem": "ivshmem",
+    "disks": "disks",
+}
 """The fields of a task that attach devices, with their keys."""
 _MIB: Final = 1024
 """KiB."""

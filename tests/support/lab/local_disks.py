@@ -67,7 +67,7 @@ class LocalDisk:
     @property
     def file(self) -> Path:
         """The image for a program on this machine, which sees the folders of all hosts."""
-        return _outside(self.host, self.path)
+        return outside(self.host, self.path)
 
     def read(self) -> bytes:
         """The part that the guest writes. The counter is its begin. The guest must not run."""
@@ -85,7 +85,7 @@ class LocalDisk:
 
     def write(self, content: bytes) -> None:
         """Make the image anew, with this in the part that the guest writes."""
-        _outside(self.host, FOLDER).mkdir(exist_ok=True)
+        outside(self.host, FOLDER).mkdir(exist_ok=True)
         self.file.unlink(missing_ok=True)
         content = content or bytes(512)
         if self.kind == "overlay":
@@ -93,9 +93,9 @@ class LocalDisk:
             command = ["create", "-q", "-f", "qcow2", "-b", self.backing, "-F", "qcow2", self.path]
             self.host.run(["qemu-img", *command])
             raw = _SCRATCH / f"{self.name}.new"
-            _outside(self.host, raw).write_bytes(content)
+            outside(self.host, raw).write_bytes(content)
             self.host.run(["qemu-io", "-c", f"write -q -s {raw} 0 {len(content)}", self.path])
-            _outside(self.host, raw).unlink()
+            outside(self.host, raw).unlink()
         else:
             self._make(self.path, content)
         os.chown(self.file, OWNER, GROUP)
@@ -103,36 +103,36 @@ class LocalDisk:
 
     def copy_backing(self, host: Host) -> None:
         """Give another host the backing file."""
-        _outside(host, FOLDER).mkdir(exist_ok=True)
-        _outside(host, self.backing).write_bytes(_outside(self.host, self.backing).read_bytes())
+        outside(host, FOLDER).mkdir(exist_ok=True)
+        outside(host, self.backing).write_bytes(outside(self.host, self.backing).read_bytes())
 
     def _make(self, path: Path, content: bytes) -> None:
         raw = _SCRATCH / f"{self.name}.new"
-        with _outside(self.host, raw).open("wb") as file:
+        with outside(self.host, raw).open("wb") as file:
             file.write(content)
             file.seek(_DATA_AT)
             file.write(random.Random(self.name).randbytes(_DATA_SIZE))
             file.truncate(SIZE)
         options = ["-f", "raw", "-O", "raw" if self.format == "raw" else "qcow2"]
         self.host.run(["qemu-img", "convert", *options, raw, path])
-        _outside(self.host, raw).unlink()
+        outside(self.host, raw).unlink()
 
     def _content(self) -> bytes:
         raw = _SCRATCH / f"{self.name}.read"
         self.host.run(["qemu-img", "convert", "-U", "-f", self.format, "-O", "raw", self.path, raw])
-        content = _outside(self.host, raw).read_bytes()
-        _outside(self.host, raw).unlink()
+        content = outside(self.host, raw).read_bytes()
+        outside(self.host, raw).unlink()
         return content
 
 
-def _outside(host: Host, path: Path) -> Path:
+def outside(host: Host, path: Path) -> Path:
     """The path by which this process reaches a file of a host."""
     return Path(f"/proc/{host.init_process.pid}/root{path}")
 
 
 def images_on(host: Host) -> list[str]:
     """The names of all files in the folder of a host."""
-    folder = _outside(host, FOLDER)
+    folder = outside(host, FOLDER)
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
@@ -143,4 +143,4 @@ def remove_images(host: Host) -> None:
 
 def make_folder(host: Host) -> None:
     """Make the folder of a host, without images."""
-    _outside(host, FOLDER).mkdir(exist_ok=True)
+    outside(host, FOLDER).mkdir(exist_ok=True)

@@ -78,6 +78,7 @@ class LibvirtHypervisor(Hypervisor):
             "cancel": True,
             "post-copy": True,
             "compression": list(COMPRESSIONS),
+            "disks": True,
             "outgoing-migrations": self.options.outgoing_migrations,
             "incoming-migrations": self.options.incoming_migrations,
         }

@@ -74,6 +74,19 @@ class AbsolutePaths(ValueRule):
         return {"items": {"type": "string", "pattern": "^/(?!(.*/)?[.][.](/|$))"}}
 
 
+class AbsolutePath(ValueRule):
+    """A path must be absolute, and without `..`."""
+
+    def problem_with(self, value: Any) -> str | None:
+        return None if is_sound_path(value) else f"{value!r} must be an absolute path without '..'"
+
+    def describe(self, keys: Mapping[str, str]) -> str:
+        return f"{keys[self.attribute]} must be an absolute path without '..'"
+
+    def value_schema(self) -> dict[str, Any]:
+        return {"pattern": "^/(?!(.*/)?[.][.](/|$))"}
+
+
 class ProbeHosts(ValueRule):
     """Each must be a name, a domain or a network."""
 
@@ -138,6 +151,7 @@ class LibvirtOptions(ConfigSection):
         Template("migration_host", places=frozenset({"<host>"})),
         Template("rdma_host", places=frozenset({"<host>"})),
         ProbeHosts("probe_hosts"),
+        AbsolutePath("image_directory"),
         Positive("start_timeout"),
         Positive("stop_timeout"),
         Positive("connect_timeout"),
@@ -289,6 +303,9 @@ class LibvirtOptions(ConfigSection):
         "p=$(pgrep -d, 'hydra_pmi_proxy|psidforwarder'); "
         'if [ -n "$p" ]; then pgrep -c -P "$p"; else echo 0; fi; true'
     )  # fmt: skip
+    image_directory: Annotated[
+        str, Wire("The folder of the images that tasks create by 'disks' without a path.")
+    ] = "/var/lib/libvirt/images"
     reserved_memory: Annotated[
         Annotated[int, Meta(ge=0, le=1 << 40)],
         Wire("Memory of a host that is kept free of domains.", unit="KiB"),

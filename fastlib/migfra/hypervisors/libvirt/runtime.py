@@ -35,6 +35,10 @@ class LibvirtRuntime:
         self.options: Final = options
         self.connections: Final = ConnectionPool(node.host, options, node.log)
         self.locks: Final = NamedLocks()
+        self.storage: Final = asyncio.Lock()
+        """Held for each call that uses a storage pool: libvirt has one for a folder."""
+        self.new_images: Final[set[str]] = set()
+        """The paths of the images that starts are about to create."""
         self.moved_to: Final[dict[str, str]] = {}
         """The hosts to which this daemon has moved domains, by name. They are queried first."""
         self.notices: Final = SlotNotices(

@@ -26,6 +26,7 @@ _UNSUPPORTED: Final = {
     "pci_ids": "a cgroup has no devices; leave 'pci-ids' out",
     "devs": "a cgroup has no devices; leave 'devs' out",
     "saved_state": "a cgroup has no saved image; leave 'saved-state' out",
+    "disks": "a cgroup has no disks; leave 'disks' out",
     "ivshmem": "a cgroup has no devices, and its processes can share memory without one; leave "
     "'ivshmem' out",
 }

@@ -28,6 +28,8 @@ _FREEZE_BEFORE_KILL_SECONDS: Final = 1.0
 
 def stop(runtime: PonciRuntime, task: Stop, context: Context) -> list[Result] | str | None:
     """Stop a domain, or each whose name matches. Raises HypervisorError."""
+    if task.remove_storage:
+        raise HypervisorError("a cgroup has no disks; leave 'remove-storage' out")
     if task.vm_name is not None:
         stop_one(runtime, task.vm_name, task, context)
         return None

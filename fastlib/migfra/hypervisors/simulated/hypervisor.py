@@ -35,6 +35,7 @@ from fastlib.migfra.virt.combinations import COMPRESSIONS, check_order
 from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.names import check_name, matching_in_thread
+from fastlib.migfra.virt.new_disks import check_removal
 from fastlib.migfra.virt.saved_state import StartOrder
 
 from .faults import Call
@@ -94,6 +95,7 @@ class SimulatedHypervisor(Hypervisor):
             "post-copy": True,
             "encryption": self.options.encryption,
             "compression": list(COMPRESSIONS),
+            "disks": True,
             "outgoing-migrations": self.options.outgoing_migrations,
             "incoming-migrations": self.options.incoming_migrations,
         }
@@ -129,6 +131,7 @@ class SimulatedHypervisor(Hypervisor):
                     vcpu_map=task.vcpu_map,
                     define=arguments.define,
                     order=StartOrder.of(task, name, self._host),
+                    disks=arguments.disks,
                 )
                 if task.probe_with_ssh is not False:
                     context.progress("probe", vm_name=name)
@@ -137,9 +140,9 @@ class SimulatedHypervisor(Hypervisor):
 
     async def stop(self, task: Stop, context: Context) -> Outcome:
         """Stop a domain, or each active domain whose name matches."""
+        check_removal(task)
         if task.vm_name is not None:
-            await self._stop_one(check_name(task.vm_name), task, context)
-            return None
+            return await self._stop_one(check_name(task.vm_name), task, context)
         assert task.regex is not None
         active = [domain.name for domain in self.cluster.domains(self._host) if domain.active]
         names = await matching_in_thread(task.regex, active)
@@ -149,16 +152,21 @@ class SimulatedHypervisor(Hypervisor):
         ended = await asyncio.gather(
             *(self._stop_one(name, task, context) for name in names), return_exceptions=True
         )
-        return [domain_result(name, error) for name, error in zip(names, ended, strict=True)]
+        return [domain_result(name, end) for name, end in zip(names, ended, strict=True)]
 
-    async def _stop_one(self, name: str, task: Stop, context: Context) -> None:
+    async def _stop_one(self, name: str, task: Stop, context: Context) -> str | None:
         with context.about(name), self._runtime.scope(context) as scope:
             async with self._runtime.call("stop", name, scope):
                 self._runtime.check_active(name)
                 if not task.force:
                     context.progress("stop", vm_name=name)
                     await scope.sleep(self._runtime.options.stop_seconds)
-                self.cluster.stop(name, self._host, undefine=task.undefine or False)
+                return self.cluster.stop(
+                    name,
+                    self._host,
+                    undefine=task.undefine or False,
+                    remove_storage=task.remove_storage or False,
+                )
 
     async def suspend(self, task: Suspend, context: Context) -> Outcome:
         """Pause a domain."""

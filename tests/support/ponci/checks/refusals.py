@@ -6,6 +6,7 @@ from fastlib import (
     DeviceIvshmem,
     Evacuate,
     Migrate,
+    NewDisk,
     PciAddress,
     PciId,
     Repin,
@@ -40,6 +41,11 @@ async def unsupported_fields_are_refused(runner: PonciRunner) -> None:
         (Start(vm_name="vm1", devs=[PciAddress.parse("00:01.0")]), "leave 'devs' out"),
         (Start(vm_name="vm1", ivshmem=DeviceIvshmem(id="a", size="1M")), "leave 'ivshmem' out"),
         (Start(vm_name="vm1", saved_state="discard"), "leave 'saved-state' out"),
+        (Start(vm_name="vm1", disks=[NewDisk(target="vda", size=1)]), "leave 'disks' out"),
+        (
+            Stop(vm_name="vm1", undefine=True, remove_storage=True),
+            "a cgroup has no disks; leave 'remove-storage' out",
+        ),
         (Start(vm_name="vm1", driver="qemu"), "has no driver 'qemu'; leave 'driver' out"),
         (
             Start(vm_name="vm1", vcpu_map=[[0], [1]]),

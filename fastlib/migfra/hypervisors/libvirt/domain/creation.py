@@ -38,6 +38,8 @@ class Values(msgspec.Struct, frozen=True, kw_only=True):
     pins: Mapping[int, frozenset[int] | None]
     """The CPUs that each vCPU may use; None means all."""
     persistent: bool
+    images: Mapping[str, str] = {}
+    """The paths of image files, by the disk's name. Only new disks count in a comparison."""
     granule: int = 0
     """In KiB. The memory of a running domain may be larger by less than that."""
 
@@ -67,8 +69,19 @@ def values_of(xml: str, *, persistent: bool, name: str | None = None) -> Values:
         vcpus=vcpus,
         pins={vcpu: pins.get(vcpu, default) for vcpu in vcpus},
         persistent=persistent,
+        images=_images(root),
         granule=_granule(root),
     )
+
+
+def _images(root: Element) -> dict[str, str]:
+    found = {}
+    for disk in root.iterfind("devices/disk"):
+        source, target = disk.find("source"), disk.find("target")
+        path = None if source is None else source.get("file")
+        if target is not None and path is not None:
+            found[target.get("dev", "")] = path
+    return found
 
 
 def _granule(root: Element) -> int:
@@ -96,6 +109,10 @@ def differences(meant: Values, made: Values) -> list[str]:
                 f"vCPU {vcpu} may use the CPUs {'all' if got is None else cpu_set(got)} instead of "
                 f"{cpu_set(cpus)}"
             )
+    for target, path in meant.images.items():
+        if made.images.get(target) != path:
+            has = made.images.get(target, "no file")
+            found.append(f"disk {target} is {has} instead of {path}")
     if made.persistent != meant.persistent:
         words = ("transient", "persistent")
         found.append(f"it is {words[made.persistent]} instead of {words[meant.persistent]}")

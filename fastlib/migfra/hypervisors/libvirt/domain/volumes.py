@@ -9,7 +9,7 @@ import errno
 import posixpath
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement
@@ -53,6 +53,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     backing: str | None = None
     """Path of its backing file."""
     backing_format: str | None = None
+    is_encrypted: bool = False
 
 
 class ImageExistsError(HypervisorError):
@@ -96,6 +97,7 @@ def image_of(xml: str) -> Image:
         cluster_bytes=None if cluster is None else int(cluster),
         backing=root.findtext("backingStore/path"),
         backing_format=None if backing_format is None else backing_format.get("type"),
+        is_encrypted=target.find("encryption") is not None,
     )
 
 
@@ -106,11 +108,21 @@ def read_room(connection: Any, folder: str) -> Room:
         return Room(free=int(free))
 
 
+def read_present(connection: Any, folder: str, paths: Sequence[str]) -> tuple[int, list[str]]:
+    """Return the free bytes of a folder, and those of the paths that are there.
+
+    Raises HypervisorError if libvirt cannot use the folder.
+    """
+    with _pool_of(connection, posixpath.join(folder, "image")) as pool:
+        _, _, _, free = pool.info()
+        return int(free), [path for path in paths if _find(pool, path) is not None]
+
+
 def create_image(connection: Any, image: Image) -> None:
     """Create an image without data. It takes no room for the data that it may get.
 
     Raises ImageExistsError if a file of that name exists, and HypervisorError if the image is not
-    as it must be.
+    as it must be. Then it is removed.
     """
     with _pool_of(connection, image.path) as pool:
         if _find(pool, image.path) is not None:
@@ -129,6 +141,12 @@ def create_image(connection: Any, image: Image) -> None:
                 f"libvirt created {image.path} with owner {made.owner}:{made.group}, mode "
                 f"{made.mode:o}, format {made.format} and {made.capacity} bytes, and not with "
                 f"{image.owner}:{image.group}, {image.mode:o}, {image.format} and {image.capacity}"
+            )
+        if (made.backing, made.backing_format) != (image.backing, image.backing_format):
+            volume.delete(0)
+            raise HypervisorError(
+                f"libvirt created {image.path} on top of {made.backing} ({made.backing_format}), "
+                f"and not of {image.backing} ({image.backing_format})"
             )
 
 
@@ -196,18 +214,48 @@ def remove_unneeded_image(connection: Any, path: str, *, on_own_host: bool) -> b
 def remove_image_without_data(connection: Any, image: Image) -> bool:
     """Remove an image if it is as `create_image` makes it, and has no data yet.
 
-    Returns whether there is none now.
+    Returns whether there is none now. Raises HypervisorError like `remove_image`.
     """
     with _pool_of(connection, image.path) as pool:
         volume = _find(pool, image.path)
         if volume is None:
             return True
-        _, capacity, allocation = volume.info()
-        if capacity != image.capacity or allocation > MOST_EMPTY_BYTES:
+        if not _is_without_data(volume, image):
             return False
         check_inactive(connection, image.path)
         volume.delete(0)
         return True
+
+
+def has_data(connection: Any, image: Image) -> bool:
+    """Return whether there is an image that has data, or another one than `create_image` makes."""
+    with _pool_of(connection, image.path) as pool:
+        volume = _find(pool, image.path)
+        return volume is not None and not _is_without_data(volume, image)
+
+
+def _is_without_data(volume: Any, image: Image) -> bool:
+    _, capacity, allocation = volume.info()
+    if capacity != image.capacity or allocation > MOST_EMPTY_BYTES:
+        return False
+    found = image_of(volume.XMLDesc(0))
+    # A disk without data may be anything to libvirt if it is raw.
+    return image.format == "raw" or (found.format, found.backing) == (image.format, image.backing)
+
+
+def overlays_of(connection: Any, path: str) -> list[str]:
+    """Return the images in the folder of an image that have it as their backing file."""
+    libvirt = api()
+    found = []
+    with _pool_of(connection, path) as pool:
+        for volume in pool.listAllVolumes():
+            try:
+                if parse(volume.XMLDesc(0)).findtext("backingStore/path") == path:
+                    found.append(str(volume.path()))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+                    raise
+    return found
 
 
 def _find(pool: Any, path: str) -> Any:

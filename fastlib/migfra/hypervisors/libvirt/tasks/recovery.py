@@ -49,6 +49,7 @@ from fastlib.migfra.virt.placement import Placement
 
 from .evacuation import evacuate_one
 from .migrate import migrate
+from .new_disks import NewDisks
 from .saved_images import was_restoring
 from .start import PAUSED_RUN
 from .start_checks import check_runs_nowhere_else
@@ -110,7 +111,12 @@ async def _finish_start(
         await _check_policy(runtime, task, spec)
         await check_runs_nowhere_else(runtime, task.driver, spec, context)
         await (await runtime.local(task.driver)).call(creation.run_on, name, uuid)
-    return await _check_state(runtime, task, name, lambda observed: observed.running)
+    disks = NewDisks(runtime, name, task.driver, context)
+    try:
+        done = await _check_state(runtime, task, name, lambda observed: observed.running)
+    except HypervisorError as error:
+        raise type(error)("; ".join([str(error), *await disks.undo_after_crash()])) from error
+    return "; ".join([done, *disks.details])
 
 
 async def _check_policy(runtime: LibvirtRuntime, task: Start, spec: StartSpec) -> None:

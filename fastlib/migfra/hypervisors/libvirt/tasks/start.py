@@ -15,6 +15,7 @@ from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 
+from .new_disks import NewDisks, claimed
 from .saved_images import SavedImages
 from .ssh_probe import NoAnswerError, probe
 from .start_checks import StartPlan, check_runs_nowhere_else, check_start
@@ -35,10 +36,13 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
             images = SavedImages(runtime, spec.name, plan.uuid, task.driver, context)
             await images.check(task)
             undo = Undo(context)
+            disks = NewDisks(runtime, spec.name, task.driver, context)
             try:
                 scope.check()
-                await scope.begin()
-                await _start(runtime, task.driver, spec, plan, images, undo, context)
+                with claimed(runtime, plan.images):
+                    await scope.begin()
+                    await disks.create(plan.images, plan.before, scope, undo)
+                    await _start(runtime, task.driver, spec, plan, images, undo, context)
                 if spec.probe_host is not None:
                     context.progress("probe", vm_name=spec.name)
                     options = runtime.options
@@ -63,7 +67,8 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
                 if problems and isinstance(error, HypervisorError):
                     raise type(error)(f"{error}; {'; '.join(problems)}") from error
                 raise
-    return "; ".join([*images.details, *([] if plan.note is None else [plan.note])]) or None
+    notes = [] if plan.note is None else [plan.note]
+    return "; ".join([*images.details, *disks.details, *notes]) or None
 
 
 async def _describe(runtime: LibvirtRuntime, name: str, driver: str | None) -> str:

@@ -15,6 +15,11 @@ from fastlib.migfra.hypervisors.libvirt.domain.identity import (
     common_uuid,
     read_namesakes,
 )
+from fastlib.migfra.hypervisors.libvirt.domain.new_disks_xml import (
+    has_record,
+    recorded_images,
+    with_disks,
+)
 from fastlib.migfra.hypervisors.libvirt.domain.source_checks import check_sources
 from fastlib.migfra.hypervisors.libvirt.domain.state import find, read_xml
 from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
@@ -22,6 +27,7 @@ from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import ask_hosts
 from fastlib.migfra.plugin_api.context import Context
 
+from .new_disks_check import PlannedImage, plan_images
 from .start_spec import StartSpec
 
 
@@ -36,6 +42,8 @@ class StartPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The XML to define or create. None starts the defined domain."""
     meant: Values | None
     """The values that the created domain must have."""
+    images: tuple[PlannedImage, ...] = ()
+    """The images to create for new disks."""
     note: str | None = None
     """The hosts that could not be queried, in words."""
 
@@ -53,7 +61,7 @@ async def check_start(
             # This reports the missing domain with the same error as every other call.
             before = await local.call(read_xml, spec.name)
         xml = with_changes(before, spec.changes)
-        changed = xml if spec.changes else None
+        changed = xml if spec.changes or spec.disks else None
     else:
         if spec.transient and before is not None:
             raise HypervisorError(
@@ -62,11 +70,19 @@ async def check_start(
             )
         missing = None if spec.uuid is not None else uuid
         xml = changed = with_changes(spec.xml, spec.changes, missing)
+    # A task's own record could name the images of another domain, so it does not count.
+    recorded = {} if before is None else recorded_images(before)
+    if spec.disks or (spec.xml is not None and (recorded or has_record(xml))):
+        xml = changed = with_disks(xml, spec.disks, recorded)
     meant = None if changed is None else values_of(xml, persistent=not spec.transient)
     if meant is not None and spec.changes.vcpu_map is None:
         meant = msgspec.structs.replace(meant, pins={})  # libvirt may ignore the pins in the XML
+    if meant is not None:
+        paths = {disk.target: disk.path for disk in spec.disks}
+        meant = msgspec.structs.replace(meant, images=paths)
     await local.call(_check_room, runtime.host, runtime.options, spec, xml, meant)
-    return StartPlan(uuid=uuid, before=before, xml=changed, meant=meant, note=note)
+    images = await plan_images(runtime, driver, spec.name, spec.disks)
+    return StartPlan(uuid=uuid, before=before, xml=changed, meant=meant, images=images, note=note)
 
 
 def _definition(connection: Any, name: str) -> str | None:

@@ -11,6 +11,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import Changes
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import ivshmem_xml
 from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
 from fastlib.migfra.virt.domain_xml_policy import NamedSources, check_domain_xml
+from fastlib.migfra.virt.new_disks import DiskPlan, plan_disks
 from fastlib.migfra.virt.probe_hosts import check_probe_host
 from fastlib.migfra.virt.start_task import domain_of
 
@@ -30,6 +31,8 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
     pci_addresses: tuple[PciAddress, ...]
     ivshmem: str | None
     """XML of the device."""
+    disks: tuple[DiskPlan, ...] = ()
+    """The disks to create."""
     probe_host: str | None
     """The host that must answer on SSH. None does not wait for an answer."""
 
@@ -47,6 +50,10 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
         described = domain_of(task)
         sources = NamedSources()
         probe_host = None
+        disks: tuple[DiskPlan, ...] = ()
+        if options is not None:
+            policy, folder = options.domain_xml.policy, options.image_directory
+            disks = plan_disks(task, described.name, policy, folder)
         if options is not None and task.xml is not None:
             sources = check_domain_xml(task.xml, options.domain_xml.policy)
         if options is not None and task.probe_with_ssh is not False:
@@ -66,6 +73,7 @@ class StartSpec(msgspec.Struct, frozen=True, kw_only=True):
             pci_ids=tuple(task.pci_ids or ()),
             pci_addresses=tuple(task.devs or ()),
             ivshmem=None if task.ivshmem is None else ivshmem_xml(task.ivshmem),
+            disks=disks,
             probe_host=probe_host,
         )
 

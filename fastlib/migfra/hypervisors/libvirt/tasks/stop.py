@@ -22,7 +22,10 @@ from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result
 from fastlib.migfra.virt.names import check_name, matching_in_thread
+from fastlib.migfra.virt.new_disks import check_removal
 from fastlib.migfra.virt.saved_state import DISCARDED
+
+from .storage_removal import StorageRemoval
 
 _AGAIN: Final = 5.0
 """Seconds after which the shutdown is requested again. A booting domain ignores the first one."""
@@ -30,6 +33,7 @@ _AGAIN: Final = 5.0
 
 async def stop(runtime: LibvirtRuntime, task: Stop, context: Context) -> list[Result] | str | None:
     """Stop a domain, or each active domain whose name matches. Raises HypervisorError."""
+    check_removal(task)
     with CancelScope(context) as scope:
         if task.vm_name is not None:
             return await _stop(runtime, check_name(task.vm_name), task, context, scope)
@@ -65,6 +69,10 @@ async def _stop(
             await refuse_if_elsewhere(runtime, name, task.driver, "stop it")
         if not found.known:
             await local.call(read_xml, name)  # raises, with libvirt's reason
+        removal = None
+        if task.remove_storage:
+            removal = StorageRemoval(runtime, name, task.driver, context)
+            await removal.check()
         await scope.begin()
         details: list[str] = []
         image = await local.call(saved_state.image, name)
@@ -96,6 +104,9 @@ async def _stop(
             if end != "stopped":
                 await _check_not_left(runtime, name, task, found, end)
             await _check_not_saved(runtime, name, local)
+        if removal is not None:
+            context.progress("remove storage", vm_name=name)
+            details.append(await removal.remove())
         if task.undefine:
             await local.call(control.undefine, name)
     return "; ".join(details) or None

@@ -21,6 +21,7 @@ from fastlib.message.tasks import EvacuateMode
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.virt.migration_limits import DEFAULT_MIGRATIONS
 from fastlib.migfra.virt.migration_queue import Direction, Slot
+from fastlib.migfra.virt.new_disks import DiskPlan
 from fastlib.migfra.virt.placement import (
     Destination,
     Guest,
@@ -40,6 +41,7 @@ from fastlib.migfra.virt.saved_state import (
 
 from .database import CREATE, Database, no_cluster_in
 from .description import ClusterDescription, LinkDescription, State
+from .images import check_new_disks, create_images, remove_images
 from .tables import ClusterError, Domain, Host
 
 __all__ = ["Cluster", "ClusterError", "Domain", "Host", "Swap"]
@@ -228,13 +230,15 @@ class Cluster:
         vcpu_map: CpuMap | None = None,
         define: bool | None = None,
         order: StartOrder | None = None,
+        disks: Sequence[DiskPlan] = (),
     ) -> str | None:
         """Start a domain on a host. All hosts share the definitions, as on shared storage.
 
         With `define` None the domain must be defined. True defines it first if it is new, False
         makes it transient. `order` has the parts that a saved image could contradict. Returns the
-        use of an image. Raises HypervisorError if it is active on any host, if the host has too
-        little memory, or if the image does not fit the order.
+        use of a saved image, and the new disks. Raises HypervisorError if it is active on any host,
+        if the host has too little memory, if the image does not fit the order, or if a disk cannot
+        be created.
         """
         with self._database.write():
             row = self._database.find_domain(name)
@@ -272,8 +276,11 @@ class Cluster:
                 new = msgspec.structs.replace(new, working_set=min(new.working_set or whole, whole))
             self._check_room(host, new)
             self._check_map(host, new.vcpus, new.vcpu_map)
+            check_new_disks(self._database, new, disks)
             self._database.insert_domain(new)
-            return {"restore": RESTORED, "discard": DISCARDED}.get(decision.action)
+            created = create_images(self._database, name, disks)
+            used = {"restore": RESTORED, "discard": DISCARDED}.get(decision.action)
+            return "; ".join(filter(None, [used, created])) or None
 
     def managed_save(self, host: str | None, name: str | None = None) -> None:
         """Save the active domains on a host, or one domain. Then they are shut off.
@@ -286,14 +293,22 @@ class Cluster:
                     self._database.set_state(domain.name, "shut off")
                     self._database.set_saved(domain.name, True)
 
-    def stop(self, name: str, host: str, *, undefine: bool = False) -> None:
-        """Shut a domain off. Delete it if it is transient or `undefine` is true."""
+    def stop(
+        self, name: str, host: str, *, undefine: bool = False, remove_storage: bool = False
+    ) -> str | None:
+        """Shut a domain off. Delete it if it is transient or `undefine` is true.
+
+        With `remove_storage`, remove also the images that starts have created for it, and return
+        the sentence about them. Raises HypervisorError if that is not possible.
+        """
         with self._database.write():
             domain = self._active_here(name, host)
+            details = remove_images(self._database, name) if remove_storage else None
             if undefine or not domain.persistent:
                 self._database.delete_domain(name)
             else:
                 self._database.set_state(name, "shut off")
+            return details
 
     def set_state(self, name: str, host: str, state: State) -> bool:
         """Resume or pause an active domain. Returns False if it has that state already."""

@@ -273,7 +273,13 @@ class Database:
         """Insert or replace a domain."""
         pins = None if domain.vcpu_map is None else json.dumps(domain.vcpu_map)
         self.execute(
-            "INSERT OR REPLACE INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            # REPLACE would delete the row first, and with it the place of its images.
+            "INSERT INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET host = excluded.host, "
+            "state = excluded.state, vcpus = excluded.vcpus, memory = excluded.memory, "
+            "dirty_rate = excluded.dirty_rate, "
+            "working_set = excluded.working_set, persistent = excluded.persistent, "
+            "vcpu_map = excluded.vcpu_map, saved = excluded.saved, disk = excluded.disk",
             domain.name, domain.host, domain.state, domain.vcpus, domain.memory,
             domain.dirty_rate, domain.working_set, domain.persistent, pins,
             domain.saved, domain.disk,
@@ -282,6 +288,33 @@ class Database:
     def delete_domain(self, name: str) -> None:
         """Delete a domain."""
         self.execute("DELETE FROM domain WHERE name = ?", name)
+
+    # Images
+
+    def image_owner(self, path: str) -> tuple[str | None, str] | None:
+        """Return the domain and the disk of an image. None if there is no such image."""
+        row = self.execute("SELECT domain, target FROM image WHERE path = ?", path).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def images(self, domain: str) -> dict[str, str]:
+        """Return the images of a domain: the disk of each path."""
+        rows = self.execute("SELECT path, target FROM image WHERE domain = ? ORDER BY path", domain)
+        return dict(rows.fetchall())
+
+    def overlays(self, path: str) -> list[str]:
+        """Return the images with a base."""
+        rows = self.execute("SELECT path FROM image WHERE base = ? ORDER BY path", path)
+        return [row[0] for row in rows.fetchall()]
+
+    def insert_image(self, path: str, domain: str, target: str, base: str | None) -> None:
+        """Insert a new image of a domain."""
+        self.execute("INSERT INTO image VALUES (?, ?, ?, ?)", path, domain, target, base)
+
+    def delete_image(self, path: str) -> None:
+        """Delete an image."""
+        self.execute("DELETE FROM image WHERE path = ?", path)
+
+    # Changes of a domain
 
     def set_state(self, name: str, state: State) -> None:
         """Change the state of a domain."""

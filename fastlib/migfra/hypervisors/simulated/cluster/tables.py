@@ -12,7 +12,7 @@ from fastlib.migfra.virt.precopy import KIB, MIB
 
 from .description import ClusterDescription, DomainDescription, HostDescription, State
 
-VERSION: Final = 4
+VERSION: Final = 5
 _MOST_MEMORY: Final = 1 << 48
 """The most memory in KiB. Sums of it must fit into SQLite's integers."""
 SCHEMA: Final = """
@@ -28,6 +28,12 @@ CREATE TABLE domain (
     saved INTEGER NOT NULL, disk INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX domain_host ON domain (host);
+CREATE TABLE image (
+    path TEXT PRIMARY KEY, domain TEXT REFERENCES domain ON DELETE SET NULL, target TEXT NOT NULL,
+    base TEXT
+) WITHOUT ROWID;
+CREATE INDEX image_domain ON image (domain);
+CREATE INDEX image_base ON image (base);
 CREATE TABLE session (
     id INTEGER PRIMARY KEY AUTOINCREMENT, host TEXT NOT NULL, pid INTEGER NOT NULL,
     birth TEXT NOT NULL, outgoing INTEGER NOT NULL, incoming INTEGER NOT NULL
@@ -50,6 +56,8 @@ CREATE TABLE ticket (
 );
 CREATE TABLE counter (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+# Images are those that starts have created. All hosts share them. One without a domain has stayed
+# after its domain was undefined.
 # Phases of a migration: `waiting` for its partner in a swap, `saved` on storage, `copy`, `paused`
 # by the migration, `post-copy`. Its `state` is the domain's state before it.
 # A migration holds a slot. A session that waits for one has a ticket, valid until that time.
