@@ -160,11 +160,11 @@ class NewDisk(Message):
     path: Annotated[
         str | None,
         Wire(
-            "Path of the new image on the host; absent means a file in the daemon's "
-            "image-directory, with the names of the domain and of the target."
+            "Path of the new image on the host; absent means a file in the daemon's folder of "
+            "images, with the names of the domain and of the target."
         ),
     ] = None
-    """Path of the new image on the host; absent means a file in the daemon's image-directory, with
+    """Path of the new image on the host; absent means a file in the daemon's folder of images, with
     the names of the domain and of the target.
     """
     format: Annotated[

@@ -106,6 +106,7 @@ PLACES = {
     "PciId": "PCI devices",
     "PciAddress": "PCI devices",
     "DeviceIvshmem": "start vm",
+    "NewDisk": "New disks",
     "Extension": "Task containers",
     "Result": "Results",
     "MigrationResult": "Results",
