@@ -37,6 +37,7 @@ LONGEST_FILES = [
     "laboratory/test_tasks.py",
     "laboratory/test_combinations.py",
     "laboratory/test_disk_copies.py",
+    "laboratory/test_new_disks.py",
     "laboratory/test_encryption.py",
     "laboratory/test_ponci_guest.py",
     "laboratory/test_lab.py",
