@@ -126,6 +126,7 @@ class Program:
         with (
             mock.patch.dict(os.environ, self.environment),
             mock.patch.object(sys, "path", [str(self.directory), *sys.path]),
+            mock.patch.object(sys, "dont_write_bytecode", True),  # the tests compare the folder
             redirect_stdout(out),
             redirect_stderr(err),
         ):
