@@ -192,7 +192,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if tier != "all":
         kept, others = [], []
         for item in items:
-            slow = any(item.get_closest_marker(name) for name in SLOW_MARKERS)
+            slow = any(marker.name in SLOW_MARKERS for marker in item.iter_markers())
             (kept if slow == (tier == "slow") else others).append(item)
             if slow and tier == "fast" and not _names_slow_marker(item.path):
                 raise pytest.UsageError(
@@ -202,7 +202,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
         config.hook.pytest_deselected(items=others)
     for item in items:
-        limits = [TIMEOUT_SECONDS[name] for name in SLOW_MARKERS if item.get_closest_marker(name)]
+        names = {marker.name for marker in item.iter_markers()}
+        limits = [TIMEOUT_SECONDS[name] for name in SLOW_MARKERS if name in names]
         if limits and not item.get_closest_marker("timeout") and not config.getoption("--long"):
             item.add_marker(pytest.mark.timeout(max(limits)))
     _skip_without_laboratory([item for item in items if item.get_closest_marker("laboratory")])
@@ -222,6 +223,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
         def _split_scope(self, nodeid: str) -> str:
             group = super()._split_scope(nodeid)
             return nodeid.partition("::")[0] if group == nodeid else group
+
+        def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+            """Forget completed groups: after each test, xdist counts all tests of a worker."""
+            nodeid = self.registered_collections[node][item_index]
+            work, scope = self.assigned_work[node], self._split_scope(nodeid)
+            super().mark_test_complete(node, item_index, duration)
+            if all(work[scope].values()):
+                del work[scope]
 
     config.option.loadscopereorder = False  # the order of `_start_with_longest`
     return FileScheduling(config, log)

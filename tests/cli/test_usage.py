@@ -6,6 +6,7 @@ from itertools import takewhile
 import pytest
 
 from fastlib.cli import COMMAND_GROUPS, COMMANDS, complete_parser
+from fastlib.cli.arguments.parser import ArgumentParser
 from fastlib.cli.migfra import main as migfra
 from fastlib.cli.migfra import make_parser
 from fastlib.cli.output.manual_page import commands_of
@@ -167,3 +168,12 @@ def test_daemon_names_the_nearest_option(capsys):
         "migfra: error: unknown option --chek (did you mean '--check'?); 'migfra --help' lists the "
         "options\n"
     )
+
+
+def test_help_of_an_option_is_the_same_in_each_python():
+    parser = ArgumentParser(prog="fastlib")
+    parser.add_argument("-c", "--config", metavar="FILE", help="the configuration")
+    parser.add_argument("-d", "--daemon", action="store_true")
+    text = parser.format_help()
+    assert "  -c FILE, --config FILE\n" in text
+    assert "  -d, --daemon\n" in text

@@ -186,6 +186,13 @@ class HelpFormatter(argparse.HelpFormatter):
         paragraphs = text.strip("\n").split("\n\n")
         return "\n\n".join(_fitted(paragraph, width, indent) for paragraph in paragraphs) + "\n"
 
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """Name the value after each spelling of an option. Python 3.13 does so only at the end."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return ", ".join(f"{option} {value}" for option in action.option_strings)
+
     def _format_usage(
         self,
         usage: str | None,
