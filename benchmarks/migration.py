@@ -41,7 +41,7 @@ EVACUATION = 2.0
 
 Effort = Mapping[str, int]
 """How many rounds each part has; in a round each contender goes there and back."""
-THOROUGH: Effort = {"one domain": 30, "disk": 15, "encrypted": 15, "swap": 10, "evacuation": 6}
+THOROUGH: Effort = {"one domain": 30, "disk": 10, "encrypted": 10, "swap": 10, "evacuation": 6}
 QUICK: Effort = dict.fromkeys(PARTS, 1)
 
 

@@ -7,6 +7,8 @@ from tests.support.certificates import DAY, Authority
 from tests.support.lab import qemu_certificates
 from tests.support.lab.capture import Capture
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
+from tests.support.lab.local_disks import PATTERN as DISK_PATTERN
+from tests.support.lab.local_disks import LocalDisk, make_folder, remove_images
 from tests.support.lab.qemu_certificates import FOLDER, certified
 
 pytestmark = pytest.mark.laboratory
@@ -44,27 +46,43 @@ def assert_refused(fleet, *patterns, **options):
     assert fleet.lab.running_on("vm1") == ["hostA"]
 
 
-def test_memory_is_readable_on_the_network_only_without_encryption(fleet, add_figure):
-    fleet.run_guest("hostA", "vm1")
-    with Capture(fleet.lab, "hostA", PATTERN) as plain:
-        result = migrate(fleet)
+@pytest.fixture
+def disk(fleet):
+    """A disk of hostA alone. Afterwards its images are removed."""
+    for host in fleet.lab.hosts:
+        remove_images(host)
+        make_folder(host)
+    yield LocalDisk(fleet.lab.host("hostA"), "vm1")
+    fleet.reset()
+    for host in fleet.lab.hosts:
+        remove_images(host)
+
+
+def test_memory_and_disk_are_readable_on_the_network_only_without_encryption(
+    fleet, disk, add_figure
+):
+    fleet.run_guest("hostA", "vm1", disk=disk)
+    options = {"migration_type": "live", "copy_storage": "all", "source_disks": "remove"}
+    patterns = (PATTERN, DISK_PATTERN)
+    with Capture(fleet.lab, "hostA", *patterns) as plain:
+        result = fleet.client.migrate("vm1", "hostA", "hostB", **options).result(PATIENCE)
     assert_success(result)
     assert result.encrypted is False
     fleet.assert_runs_only_on("vm1", "hostB")
-    with certified(fleet.lab), Capture(fleet.lab, "hostB", PATTERN) as encrypted:
-        result = fleet.client.migrate("vm1", "hostB", "hostA", migration_type="live").result(
-            PATIENCE
-        )
+    with certified(fleet.lab), Capture(fleet.lab, "hostB", *patterns) as encrypted:
+        result = fleet.client.migrate("vm1", "hostB", "hostA", **options).result(PATIENCE)
     assert_success(result)
     assert result.encrypted is True
     fleet.assert_runs_only_on("vm1", "hostA")
-    add_figure(
-        f"packets with a text of the guest's memory: {plain.hits} of {plain.bytes >> 20} MiB "
-        f"without encryption, {encrypted.hits} of {encrypted.bytes >> 20} MiB with it"
-    )
+    for what, pattern in (("memory", PATTERN), ("disk", DISK_PATTERN)):
+        add_figure(
+            f"packets with a text of the guest's {what}: {plain.hits[pattern]} of "
+            f"{plain.bytes >> 20} MiB without encryption, {encrypted.hits[pattern]} of "
+            f"{encrypted.bytes >> 20} MiB with it"
+        )
     assert min(plain.bytes, encrypted.bytes) > LEAST_BYTES
-    assert plain.hits > 0
-    assert encrypted.hits == 0
+    assert min(plain.hits.values()) > 0
+    assert set(encrypted.hits.values()) == {0}
 
 
 @pytest.mark.both_modes
@@ -79,7 +97,7 @@ def test_each_kind_of_migration_is_encrypted(fleet, authority):
         assert_success(result)
         assert result.encrypted is True
     assert [result.vm_name for result in evacuated] == ["vm2"]
-    assert (capture.hits, capture.bytes > LEAST_BYTES) == (0, True)
+    assert (capture.hits, capture.bytes > LEAST_BYTES) == ({PATTERN: 0}, True)
     fleet.assert_runs_only_on("vm1", "hostB")
     fleet.assert_runs_only_on("vm2", "hostC")
     plain = fleet.client.migrate("vm2", "hostC", "hostA", encrypted=False).result(PATIENCE)
@@ -171,7 +189,7 @@ class TestRequired:
             assert_error(evacuated, "vm1 cannot be sent encrypted: hostA has no /etc/pki/qemu")
             refused = migrate(fleet, encrypted=False)
             assert_error(refused, "encrypted: false does not work with encryption: required")
-        assert capture.hits == 0
+        assert capture.hits == {PATTERN: 0}
         with certified(fleet.lab):
             result = migrate(fleet)
         assert_success(result)

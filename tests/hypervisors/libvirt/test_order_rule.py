@@ -7,7 +7,8 @@ from fastlib.message import Evacuate, Migrate, Repin, Result, Start, Stop, TaskC
 from fastlib.message.tasks import MigrateParameter
 from tests.support.orders.fleet_view import DomainView, FleetView
 from tests.support.orders.generation import scenarios
-from tests.support.orders.rule import Outcome, violations
+from tests.support.orders.outcome import Outcome
+from tests.support.orders.rule import violations
 from tests.support.orders.run import Failure
 from tests.support.orders.scenario import HOSTS, Fault, Order, PriorDomain, Scenario
 from tests.support.orders.shrinking import shrink
@@ -33,21 +34,32 @@ REFUSED = Result(vm_name="vm1", status="error", details="no")
 MOVE = Migrate(vm_name="vm1", destination="HOSTB")
 
 
-def fleet(images=None, **domains):
+def fleet(images=None, disk_images=None, **domains):
     """A fleet with these domains, each by the last letter of its host."""
     hosts = {host: {} for host in HOSTS}
     for letter, found in domains.items():
         for view in found if isinstance(found, tuple) else (found,):
             hosts[f"host{letter}"][view.name] = view
-    return FleetView(hosts=hosts, images={host: (images or {}).get(host, ()) for host in HOSTS})
+    return FleetView(
+        hosts=hosts,
+        images={host: (images or {}).get(host, ()) for host in HOSTS},
+        disk_images={host: (disk_images or {}).get(host, ()) for host in HOSTS},
+    )
 
 
-def broken(tasks, results, before, after, fault=None):
+def broken(tasks, results, before, after, fault=None, local_disks=None):
     """The parts of the rule that an order to hostA breaks."""
     tasks = tasks if isinstance(tasks, list) else [tasks]
     order = Order(host="hostA", container=TaskContainer(tasks=tasks))
     results = tuple(results) if isinstance(results, list) else (results,)
-    outcome = Outcome(order=order, results=results, before=before, after=after, fault=fault)
+    outcome = Outcome(
+        order=order,
+        results=results,
+        before=before,
+        after=after,
+        fault=fault,
+        local_disks=local_disks or {},
+    )
     return [each.part for each in violations(outcome)]
 
 
@@ -57,6 +69,37 @@ def changed(view, **fields):
 
 def test_migration_that_arrives_keeps_the_rule():
     assert broken(MOVE, SUCCESS, fleet(A=VM1), fleet(B=changed(VM1, run=9))) == []
+
+
+IMAGE = "/images/vm1.qcow2"
+COPY = Migrate(
+    vm_name="vm1",
+    destination="hostB",
+    parameter=MigrateParameter(copy_storage="all", source_disks="remove"),
+)
+KEEP = Migrate(vm_name="vm1", destination="hostB", parameter=MigrateParameter(copy_storage="all"))
+NAMED = Result(vm_name="vm1", status="error", details=f"{IMAGE} may have stayed on hostB")
+
+
+@pytest.mark.parametrize(
+    ("task", "result", "place", "images", "parts"),
+    [
+        (COPY, SUCCESS, "B", "B", []),
+        (KEEP, SUCCESS, "B", "AB", []),
+        (COPY, SUCCESS, "B", "A", ["an active domain has its image"]),
+        (COPY, REFUSED, "A", "", ["an active domain has its image", "an image is never lost"]),
+        (COPY, REFUSED, "A", "AB", ["an image that a migration leaves is named in the answer"]),
+        (COPY, NAMED, "A", "AB", []),
+        (KEEP, SUCCESS, "B", "B", ["an image goes only if its order says so"]),
+    ],
+)
+def test_images_of_disks_are_where_the_order_says(task, result, place, images, parts):
+    """The domain and its image were on hostA; `place` and `images` are the hosts afterwards."""
+    before = fleet(A=VM1, disk_images={"hostA": (IMAGE,)})
+    domain = VM1 if place == "A" else changed(VM1, run=9)
+    left = {f"host{letter}": (IMAGE,) for letter in images}
+    after = fleet(disk_images=left, **{place: domain})
+    assert broken(task, result, before, after, local_disks={"vm1": IMAGE}) == parts
 
 
 def test_domain_on_two_hosts_breaks_the_rule():

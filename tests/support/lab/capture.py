@@ -13,20 +13,21 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 
 class Capture:
-    """Counts bytes and packets with a pattern between a host and the bridge; a context manager."""
+    """Counts bytes and packets with patterns between a host and the bridge; a context manager."""
 
-    def __init__(self, lab: Lab, host: str, pattern: str) -> None:
+    def __init__(self, lab: Lab, host: str, *patterns: str) -> None:
         self._lab = lab
         self._host = host
-        self._pattern = pattern
+        self._patterns = patterns
         self._process: subprocess.Popen[str] | None = None
         self.bytes = 0
         """The bytes of all packets. It counts after the end."""
-        self.hits = 0
-        """The packets that had the pattern. It counts after the end."""
+        self.hits = dict.fromkeys(patterns, 0)
+        """The packets that had each pattern. They count after the end."""
 
     def __enter__(self) -> Self:
-        argv = [sys.executable, "-m", "tests.support.lab.inside.capture", self._host, self._pattern]
+        module = "tests.support.lab.inside.capture"
+        argv = [sys.executable, "-m", module, self._host, *self._patterns]
         pipe = subprocess.PIPE
         self._process = self._lab.broker.popen(argv, stdin=pipe, stdout=pipe, text=True, cwd=_ROOT)
         assert self._process.stdout is not None
@@ -43,4 +44,5 @@ class Capture:
         assert self._process is not None
         printed, _ = self._process.communicate("")
         if kind is None:
-            self.bytes, self.hits = map(int, printed.split())
+            self.bytes, *hits = map(int, printed.split())
+            self.hits = dict(zip(self._patterns, hits, strict=True))

@@ -45,6 +45,16 @@ class Container:
         self._layout = layout
         self._register_child = register_child
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Container) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> object:
+        return self._layout, self.name
+
     @property
     def init_process(self) -> Process:
         """The first process there. Raises LabError if the place is not up."""

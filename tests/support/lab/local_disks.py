@@ -6,6 +6,7 @@ The rest has random data, which must not change.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import random
@@ -15,16 +16,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .host import Host
+    from .laboratory import Lab
 
 FOLDER = Path("/var/lib/fastlib-images")
 """Each host has its own /var/lib."""
 _SCRATCH = FOLDER.parent
 OWNER, GROUP, MODE = 1234, 4321, 0o640
 """Of the images. QEMU runs as root, and libvirt does not change them."""
-SIZE = 64 << 20
+SIZE = 16 << 20
+_EXT4_SIZE = 128 << 20
 WRITTEN = 64 * 512
 """Bytes at the begin of a disk that a guest writes: its counter, and the numbers before."""
 _DATA_AT, _DATA_SIZE = 1 << 20, 8 << 20
+PATTERN = "a text that only the disk has."
+"""Each 4 KiB of the data begin with it. The guest never reads them, so its memory lacks it."""
+_BLOCK = 4096
 _IMAGE_TYPE = {"raw": "raw", "qcow2": "qcow2", "overlay": "qcow2"}
 
 
@@ -83,9 +89,14 @@ class LocalDisk:
         """The digest of the part that the guest does not write."""
         return hashlib.sha256(self._content()[WRITTEN:]).hexdigest()
 
+    @property
+    def right_digest(self) -> str:
+        """The digest that this part has if it is as `write` made it."""
+        return _right_digest(self.name)
+
     def write(self, content: bytes) -> None:
         """Make the image anew, with this in the part that the guest writes."""
-        outside(self.host, FOLDER).mkdir(exist_ok=True)
+        make_folder(self.host)
         self.file.unlink(missing_ok=True)
         content = content or bytes(512)
         if self.kind == "overlay":
@@ -103,7 +114,7 @@ class LocalDisk:
 
     def copy_backing(self, host: Host) -> None:
         """Give another host the backing file."""
-        outside(host, FOLDER).mkdir(exist_ok=True)
+        make_folder(host)
         outside(host, self.backing).write_bytes(outside(self.host, self.backing).read_bytes())
 
     def _make(self, path: Path, content: bytes) -> None:
@@ -111,7 +122,7 @@ class LocalDisk:
         with outside(self.host, raw).open("wb") as file:
             file.write(content)
             file.seek(_DATA_AT)
-            file.write(random.Random(self.name).randbytes(_DATA_SIZE))
+            file.write(_data(self.name))
             file.truncate(SIZE)
         options = ["-f", "raw", "-O", "raw" if self.format == "raw" else "qcow2"]
         self.host.run(["qemu-img", "convert", *options, raw, path])
@@ -123,6 +134,20 @@ class LocalDisk:
         content = outside(self.host, raw).read_bytes()
         outside(self.host, raw).unlink()
         return content
+
+
+def _data(name: str) -> bytes:
+    """Random data of a disk, with the pattern at the begin of each block."""
+    data, pattern = bytearray(random.Random(name).randbytes(_DATA_SIZE)), PATTERN.encode()
+    for begin in range(0, _DATA_SIZE, _BLOCK):
+        data[begin : begin + len(pattern)] = pattern
+    return bytes(data)
+
+
+@functools.cache
+def _right_digest(name: str) -> str:
+    content = bytes(_DATA_AT) + _data(name)
+    return hashlib.sha256(content.ljust(SIZE, b"\0")[WRITTEN:]).hexdigest()
 
 
 def outside(host: Host, path: Path) -> Path:
@@ -137,10 +162,27 @@ def images_on(host: Host) -> list[str]:
 
 
 def remove_images(host: Host) -> None:
-    """Remove the folder of a host, with all images."""
-    host.run(["rm", "-rf", FOLDER])
+    """Remove the folder of a host, with all images, and with a file system of its own."""
+    host.run(["sh", "-c", f"if mountpoint -q {FOLDER}; then umount {FOLDER}; fi; rm -rf {FOLDER}"])
 
 
 def make_folder(host: Host) -> None:
     """Make the folder of a host, without images."""
     outside(host, FOLDER).mkdir(exist_ok=True)
+
+
+def missing_for_ext4() -> str | None:
+    """The reason why this machine cannot give a host a file system of its own, if it cannot."""
+    if not Path("/dev/loop-control").exists():
+        return "there is no /dev/loop-control; load the module loop, or run outside of a container"
+    return None
+
+
+def make_folder_on_ext4(lab: Lab, host: Host) -> None:
+    """Make the folder of a host, without images, on an ext4 of its own."""
+    image = lab.layout.directory / f"images-{host.name}.ext4"
+    with image.open("wb") as file:
+        file.truncate(_EXT4_SIZE)
+    host.run(["mkfs.ext4", "-q", "-F", image])
+    make_folder(host)
+    host.run(["mount", "-o", "loop", image, FOLDER])

@@ -9,6 +9,7 @@ import msgspec
 from tests.support.lab.fleet import Fleet
 from tests.support.lab.host import Host
 from tests.support.lab.libvirt_access import libvirt_of, saved_images
+from tests.support.lab.local_disks import FOLDER, images_on
 
 _STATES: Final = {
     1: "running", 2: "running", 3: "paused", 4: "in shutdown", 5: "shut off", 6: "crashed",
@@ -48,11 +49,13 @@ class DomainView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FleetView(msgspec.Struct, frozen=True, kw_only=True):
-    """All domains, by host and name, and the managed save images of each host."""
+    """All domains, by host and name, and the images of memory and of disks of each host."""
 
     hosts: Mapping[str, Mapping[str, DomainView]]
     images: Mapping[str, tuple[str, ...]]
-    """Names of domains, by host."""
+    """Names of domains with a managed save image, by host."""
+    disk_images: Mapping[str, tuple[str, ...]]
+    """Paths of all images in the folder that each host has for itself."""
 
     def places(self, name: str) -> dict[str, DomainView]:
         """Where there is a domain of this name, active or not."""
@@ -71,7 +74,10 @@ def observe(fleet: Fleet) -> FleetView:
     """Query all hosts. Raises libvirtError if one does not answer, or a domain disappears."""
     hosts = {host.name: _domains(host) for host in fleet.lab.hosts}
     images = {host.name: tuple(sorted(saved_images(host))) for host in fleet.lab.hosts}
-    return FleetView(hosts=hosts, images=images)
+    disk_images = {
+        host.name: tuple(str(FOLDER / name) for name in images_on(host)) for host in fleet.lab.hosts
+    }
+    return FleetView(hosts=hosts, images=images, disk_images=disk_images)
 
 
 def _domains(host: Host) -> dict[str, DomainView]:

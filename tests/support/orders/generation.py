@@ -36,6 +36,7 @@ from fastlib.testing import strategies as fast
 
 from .scenario import (
     HOSTS,
+    DiskKind,
     Fault,
     FaultKind,
     Order,
@@ -128,6 +129,9 @@ def _scenarios(draw: st.DrawFn) -> Scenario:
 def _domains(draw: st.DrawFn) -> tuple[PriorDomain, ...]:
     guests = draw(st.sampled_from([(0,), (0,), (1,), (0, 1), ()]))
     found = [draw(_linux_domains(LINUX_GUESTS[index])) for index in guests]
+    # A container that starts two guests goes to one host, and each image may be on another one.
+    if found and (kind := draw(st.sampled_from(_DISKS))) != "shared":
+        found[0] = msgspec.structs.replace(found[0], disk=kind)
     taken = {domain.name for domain in found} | {str(each["name"]) for each in LINUX_GUESTS}
     for _ in range(draw(st.integers(0 if found else 1, 2))):
         name = draw(_NAMES.filter(lambda name: name not in taken))
@@ -152,6 +156,7 @@ def _linux_domains(guest: Mapping[str, Any]) -> st.SearchStrategy[PriorDomain]:
     return _with_state(linux=True, memory=LINUX_MEMORY, **guest)
 
 
+_DISKS: Final[tuple[DiskKind, ...]] = ("shared", "qcow2", "raw", "overlay")
 _STATES: Final[tuple[PriorState, ...]] = (
     *("running",) * 3, "paused", *("saved",) * 2, "defined",
 )  # fmt: skip
@@ -279,7 +284,7 @@ def _narrow(draw: st.DrawFn, task: Task, model: _Model, host: str, name: str) ->
         changes = {
             "destinations": draw(destinations),
             "vm_name": None if task.vm_name is None or draw(st.integers(0, 3)) else name,
-            "parameter": _endurable(_options(draw, _parameter(draw, task), "live"), model),
+            "parameter": _endurable(_options(draw, _parameter(draw, task), "live", model), model),
         }
     elif isinstance(task, Repin):
         changes = {"vm_name": name, "vcpu_map": draw(_cpu_maps(_present(domain)))}
@@ -337,7 +342,7 @@ def _migrate(draw: st.DrawFn, task: Migrate, model: _Model, host: str, name: str
     kind = draw(
         st.sampled_from(["live", "live", "warm", None] if active else ["offline"] * 5 + [None])
     )
-    parameter = _endurable(_options(draw, _parameter(draw, task), kind), model)
+    parameter = _endurable(_options(draw, _parameter(draw, task), kind, model), model)
     partners = [
         each
         for each, where in model.hosts.items()
@@ -376,7 +381,7 @@ def _endurable(parameter: Any, model: _Model) -> Any:
     return msgspec.structs.replace(parameter, max_downtime=downtime)
 
 
-def _options(draw: st.DrawFn, parameter: Any, kind: str | None) -> Any:
+def _options(draw: st.DrawFn, parameter: Any, kind: str | None, model: _Model) -> Any:
     """The options of a migration, with values that exist here."""
     strategies: Mapping[str, st.SearchStrategy[Any]] = {
         "retry_counter": st.sampled_from([0, 1, 2]),
@@ -397,7 +402,20 @@ def _options(draw: st.DrawFn, parameter: Any, kind: str | None) -> Any:
         # By themselves, few migrations last until their timeout.
         changes |= {"bandwidth_limit": draw(st.sampled_from([8, 20])), "timeout": 1}
         changes["on_timeout"] = draw(strategies["on_timeout"])
-    return msgspec.structs.replace(parameter, **changes)
+    return msgspec.structs.replace(parameter, **changes, **_copies(draw, kind, model))
+
+
+def _copies(draw: st.DrawFn, kind: str | None, model: _Model) -> dict[str, Any]:
+    """The options that copy disks; most orders have them if a guest has a disk of its host."""
+    is_needed = any(domain.disk != "shared" for domain in model.domains.values())
+    is_odd = draw(st.integers(0, 7)) == 0
+    if kind == "offline" or is_needed == is_odd:
+        return {"copy_storage": None, "copy_disks": None, "source_disks": None}
+    return {
+        "copy_storage": draw(st.sampled_from(["all", "all", "incremental"])),
+        "copy_disks": draw(st.sampled_from([None] * 6 + [("hda",), ("vda",)])),
+        "source_disks": draw(st.sampled_from(["remove", "remove", "keep", None])),
+    }
 
 
 def _thin(

@@ -15,11 +15,11 @@ from fastlib.message import Start
 from tests.support.lab.errors import LabError
 from tests.support.lab.fleet import COMPARE_PATIENCE
 from tests.support.lab.guest import Guest, Heartbeat
-from tests.support.lab.shared_disks import SharedDisk
 from tests.support.waiting import wait_until
 
 from .fleet_view import DomainView
-from .rule import Outcome, Violation
+from .guest_disks import Disk
+from .outcome import Outcome, Violation
 
 _KERNEL_KIB: Final = 48 << 10
 
@@ -40,7 +40,7 @@ def progress_of(guest: Guest) -> Progress:
 def guest_violations(
     outcome: Outcome,
     guests: Mapping[str, Guest],
-    disks: Mapping[str, SharedDisk],
+    disks: Mapping[str, Disk],
     before: Mapping[str, Progress],
 ) -> Iterator[Violation]:
     """Check the guests with Linux after an order. Waits until each that runs has checked itself."""
@@ -56,7 +56,7 @@ def guest_violations(
 
 
 def _checked(
-    outcome: Outcome, guest: Guest, disk: SharedDisk, before: Progress, runs: bool
+    outcome: Outcome, guest: Guest, disk: Disk, before: Progress, runs: bool
 ) -> Iterator[Violation]:
     name = guest.name
     started = any(

@@ -6,12 +6,12 @@ from typing import Any
 from tests.support.lab.fleet import Fleet
 from tests.support.lab.guest import Guest, GuestOptions
 from tests.support.lab.libvirt_access import libvirt_of
-from tests.support.lab.shared_disks import SharedDisk
 
+from .guest_disks import Disk
 from .scenario import PriorDomain, Scenario, new_names
 
 
-def prepare(fleet: Fleet, scenario: Scenario, disks: Mapping[str, SharedDisk]) -> dict[str, Guest]:
+def prepare(fleet: Fleet, scenario: Scenario, disks: Mapping[str, Disk]) -> dict[str, Guest]:
     """Make all domains. Returns the guests of the scenario, and those that orders describe."""
     guests = {domain.name: _make(fleet, domain, disks) for domain in scenario.domains}
     for name in new_names(scenario):
@@ -19,7 +19,7 @@ def prepare(fleet: Fleet, scenario: Scenario, disks: Mapping[str, SharedDisk]) -
     return guests
 
 
-def _make(fleet: Fleet, domain: PriorDomain, disks: Mapping[str, SharedDisk]) -> Guest:
+def _make(fleet: Fleet, domain: PriorDomain, disks: Mapping[str, Disk]) -> Guest:
     import libvirt
 
     host = fleet.lab.host(domain.host)
@@ -45,7 +45,7 @@ def _make(fleet: Fleet, domain: PriorDomain, disks: Mapping[str, SharedDisk]) ->
     return guest
 
 
-def _make_linux(fleet: Fleet, domain: PriorDomain, disk: SharedDisk) -> Guest:
+def _make_linux(fleet: Fleet, domain: PriorDomain, disk: Disk) -> Guest:
     host = fleet.lab.host(domain.host)
     options: GuestOptions = {
         "vcpus": domain.vcpus,

@@ -4,7 +4,8 @@ After any legal order, in any state of libvirt, each domain runs on at most one 
 newest memory and disks, as its order described. Otherwise the order was refused before anything
 changed, and the answer says why.
 
-What a guest says of its own memory and disk is checked in `guest_checks.py`.
+The images of disks are checked in `disk_rule.py`, and what a guest says of its own memory and disk
+in `guest_checks.py`.
 """
 
 import re
@@ -12,8 +13,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 from xml.etree import ElementTree
-
-import msgspec
 
 from fastlib.message import (
     Evacuate,
@@ -27,31 +26,10 @@ from fastlib.message import (
     Task,
 )
 
+from .disk_rule import disk_violations
 from .fleet_view import DomainView, FleetView, cpu_text
-from .scenario import HOST_NAMES, HOSTS, Fault, Order, canonical_host
-
-
-class Violation(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of the rule that was broken."""
-
-    part: str
-    """Always the same words for the same part."""
-    observed: str
-
-    def __str__(self) -> str:
-        return f"{self.part}: {self.observed}"
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """An order, its answer, and the fleet before and after it."""
-
-    order: Order
-    """With real XML."""
-    results: tuple[Result, ...]
-    before: FleetView
-    after: FleetView
-    fault: Fault | None
-    """The fault that has happened, if one has."""
+from .outcome import Outcome, Violation
+from .scenario import HOST_NAMES, HOSTS, canonical_host
 
 
 def violations(outcome: Outcome) -> list[Violation]:
@@ -66,6 +44,7 @@ def _violations(outcome: Outcome) -> Iterator[Violation]:
     yield from _others_unchanged(outcome, set(targets))
     yield from _nothing_lost(outcome, targets)
     yield from _true_statements(outcome)
+    yield from disk_violations(outcome)
     count = len(outcome.order.container.tasks)
     if len(outcome.results) < count:
         yield _broken("one result for each member", f"{len(outcome.results)} for {count}")

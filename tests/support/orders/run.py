@@ -17,8 +17,10 @@ from tests.support.waiting import wait_until
 from .faults import inject
 from .fleet_view import FleetView, observe
 from .guest_checks import guest_violations, progress_of
+from .guest_disks import GuestDisks
+from .outcome import Outcome, Violation
 from .prior_states import prepare
-from .rule import Outcome, Violation, may_end_late, violations
+from .rule import may_end_late, violations
 from .scenario import Order, Scenario, with_xml
 
 _SETTLE_SECONDS = 6.0
@@ -51,15 +53,18 @@ class Counts(msgspec.Struct, kw_only=True):
 
 
 def run(
-    fleet: Fleet, scenario: Scenario, disks: Mapping[str, SharedDisk], counts: Counts
+    fleet: Fleet, scenario: Scenario, shared: Mapping[str, SharedDisk], counts: Counts
 ) -> Failure | None:
     """Run one scenario on a fleet without domains. Returns its first failure."""
-    guests = prepare(fleet, scenario, disks)
+    disks = GuestDisks(fleet, scenario, shared)
+    guests = prepare(fleet, scenario, disks.disks)
+    disks.spread_backing_files()
     xmls = {name: guest.xml for name, guest in guests.items()}
     for number, order in enumerate(scenario.orders):
         counts.orders += 1
         so_far = msgspec.structs.replace(scenario, orders=scenario.orders[: number + 1])
-        failure = _run_order(fleet, so_far, with_xml(order, xmls), guests, disks, counts)
+        real = with_xml(disks.directed(order), xmls)
+        failure = _run_order(fleet, so_far, real, guests, disks, counts)
         if failure is not None:
             return failure
     return None
@@ -70,7 +75,7 @@ def _run_order(
     scenario: Scenario,
     order: Order,
     guests: Mapping[str, Guest],
-    disks: Mapping[str, SharedDisk],
+    disks: GuestDisks,
     counts: Counts,
 ) -> Failure | None:
     before = _observed(fleet)
@@ -89,10 +94,21 @@ def _run_order(
     counts.successes += sum(each.status == "success" for each in results)
     counts.errors += sum(each.status == "error" for each in results)
     print(order.host, order.yaml(), fault, *(f"{each.status}: {each.details}" for each in results))
-    outcome, broken = _settled(fleet, order, results, before, fault)
+    begun = Outcome(
+        order=order,
+        results=results,
+        before=before,
+        after=before,
+        fault=fault,
+        local_disks=disks.paths,
+    )
+    outcome, broken = _settled(fleet, begun)
     found += broken
-    outcome = _after_late_ends(fleet, outcome, disks)
-    found += guest_violations(outcome, guests, disks, progress)
+    outcome = _after_late_ends(fleet, outcome, disks.disks)
+    for name in disks.follow({name: list(outcome.after.active_places(name)) for name in guests}):
+        part = "a disk arrives with all of its data"
+        found.append(Violation(part=part, observed=f"{name!r}: {disks.disks[name]}"))
+    found += guest_violations(outcome, guests, disks.disks, progress)
     try:
         fleet.assert_one_answer_each()
     except AssertionError as error:
@@ -134,24 +150,16 @@ def _wait_at_most(handle: Any, seconds: float) -> None:
         handle.result(seconds)
 
 
-def _settled(
-    fleet: Fleet,
-    order: Order,
-    results: tuple[Result, ...],
-    before: FleetView,
-    fault: Any,
-) -> tuple[Outcome, list[Violation]]:
+def _settled(fleet: Fleet, begun: Outcome) -> tuple[Outcome, list[Violation]]:
     """The fleet after an order, once it keeps the rule or has had its time for it."""
     latest: list[tuple[Outcome, list[Violation]]] = []
 
     def keeps_the_rule() -> bool:
-        outcome = Outcome(
-            order=order, results=results, before=before, after=_observed(fleet), fault=fault
-        )
+        outcome = msgspec.structs.replace(begun, after=_observed(fleet))
         latest.append((outcome, violations(outcome)))
         return not latest[-1][1]
 
-    seconds = _SETTLE_SECONDS if fault is None else _SETTLE_AFTER_FAULT
+    seconds = _SETTLE_SECONDS if begun.fault is None else _SETTLE_AFTER_FAULT
     with suppress(AssertionError):
         wait_until(keeps_the_rule, "an order keeps the rule", seconds)
     return latest[-1]

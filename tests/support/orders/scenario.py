@@ -14,6 +14,7 @@ HOST_NAMES: Final[Mapping[str, str]] = {
 }
 """The host of each name by which one is reached."""
 PriorState = Literal["defined", "running", "paused", "saved"]
+DiskKind = Literal["shared", "qcow2", "raw", "overlay"]
 FaultKind = Literal[
     "cancel",
     "kill daemon",
@@ -37,6 +38,8 @@ class PriorDomain(msgspec.Struct, frozen=True, kw_only=True):
     state: PriorState
     linux: bool
     """Whether it is a guest with Linux and a disk, which checks both."""
+    disk: DiskKind = "shared"
+    """Of a guest with Linux: a disk that all hosts reach, or an image of its host."""
     transient: bool = False
     memory: int = 32
     """MiB."""
@@ -106,6 +109,14 @@ def with_xml(order: Order, xmls: dict[str, str]) -> Order:
     tasks = tuple(real(task) for task in order.container.tasks)
     container = msgspec.structs.replace(order.container, tasks=tasks)
     return msgspec.structs.replace(order, container=container)
+
+
+def started_names(order: Order) -> list[str]:
+    """The names of the domains of the scenario that an order starts."""
+    starts = [task for task in order.container.tasks if isinstance(task, Start)]
+    return [
+        str(task.vm_name) if task.xml is None else task.xml.removeprefix(_XML_OF) for task in starts
+    ]
 
 
 def new_names(scenario: Scenario) -> list[str]:
