@@ -22,6 +22,7 @@ from fastlib import (
 from fastlib.migfra import Context, HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import AttachedDevice
 from fastlib.migfra.hypervisors.libvirt.domain.file_probe import Prober
+from fastlib.migfra.hypervisors.libvirt.domain.snapshots import SnapshotRecord
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
 from fastlib.migfra.hypervisors.libvirt.tasks.recovery import DONE, recover
 from fastlib.migfra.hypervisors.simulated import run_virtual
@@ -128,6 +129,27 @@ def test_recovery_of_move_finishes_on_destination(run):
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("phase", "arrived"), [("prepare", False), ("move", False), ("move", True)]
+)
+@pytest.mark.parametrize("kind", ["live", "offline"])
+def test_recovery_restores_the_records_of_snapshots_where_the_domain_is(run, phase, arrived, kind):
+    async def scenario(recovery):
+        domain = recovery.domain
+        xml = "<domainsnapshot><name>first</name></domainsnapshot>"
+        recovery.state(phase=phase, snapshots=[SnapshotRecord(name="first", xml=xml)])
+        if kind == "offline":
+            domain.state_now = [SHUT_OFF, 1]
+        if arrived:
+            recovery.arrive()
+            assert await recovery.recover(migrate(migration_type=kind)) == DONE
+        else:
+            await recovery.error(migrate(migration_type=kind))
+        assert [each.getName() for each in domain.snapshots] == ["first"]
+
+    run(scenario)
+
+
 def test_recovery_of_move_fails_when_domain_is_on_source(run):
     async def scenario(recovery):
         recovery.state(phase="move")
@@ -215,7 +237,9 @@ def test_recovery_of_offline_migration_checks_the_definition(run, moved):
             recovery.arrive()
             assert await recovery.recover(task) == DONE
         else:
-            assert await recovery.error(task) == f"{INTERRUPTED}; vm1 is not on node02"
+            assert await recovery.error(task) == (
+                f"vm1 did not migrate to node02: {INTERRUPTED}; vm1 is shut off on node01"
+            )
 
     run(scenario)
 

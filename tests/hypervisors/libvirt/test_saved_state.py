@@ -3,6 +3,7 @@
 import asyncio
 import errno
 
+import msgspec
 import pytest
 
 from fastlib import DeviceIvshmem, PciAddress, PciId, Start, Stop
@@ -10,6 +11,8 @@ from fastlib.message.tasks import MigrateParameter
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain import control, creation, saved_state
 from fastlib.migfra.hypervisors.libvirt.domain.saved_state import KeptData
+from fastlib.migfra.hypervisors.libvirt.domain.snapshots import SnapshotRecord, is_internal
+from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
 from fastlib.migfra.hypervisors.libvirt.migration.kept_data import refusal as migration_refusal
 from fastlib.migfra.hypervisors.libvirt.tasks.recovery import recover
 from fastlib.migfra.hypervisors.libvirt.tasks.start import PAUSED_RUN, start
@@ -455,14 +458,18 @@ def spec(kind):
 
 
 BARE, SAVED = KeptData(), KeptData(image=FACTS)
+FIRST = SnapshotRecord(name="first", xml="<domainsnapshot/>")
+EXTERNAL = KeptData(
+    snapshots=[FIRST, SnapshotRecord(name="second", xml="<domainsnapshot/>", is_internal=False)]
+)
 REFUSED = [
     ("offline", SAVED, BARE, "has a saved image on node01 with its newest memory"),
     ("offline", BARE, SAVED, "node02 has a saved image of vm1, which a later start there would"),
     ("live", BARE, SAVED, "node02 has a saved image of vm1, which a later start there would"),
     ("live", SAVED, BARE, "node01 has a saved image of vm1 that is older than the running domain"),
     ("warm", SAVED, BARE, "node01 has a saved image of vm1 that is older than the running domain"),
-    ("live", KeptData(snapshots=1), BARE, "vm1 has 1 snapshot on node01"),
-    ("offline", KeptData(snapshots=2), BARE, "vm1 has 2 snapshots on node01"),
+    ("live", EXTERNAL, BARE, "vm1 has 1 external snapshot on node01"),
+    ("offline", EXTERNAL, BARE, "which libvirt does not migrate: second; delete"),
     ("live", KeptData(checkpoints=1), BARE, "vm1 has 1 checkpoint on node01"),
     ("offline", KeptData(checkpoints=2), BARE, "vm1 has 2 checkpoints on node01"),
 ]
@@ -478,5 +485,22 @@ def test_migration_is_refused_if_it_would_lose_or_outdate_kept_data(kind, here, 
 @pytest.mark.parametrize("kind", ["live", "warm", "offline"])
 def test_migration_without_kept_data_is_not_refused(kind):
     assert migration_refusal(spec(kind), BARE, BARE) is None
-    there = KeptData(snapshots=1, checkpoints=1)
+    there = msgspec.structs.replace(EXTERNAL, checkpoints=1)
     assert migration_refusal(spec(kind), BARE, there) is None
+    assert migration_refusal(spec(kind), KeptData(snapshots=[FIRST]), BARE) is None
+
+
+@pytest.mark.parametrize(
+    ("xml", "is_internal_one"),
+    [
+        ("<memory snapshot='internal'/><disks><disk snapshot='internal'/></disks>", True),
+        ("<memory snapshot='no'/><disks><disk snapshot='no'/></disks>", True),
+        (
+            "<memory snapshot='external' file='/m'/><disks><disk snapshot='internal'/></disks>",
+            False,
+        ),
+        ("<disks><disk snapshot='internal'/><disk snapshot='external'/></disks>", False),
+    ],
+)
+def test_snapshot_is_internal_if_no_part_has_a_file_of_its_own(xml, is_internal_one):
+    assert is_internal(parse(f"<domainsnapshot>{xml}</domainsnapshot>")) == is_internal_one

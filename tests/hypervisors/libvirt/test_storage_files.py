@@ -1,12 +1,17 @@
 """The files that a domain needs, the chains of its images, and the meaning of hosts' answers."""
 
 import os
+import struct
 
 import pytest
 
 from fastlib.migfra.hypervisors.libvirt.domain.file_probe import FileFacts
 from fastlib.migfra.hypervisors.libvirt.domain.files_xml import DomainFile, PoolVolume, files_of
-from fastlib.migfra.hypervisors.libvirt.domain.image_chain import parse_head, read_chain
+from fastlib.migfra.hypervisors.libvirt.domain.image_chain import (
+    count_snapshots,
+    parse_head,
+    read_chain,
+)
 from fastlib.migfra.hypervisors.libvirt.migration.shared_folders import (
     Marker,
     folders_of,
@@ -162,6 +167,16 @@ def test_head_of_an_image_is_parsed(version):
 @pytest.mark.parametrize("head", [b"", b"QFI\xfb", bytes(200), b"QFI\xfb" + b"\xff" * 200])
 def test_broken_head_is_not_parsed(head):
     assert parse_head(head) is None
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_snapshots_of_an_image_are_counted(version):
+    head = bytearray(qcow2_head(None, None, size=1, version=version))
+    assert count_snapshots(head) == 0
+    struct.pack_into(">I", head, 60, 3)
+    assert count_snapshots(head) == 3
+    assert count_snapshots(b"RAW!" + head[4:]) == 0
+    assert count_snapshots(head[:63]) == 0
 
 
 # Folders

@@ -15,7 +15,7 @@ from fastlib.migfra.hypervisors.libvirt.tasks.undo import Undo
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import PAUSED, FakeHosts, refusal
+from tests.support.libvirt.fake_libvirt import PAUSED, FakeHosts, FakeSnapshot, refusal
 from tests.support.libvirt.pci_devices import (
     FIRST,
     HOSTDEV,
@@ -133,6 +133,41 @@ def test_failed_move_reattaches_devices_and_resumes_pscom(run_scenario):
         state = undoing.migration.record.state
         assert (state.detached, state.pscom) == ((), 0)
         assert undoing.phases == ["check", "prepare", "migrate", "undo"]
+
+    run_scenario(scenario)
+
+
+def test_failed_move_restores_the_records_of_snapshots(run_scenario):
+    async def scenario(undoing):
+        domain = undoing.domain
+        domain.snapshots = [FakeSnapshot(domain, "first"), FakeSnapshot(domain, "second", True)]
+
+        async def move():
+            assert domain.snapshots == []
+            raise HypervisorError("no route to node02")
+
+        undoing.move = move
+        assert await undoing.failed() == (
+            "vm1 did not migrate to node02: no route to node02; vm1 runs on node01"
+        )
+        assert [(each.getName(), each.isCurrent()) for each in domain.snapshots] == [
+            ("first", 0),
+            ("second", 1),
+        ]
+        assert undoing.migration.record.state.snapshots == ()
+
+    run_scenario(scenario)
+
+
+def test_records_of_snapshots_that_cannot_be_restored_are_named(run_scenario):
+    async def scenario(undoing):
+        undoing.domain.snapshots = [FakeSnapshot(undoing.domain, "first", True)]
+        undoing.domain.refuses["snapshot"] = refusal("OPERATION_FAILED", "the disk is full")
+        undoing.move = raising(HypervisorError("no route to node02"))
+        failed = await undoing.failed()
+        assert "could not restore libvirt's records of its snapshots, which the images" in failed
+        assert "still have: first: " in failed
+        assert "the disk is full" in failed
 
     run_scenario(scenario)
 

@@ -45,6 +45,28 @@ def uuid_of(name: str) -> str:
     return UUID if name == "vm1" else str(uuid5(NAMESPACE_DNS, name))
 
 
+class FakeSnapshot:
+    """The record of an internal snapshot."""
+
+    def __init__(self, domain: "FakeDomain", name: str, current: bool = False) -> None:
+        self._domain = domain
+        self._name = name
+        self._current = current
+
+    def getName(self) -> str:
+        return self._name
+
+    def getXMLDesc(self, flags: int) -> str:
+        return f"<domainsnapshot><name>{self._name}</name></domainsnapshot>"
+
+    def isCurrent(self) -> int:
+        return int(self._current)
+
+    def delete(self, flags: int) -> None:
+        assert flags == api().VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY
+        self._domain.snapshots.remove(self)
+
+
 class FakeDomain:
     """A fake `virDomain`."""
 
@@ -75,7 +97,7 @@ class FakeDomain:
         self.looks_to_let_go: int | None = 0
         self.saved_image: str | None = None
         """The XML in its saved image."""
-        self.snapshots = 0
+        self.snapshots: list[FakeSnapshot] = []
         self.checkpoints = 0
         self.given: list[str] = []
         """The XML of the devices that were attached, as it was asked for."""
@@ -203,8 +225,14 @@ class FakeDomain:
         self.saved_image = self.XMLDesc()
         self._end()
 
-    def snapshotNum(self) -> int:
-        return self.snapshots
+    def listAllSnapshots(self, flags: int) -> "list[FakeSnapshot]":
+        return list(self.snapshots)
+
+    def snapshotCreateXML(self, xml: str, flags: int) -> None:
+        name = xml.partition("<name>")[2].partition("</name>")[0]
+        self._called("snapshot", name)
+        current = bool(flags & api().VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT)
+        self.snapshots.append(FakeSnapshot(self, name, current))
 
     def listAllCheckpoints(self) -> list[None]:
         return [None] * self.checkpoints

@@ -115,6 +115,12 @@ def read_samples(
     return samples
 
 
+def read_head(connection: Any, prober: Prober, path: str, count: int) -> bytes:
+    """Read the first `count` bytes of a file. Raises libvirtError, also if it is shorter."""
+    with _domain_with(connection, prober, [path]) as (domain, disks):
+        return bytes(domain.blockPeek(disks[path], 0, count, 0))
+
+
 def read_files(
     connection: Any, prober: Prober, paths: Sequence[str], *, unread: Sequence[str] = ()
 ) -> dict[str, FileContent]:

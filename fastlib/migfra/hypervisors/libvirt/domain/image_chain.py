@@ -14,7 +14,9 @@ _MAGIC: Final = b"QFI\xfb"
 HEAD_BYTES: Final = 2 << 20
 """Bytes of the largest cluster that QEMU allows. The header, its extensions and the backing file's
 name are in the first cluster."""
-_OLD_HEADER_BYTES: Final = 72
+OLD_HEADER_BYTES: Final = 72
+"""Bytes of the header of each version of qcow2, at least."""
+_SNAPSHOTS_AT: Final = 60
 _BACKING_FORMAT: Final = 0xE2792ACA
 _DATA_FILE: Final = 0x44415441
 _NAMING: Final = (_BACKING_FORMAT, _DATA_FILE)
@@ -88,18 +90,25 @@ def parse_head(head: bytes) -> ImageHead | None:
 
     An image that names a file twice counts as broken: programs would not all choose the same one.
     """
-    if len(head) < _OLD_HEADER_BYTES or head[:4] != _MAGIC:
+    if len(head) < OLD_HEADER_BYTES or head[:4] != _MAGIC:
         return None
     version, offset, size = struct.unpack_from(">IQI", head, 4)
     if offset + size > len(head):
         return None
     backing = _text(head[offset : offset + size]) if offset else None
-    (length,) = struct.unpack_from(">I", head, 100) if version >= 3 else (_OLD_HEADER_BYTES,)
+    (length,) = struct.unpack_from(">I", head, 100) if version >= 3 else (OLD_HEADER_BYTES,)
     pairs = _extensions(head[length : offset or len(head)])
     extensions = dict(pairs)
     if any(kind in extensions for kind in _NAMING) and len(extensions) < len(pairs):
         return None
     return ImageHead(backing, extensions.get(_BACKING_FORMAT), extensions.get(_DATA_FILE))
+
+
+def count_snapshots(head: bytes) -> int:
+    """Return the number of internal snapshots in the head of a qcow2 image. 0 for other images."""
+    if len(head) < OLD_HEADER_BYTES or head[:4] != _MAGIC:
+        return 0
+    return int(struct.unpack_from(">I", head, _SNAPSHOTS_AT)[0])
 
 
 def _extensions(area: bytes) -> list[tuple[int, str]]:

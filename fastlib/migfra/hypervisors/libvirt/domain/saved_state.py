@@ -7,7 +7,7 @@ functions block.
 """
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
@@ -21,6 +21,7 @@ from fastlib.migfra.virt.domain_xml import read_memory, read_uuid
 from fastlib.migfra.virt.saved_state import SavedImage
 from fastlib.migfra.virt.xml_numbers import read_number
 
+from .snapshots import SnapshotRecord, read_records
 from .state import PAUSED_FOR_MIGRATION, find, has_job
 from .xml import parse
 
@@ -34,7 +35,7 @@ class KeptData(msgspec.Struct, frozen=True, kw_only=True):
     """The data that libvirt keeps of a domain besides its definition."""
 
     image: SavedImage | None = None
-    snapshots: int = 0
+    snapshots: Sequence[SnapshotRecord] = ()
     checkpoints: int = 0
 
 
@@ -45,19 +46,19 @@ def read(connection: Any, name: str) -> KeptData:
         return KeptData(image=image(connection, name))
     return KeptData(
         image=image(connection, name),
-        snapshots=_count(domain.snapshotNum),
-        checkpoints=_count(lambda: len(domain.listAllCheckpoints())),
+        snapshots=_all(lambda: read_records(domain)),
+        checkpoints=len(_all(domain.listAllCheckpoints)),
     )
 
 
-def _count(call: Any) -> int:
+def _all(call: Callable[[], Sequence[Any]]) -> Sequence[Any]:
     libvirt = api()
     try:
-        return int(call())
+        return call()
     except libvirt.libvirtError as error:
         if error.get_error_code() not in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_NO_DOMAIN):
             raise
-        return 0  # a driver without them, or the domain has gone in the meantime
+        return ()  # a driver without them, or the domain has gone in the meantime
 
 
 def image(connection: Any, name: str) -> SavedImage | None:

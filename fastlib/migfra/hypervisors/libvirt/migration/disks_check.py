@@ -14,9 +14,11 @@ from fastlib.migfra.hypervisors.libvirt.domain.file_probe import (
     FileFacts,
     Prober,
     probe_files,
+    read_head,
     read_samples,
 )
 from fastlib.migfra.hypervisors.libvirt.domain.files_xml import DomainFile
+from fastlib.migfra.hypervisors.libvirt.domain.image_chain import OLD_HEADER_BYTES, count_snapshots
 from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image, read_image, read_room
 from fastlib.migfra.hypervisors.libvirt.errors import LibvirtError, LostError
 from fastlib.migfra.virt.migration_spec import MigrationSpec
@@ -95,6 +97,7 @@ class _PlaceCheck:
         spec = self._spec
         try:
             image = await self._source.call(read_image, disk.path)
+            snapshots = await self._count_snapshots(image) if disk.format == "qcow2" else 0
         except LostError:
             raise
         except HypervisorError as error:
@@ -109,6 +112,14 @@ class _PlaceCheck:
                 f"{image.format}; correct the definition"
             )
             return None
+        if snapshots:
+            are = "1 internal snapshot" if snapshots == 1 else f"{snapshots} internal snapshots"
+            self._problems.append(
+                f"{disk.words} of {spec.name} has {are}, and its copy would have none; delete with "
+                f"virsh snapshot-delete {spec.name}, or with qemu-img snapshot -d while it is shut "
+                "off; or copy the image then with virsh vol-download and vol-upload"
+            )
+            return None
         if disk.format == "raw":
             # The guest may have written something like an image or an encrypted volume into its
             # disk. libvirt's storage driver would tell the size of that.
@@ -120,6 +131,13 @@ class _PlaceCheck:
         if spec.parameter.copy_storage == "all":
             image = msgspec.structs.replace(image, backing=None, backing_format=None)
         return PlannedCopy(target=disk.target, image=image)
+
+    async def _count_snapshots(self, image: Image) -> int:
+        """Count the snapshots in an image. QEMU copies none of them."""
+        if image.format != "qcow2":
+            return 0
+        head = await self._source.call(read_head, self._prober, image.path, OLD_HEADER_BYTES)
+        return count_snapshots(head)
 
     async def _check_backing(self, copies: Sequence[PlannedCopy]) -> None:
         """Check that the destination has the backing files, with the same content."""

@@ -2,6 +2,8 @@
 
 A migration moves the domain and its definition alone. libvirt 9 leaves a saved image on the source,
 refuses to move a domain with snapshots in the middle of the migration, and forgets checkpoints.
+fastlib takes the records of internal snapshots along. External ones depend on files beside the
+disks, and libvirt's records of them name these files.
 """
 
 from fastlib.migfra.hypervisors.libvirt.domain.saved_state import KeptData, path
@@ -31,11 +33,12 @@ def refusal(spec: MigrationSpec, here: KeptData, there: KeptData) -> str | None:
             f"{source} has a saved image of {name} that is older than the running domain, and "
             f"would stay behind; delete it with virsh managedsave-remove {name}"
         )
-    if here.snapshots:
+    external = [record.name for record in here.snapshots if not record.is_internal]
+    if external:
         return (
-            f"{name} has {_count(here.snapshots, 'snapshot')} on {source}, which libvirt does not "
-            f"migrate; delete them there first, or only libvirt's records of them with virsh "
-            f"snapshot-delete {name} --metadata"
+            f"{name} has {_count(len(external), 'external snapshot')} on {source}, which libvirt "
+            f"does not migrate: {', '.join(external)}; delete them there first, or only libvirt's "
+            f"records of them with virsh snapshot-delete {name} --metadata"
         )
     if here.checkpoints:
         return (

@@ -15,6 +15,7 @@ from fastlib.message import TimeMeasurement
 from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.connection.uris import migration_uri
 from fastlib.migfra.hypervisors.libvirt.domain import control, job, pinning
+from fastlib.migfra.hypervisors.libvirt.domain.snapshots import SnapshotRecord
 from fastlib.migfra.hypervisors.libvirt.domain.state import PAUSED_IN_POST_COPY, look_up
 from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
@@ -62,6 +63,7 @@ class Migration:
         self._disks = DiskCopies(runtime, spec, self.record, scope, context)
         self._plan = CopyPlan()
         self._pscom_count = 0
+        self._snapshots: Sequence[SnapshotRecord] = ()
         self._encryption: Encryption | None = None
         self._notes: Sequence[str] = ()
         """The checks that were not possible, in words, for the details of an offline migration."""
@@ -115,6 +117,7 @@ class Migration:
         self._pscom_count = await self.run_or_undo(process_count(self._runtime, spec))
         self._scope.check()
         observed = source.domain_state
+        self._snapshots = source.kept.snapshots
         self.record.state = msgspec.structs.replace(
             self.record.state,
             uuid=observed.uuid,
@@ -137,8 +140,9 @@ class Migration:
     # Prepare
 
     async def prepare(self) -> None:
-        """Suspend pscom, and detach the devices that cannot migrate. `undo` undoes each step."""
+        """Suspend pscom, and detach what cannot migrate. `undo` undoes each step."""
         spec = self.spec
+        await self._preparation.remove_snapshot_records(self._snapshots)
         if spec.kind == "offline":
             await self._save(phase="move")
             return
@@ -302,6 +306,7 @@ class Migration:
                 await attempt(problems, "resume", self._call_destination(control.ensure_running))
         await self._preparation.reattach(spec.destination, problems)
         await self._preparation.resume_pscom(problems)
+        await self._preparation.restore_snapshot_records(spec.destination, problems)
         stayed = await self._clear_source()
         left = self._location is not None and self._location.note is not None
         disks = await self._disks.finish(is_certain=not (problems or stayed or left))
@@ -347,8 +352,9 @@ class Migration:
         return None
 
     async def _finish_offline(self) -> None:
-        """Enable autostart if the domain had it on the source: libvirt does not move it."""
+        """Restore autostart and the records of snapshots: libvirt does not move them."""
         spec, problems = self.spec, list[str]()
+        await self._preparation.restore_snapshot_records(spec.destination, problems)
         if self.record.state.autostart:
             what = "enable its autostart"
             await attempt(problems, what, self._call_destination(control.set_autostart))
@@ -383,13 +389,15 @@ class Migration:
                 await attempt(problems, "take the longest downtime back", step)
         await self._preparation.reattach(spec.source, problems)
         await self._preparation.resume_pscom(problems)
+        await self._preparation.restore_snapshot_records(spec.source, problems)
         await self._disks.remove(problems)
         return problems
 
     async def undo_after(self, error: HypervisorError) -> HypervisorError:
         """Undo the migration. Returns the error: the reason, and where the domain is."""
         spec, state = self.spec, self.record.state
-        begun = state.phase != "prepare" or state.pscom or state.detached or state.disks
+        changed = state.pscom or state.detached or state.disks or state.snapshots
+        begun = state.phase != "prepare" or changed
         if not begun and isinstance(error, TaskCancelledError):
             return error
         words = [str(error)]
@@ -407,14 +415,40 @@ class Migration:
                     words += await self._disks.remove_if_never_ran()
                 elif not known:
                     words += self._disks.words_of_uncertain()
+                if not known and state.snapshots:
+                    words += await self._restore_uncertain_records()
         if isinstance(error, TaskCancelledError):
             return TaskCancelledError("; ".join(words))
         final = FinalError if not known or isinstance(error, FinalError) else HypervisorError
         return final(f"{spec.name} did not migrate to {spec.destination}: {'; '.join(words)}")
 
+    async def _restore_uncertain_records(self) -> list[str]:
+        """Restore the records of snapshots on the hosts that know a domain whose place is unclear.
+
+        Returns the problems as sentences.
+        """
+        spec, problems = self.spec, list[str]()
+        records = self.record.state.snapshots
+        for host, call in (
+            (spec.destination, self._call_destination), (spec.source, self._call_source),
+        ):  # fmt: skip
+            try:
+                knows_it = (await call(look_up)).known
+            except HypervisorError as error:
+                problems.append(f"the records of its snapshots may be missing on {host}: {error}")
+                continue
+            if knows_it:
+                self.record.save(snapshots=records)
+                await self._preparation.restore_snapshot_records(host, problems)
+        return problems
+
     async def _undo_on_source(self, note: str | None = None) -> list[str]:
         """Undo the migration on the source. Returns the sentences about it for the error."""
-        problems = [] if self.spec.kind == "offline" else await self.undo()
+        problems = list[str]()
+        if self.spec.kind == "offline":
+            await self._preparation.restore_snapshot_records(self.spec.source, problems)
+        else:
+            problems = await self.undo()
         return [await self._describe_on_source(), *([] if note is None else [note]), *problems]
 
     async def _describe_on_source(self) -> str:

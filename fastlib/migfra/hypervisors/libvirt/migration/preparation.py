@@ -1,13 +1,21 @@
-"""Prepare a domain for its migration: suspend pscom, detach devices. Restore both afterwards."""
+"""Prepare a domain for its migration: suspend pscom, detach devices, remove records of snapshots.
+
+Restore all of them afterwards.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain import devices
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import AttachedDevice
+from fastlib.migfra.hypervisors.libvirt.domain.snapshots import (
+    SnapshotRecord,
+    forget_records,
+    restore_records,
+)
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
@@ -71,6 +79,31 @@ class Preparation:
                     detached = (*self._record.state.detached, device)
                     await self._save(detached=detached)
                     await source.call(devices.detach, spec.name, device.xml)
+
+    async def remove_snapshot_records(self, records: Sequence[SnapshotRecord]) -> None:
+        """Remove libvirt's records of internal snapshots on the source. Raises HypervisorError.
+
+        libvirt refuses to migrate a domain of which it has records.
+        """
+        if not records:
+            return
+        spec = self._spec
+        await self._save(snapshots=tuple(records))
+        source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
+        await source.call(forget_records, spec.name)
+
+    async def restore_snapshot_records(self, host: str, problems: list[str]) -> None:
+        """Make the removed records again on the host that has the domain."""
+        spec, records = self._spec, self._record.state.snapshots
+        if not records:
+            return
+        names = ", ".join(record.name for record in records)
+        restored = self._runtime.call_until_reachable(
+            host, spec.driver, spec.transport, restore_records, spec.name, records
+        )
+        what = f"restore libvirt's records of its snapshots, which the images still have: {names}"
+        await attempt(problems, what, restored)
+        self._record.save(snapshots=())
 
     async def reattach(self, host: str, problems: list[str]) -> None:
         """Reattach the detached devices on a host, in the reverse order of their kinds."""

@@ -8,6 +8,7 @@ import msgspec
 
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import AttachedDevice
 from fastlib.migfra.hypervisors.libvirt.domain.host_identity import HostIdentity
+from fastlib.migfra.hypervisors.libvirt.domain.snapshots import SnapshotRecord
 from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image
 from fastlib.migfra.plugin_api.context import Context
 
@@ -50,6 +51,8 @@ class MigrationState(msgspec.Struct, frozen=True, kw_only=True):
     detached: Sequence[AttachedDevice] = ()
     disks: Sequence[DiskCopy] = ()
     """The copies of its disks at the destination."""
+    snapshots: Sequence[SnapshotRecord] = ()
+    """The records of its snapshots that were removed on the source."""
     path: str | None = None
     """The file that the domain was saved to."""
     xml: str | None = None

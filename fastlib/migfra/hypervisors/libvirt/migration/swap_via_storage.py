@@ -105,6 +105,7 @@ class MigrationViaStorage(Migration):
         await self._unlink(problems)
         await self._preparation.reattach(self.spec.source, problems)
         await self._preparation.resume_pscom(problems)
+        await self._preparation.restore_snapshot_records(self.spec.source, problems)
         return [await self._describe_on_source(), *problems]
 
     async def restore_on_destination(self) -> None:

@@ -314,7 +314,7 @@ async def _recover_migration(
         if spec.kind == "offline":
             if await migration.is_defined_on_destination():
                 return await migration.finish(DONE) or DONE
-            raise HypervisorError(f"{_INTERRUPTED}; {spec.name} is not on {spec.destination}")
+            raise await migration.undo_after(HypervisorError(_INTERRUPTED))
         if state.phase == "prepare":
             raise await migration.undo_after(HypervisorError(_INTERRUPTED))
         recovered = await migration.recover_post_copy()
