@@ -209,7 +209,7 @@ PAIRS: dict[str, tuple[Callable[[PeerRequest], PeerAnswer], ...]] = {
     ),
     "refuses-one-option-and-loses-another": (
         of_type("Stop", refusing("force: ", "no")),
-        of_type("Stop", writing(without("undefine"))),
+        of_type("Stop", writing(without("driver"))),
     ),
 }
 """Two faults that must not hide each other."""
