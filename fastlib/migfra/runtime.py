@@ -114,6 +114,34 @@ class Runtime:
         self.acks: Final = LateAcks()
         self._ends = False
         """True while the daemon only finishes running tasks."""
+        own = Presence(
+            status="online",
+            version=__version__,
+            hypervisor=hypervisor.name,
+            started=plan.started,
+            client_id=connection.client_id,
+            instance=plan.instance,
+        )
+        self.presence: Final = PresencePublisher(
+            communicator,
+            config.host,
+            own,
+            interval=config.presence_interval,
+            ready=self._host_is_ours,
+            degraded=self._degraded,
+            check=self._check_journal,
+            clock=plan.clock,
+        )
+        journal.on_change(self.presence.changed)
+        self.other_daemons: Final = OtherDaemons(
+            communicator,
+            config.host,
+            own,
+            online=self.presence.online,
+            answer=self.presence.changed,
+            on_taken=partial(on_failure, "the host's name"),
+            clock=plan.clock,
+        )
         events = Events(journal, asyncio.get_running_loop())
         caller = MethodCaller(
             ContextMaker(
@@ -123,7 +151,7 @@ class Runtime:
                 retry=config.retry,
                 counters=counters,
                 events=events,
-                is_ready=lambda: self.other_daemons.is_ours(),
+                is_ready=self.other_daemons.is_ours,
                 ready=self._host_is_ours,
             ),
             ProgressPublisher(
@@ -174,37 +202,9 @@ class Runtime:
             admission.admit,
             on_failure,
             counters,
-            is_ready=lambda connection: self.other_daemons.is_ours(connection),
+            is_ready=self.other_daemons.is_ours,
             ready=self._host_is_ours,
             on_refusal=self._note_refusal,
-        )
-        own = Presence(
-            status="online",
-            version=__version__,
-            hypervisor=hypervisor.name,
-            started=plan.started,
-            client_id=connection.client_id,
-            instance=plan.instance,
-        )
-        self.presence: Final = PresencePublisher(
-            communicator,
-            config.host,
-            own,
-            interval=config.presence_interval,
-            ready=self._host_is_ours,
-            degraded=self._degraded,
-            check=self._check_journal,
-            clock=plan.clock,
-        )
-        journal.on_change(self.presence.changed)
-        self.other_daemons: Final = OtherDaemons(
-            communicator,
-            config.host,
-            own,
-            online=self.presence.online,
-            answer=self.presence.changed,
-            on_taken=partial(on_failure, "the host's name"),
-            clock=plan.clock,
         )
 
     async def _host_is_ours(self, connection: int = 0) -> None:

@@ -13,6 +13,7 @@ from fastlib.migfra.tasks.container_bounds import (
     problem_with,
     running_memory,
     short_id,
+    text_memory,
     waiting_memory,
 )
 from fastlib.migfra.tasks.decoding import Unreadable, read
@@ -131,7 +132,7 @@ def test_estimate_of_the_memory_is_not_too_low(text: str) -> None:
     job = Job(1, None, container)
     taken = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert taken <= waiting_memory(payload, len(job.members)) + 4096
+    assert taken <= waiting_memory(text_memory(payload), len(job.members)) + 4096
 
 
 def test_running_container_counts_the_members_that_are_started_together() -> None:

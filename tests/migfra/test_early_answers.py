@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastlib import ResultContainer, Start, TaskContainer
+from fastlib.message import Cancel
 from fastlib.migfra import Daemon
 from fastlib.migfra.hypervisors.simulated.clock import run_virtual
 from fastlib.migfra.journal.journal import Journal
@@ -132,6 +133,37 @@ def test_early_answer_does_not_overtake_one_that_waits_for_room() -> None:
     at_desk(scene)
 
 
+@pytest.mark.parametrize("is_put_first", [True, False])
+def test_other_answer_does_not_overtake_an_early_one_that_had_no_room(is_put_first: bool) -> None:
+    """The answer to a query is not in the journal, and has no early answer."""
+
+    async def scene(desk: Desk) -> None:
+        publisher = desk.publisher
+        desk.broker.cut("daemon")
+        earlies = [publisher.early(payload) for payload in (b"1", b"2", b"3")]
+        for early in earlies:
+            early.send()
+        assert [early.delivery is None for early in earlies] == [False, True, True]
+        desk.broker.mend("daemon")
+        query = asyncio.create_task(publisher.deliver("query", b"query"))
+        if not is_put_first:
+            while not publisher._waiting:
+                await asyncio.sleep(0)
+            assert not query.done()  # there is room, but the second and third one come first
+        late = publisher.early(b"4")
+        late.send()
+        for early in (*earlies, late):
+            publisher.put(None, "an id", early.payload, early=early)
+        expected = [b"1", b"2", b"3", b"4", b"query"] if is_put_first else [
+            b"1", b"2", b"3", b"query", b"4",
+        ]  # fmt: skip
+        assert await desk.received(5) == expected
+        assert await query
+        assert not publisher._left
+
+    at_desk(scene)
+
+
 def test_answer_is_sent_only_once_it_is_stored(tmp_path: Path) -> None:
     async def main() -> None:
         journal = Journal(tmp_path / "journal")
@@ -148,6 +180,27 @@ def test_answer_is_sent_only_once_it_is_stored(tmp_path: Path) -> None:
         await journal.answer(number, b"lost", stored)  # the file is gone: nothing is stored
         assert len(seen) == 2
         await journal.close()
+
+    asyncio.run(main())
+
+
+def test_cancellations_are_counted_by_what_was_added() -> None:
+    """A job whose container is loaded after that does not count, and is not subtracted either."""
+
+    async def main() -> None:
+        table = JobTable()
+        cancel = TaskContainer(tasks=[Cancel(id="1")])
+        counted, loaded_later = Job(1, "a", cancel), Job(2, "b", None)
+        table.add(counted)
+        table.add(counted)
+        table.add(loaded_later)
+        loaded_later.hold(cancel)
+        assert table.cancels == 1
+        table.remove(loaded_later)
+        assert table.cancels == 1
+        table.remove(counted)
+        table.remove(counted)
+        assert table.cancels == 0
 
     asyncio.run(main())
 
@@ -354,9 +407,9 @@ def test_answered_job_is_removed_once() -> None:
         table.add(second)
         in_thread(lambda: table.answered(first, lambda: seen.append(first.is_answered)))
         assert seen == [True]  # a client has the answer only then
-        assert not first.ended.is_set()  # the loop wakes who waits for it
+        assert not first.has_ended  # the loop wakes who waits for it
         assert table.find("same") == [second]
-        assert first.ended.is_set()
+        assert first.has_ended
         assert table.find_number(1) is None
         table.remove(first)
         assert table.size == 10 + JOB_SIZE

@@ -31,6 +31,8 @@ from tests.support.mosquitto import Mosquitto
         ("_handle_publish", []),
         ("_handle_pubrel", []),
         ("_handle_pubrec", []),
+        ("_handle_pubackcomp", ["cmd"]),
+        ("_send_pubrel", ["mid"]),
         ("_do_on_publish", ["mid", "reason_code", "properties"]),
     ],
 )

@@ -49,23 +49,30 @@ class FileWatch:
     def problem(self) -> str | None:
         """Return the damage to the file, such as "was deleted"; None without damage.
 
-        It is called around each commit, and usually makes two system calls.
+        It is called around each commit, and usually makes two system calls. So it is one function
+        for the usual case.
         """
         if self._closed:
             return None
-        at_path = _stat(self._path)
-        if at_path is None:
+        try:
+            at_path = os.stat(self._path)
+        except OSError:  # a folder that is missing or unreadable also hides the file
             return "was deleted"
-        if _identity(at_path) != self._opened:
+        if (at_path.st_dev, at_path.st_ino) != self._opened:
             return "was replaced by another file"
         state = at_path.st_ctime_ns, at_path.st_mtime_ns, at_path.st_size
         if state != self._unchanged:
             problem = self._problem_of_the_content(at_path.st_size)
             if problem is not None:
                 return problem
-            if max(state[:2]) < time_ns() - GRANULARITY_NS:
+            if max(state[0], state[1]) < time_ns() - GRANULARITY_NS:
                 self._unchanged = state
-        return self._problem_of_the_log()
+        try:
+            log = os.stat(self._log_path)
+        except OSError:
+            return self._problem_of_the_log(None)
+        found = (log.st_dev, log.st_ino)
+        return None if found == self._log else self._problem_of_the_log(found)
 
     def _problem_of_the_content(self, size: int) -> str | None:
         header = os.pread(self._descriptor, HEADER_SIZE, 0)
@@ -77,14 +84,13 @@ class FileWatch:
             return "was truncated"
         return None
 
-    def _problem_of_the_log(self) -> str | None:
-        found = _stat(self._log_path)
-        log = None if found is None else _identity(found)
+    def _problem_of_the_log(self, found: tuple[int, int] | None) -> str | None:
+        """Return the damage if the log has another identity than before, or the first one."""
         if self._log is None:
-            self._log = log  # SQLite makes it with the first transaction
-        elif log is None:
+            self._log = found  # SQLite makes it with the first transaction
+        elif found is None:
             return "has lost its write-ahead log (-wal), which was deleted"
-        elif log != self._log:
+        elif found != self._log:
             return "has another write-ahead log (-wal) than before"
         return None
 
@@ -93,13 +99,6 @@ class FileWatch:
         if not self._closed:
             self._closed = True
             os.close(self._descriptor)
-
-
-def _stat(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except OSError:  # a folder that is missing or unreadable also hides the file
-        return None
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

@@ -78,9 +78,11 @@ class Admission:
         self._clock = clock
 
     async def admit(
-        self, message: ReceivedMessage, found: TaskContainer | Unreadable
+        self, message: ReceivedMessage, found: TaskContainer | Unreadable, texts: int
     ) -> Execution | None:
         """Accept or answer a message, and acknowledge it. Raises JournalError.
+
+        `texts` is the `text_memory` of its payload.
 
         Return the execution of an order that has begun with its acceptance. The current task must
         await it at once.
@@ -103,15 +105,15 @@ class Admission:
                 # The reports that the broker has not confirmed count as well.
                 await self._reply(message, found.id, payload)
         else:
-            return await self._admit_container(message, found)
+            return await self._admit_container(message, found, texts)
         return None
 
     async def _admit_container(
-        self, message: ReceivedMessage, container: TaskContainer
+        self, message: ReceivedMessage, container: TaskContainer, texts: int
     ) -> Execution | None:
         # Taken before the journal is called, because that may wait for its disk.
         deadline = Deadline(seconds_of(container.expires), self._clock)
-        memory = waiting_memory(message.payload, len(container.tasks))
+        memory = waiting_memory(texts, len(container.tasks))
         turn = self._dispatcher.turn(container, deadline, memory)
         try:
             acceptance = await self._accept(message, container, deadline, turn)

@@ -88,7 +88,7 @@ class BuiltinTasks:
         try:
             async with asyncio.timeout(self._cancel_timeout):
                 for target in targets:
-                    await target.ended.wait()
+                    await target.wait_until_ended()
         except TimeoutError:
             raise HypervisorError(
                 f"{task.id!r} received the request to end, and is still running after "

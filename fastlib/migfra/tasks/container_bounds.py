@@ -84,9 +84,12 @@ def text_memory(payload: bytes) -> int:
     return texts + _PER_SEPARATOR * sum(map(payload.count, _SEPARATORS))
 
 
-def waiting_memory(payload: bytes, members: int) -> int:
-    """Estimate the bytes of memory of a container that waits parsed."""
-    return text_memory(payload) + _PER_MEMBER * members
+def waiting_memory(texts: int, members: int) -> int:
+    """Estimate the bytes of memory of a container that waits parsed.
+
+    `texts` is the `text_memory` of its payload.
+    """
+    return texts + _PER_MEMBER * members
 
 
 def running_memory(waiting: int, members: int, together: int) -> int:

@@ -25,7 +25,7 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api.expiry import Deadline
 from fastlib.migfra.telemetry.logs import About, about
 
-from .container_bounds import MEMBERS_TOGETHER, running_memory, waiting_memory
+from .container_bounds import MEMBERS_TOGETHER, running_memory, text_memory, waiting_memory
 from .decoding import Unreadable, read
 from .executor import Executor
 from .expiry_timer import ExpiryTimer
@@ -298,7 +298,7 @@ class Dispatcher:
             return False
         job.hold(container)
         job.came_as(payload)
-        job.memory = waiting_memory(payload, len(container.tasks))
+        job.memory = waiting_memory(text_memory(payload), len(container.tasks))
         return True
 
     async def _begin_quit(self, job: Job) -> bool:

@@ -1,9 +1,8 @@
 """Execute one member: call the hypervisor's method, retry, and store the results."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from logging import getLogger
-from typing import Any, Final
+from typing import Any
 
 from fastlib.clock import SYSTEM_CLOCK, Clock
 from fastlib.message import Task, TimeMeasurement
@@ -32,8 +31,6 @@ from .method_caller import MethodCaller
 from .results import failure, restore, results_of, retry_counter
 
 log = getLogger("fastlib.migfra.task")
-
-_UNMEASURED: Final = nullcontext()
 
 
 class Executor:
@@ -97,7 +94,10 @@ class Executor:
         measurement = TimeMeasurement(enabled=bool(task.time_measurement))
         member.state = "running"
         try:
-            with measurement.measure("overall") if measurement.enabled else _UNMEASURED:
+            if measurement.enabled:
+                with measurement.measure("overall"):
+                    outcome, retries = await self._outcome(job, member, measurement)
+            else:
                 outcome, retries = await self._outcome(job, member, measurement)
             member.results = results_of(outcome, task, retries, measurement)
             # Several results: some domains may have ended before the cancellation.
@@ -133,7 +133,7 @@ class Executor:
     ) -> tuple[Any, int]:
         """Return what the task's method returned, and after how many retries."""
         builtin = self._builtin.get(type(member.task))
-        if builtin is None and not self._caller.contexts.is_ready():
+        if not (builtin or member.begin_is_noted or self._caller.contexts.is_ready()):
             await self._caller.contexts.ready()
         member.begins_now()  # no await from here until the journal has its begin
         if member.earlier is not None and builtin is None:
@@ -148,11 +148,14 @@ class Executor:
                 await self._journal.begin(job.number, member.position, waits=waits)
         member.begin_is_stored = not waits
         member.expiry.on_begin(lambda: self._events.begun(job, member))
-        if member.expiry.expired and not waits and job.number is not None:
-            await self._journal.not_begun(job.number, member.position)
-        if builtin is None:
-            return await self._try(job, member, measurement)
-        member.expiry.begin()  # the call of the journal may have taken long
+        try:  # the call of the journal may have taken long
+            if builtin is None:
+                return await self._try(job, member, measurement)
+            member.expiry.begin()
+        except TaskExpiredError:
+            if not (waits or member.expiry.has_acted) and job.number is not None:
+                await self._journal.not_begun(job.number, member.position)
+            raise
         context = self._caller.contexts.make(job, member, measurement)
         return await builtin(member.task, context, job), 0
 

@@ -95,7 +95,10 @@ class Member:
     @property
     def failed(self) -> bool:
         """True if a result says so."""
-        return any(result.status == "error" for result in self.results)
+        for result in self.results:  # noqa: SIM110  faster than a generator, once for each task
+            if result.status == "error":
+                return True
+        return False
 
 
 class Job:
@@ -148,24 +151,31 @@ class Job:
         self.begun = False
         self.is_answered = False
         """Whether its answer is in the journal, and may have been sent."""
+        self.has_ended = False
+        """Whether `JobTable` has removed it since."""
         self.outcome: str | None = None
         """How its only member has ended, for the journal, which stores it with the answer."""
         self._on_cancel: Callable[[Job], object] | None = None
-        self.ended: Final = asyncio.Event()
-        """Set when its answer is in the journal."""
+        self._ended: asyncio.Event | None = None
+        """Set by `JobTable`, if a caller waits for it."""
         self.members: list[Member] = []
         self.container: TaskContainer | None = None
         self._earlier = {} if recovered is None else recovered.members
-        if container is not None:
+        if container is not None and deadline is None:
             self.hold(container)
+        elif container is not None:
+            self._hold(container)
 
     def hold(self, container: TaskContainer) -> None:
         """Hold the container in memory."""
-        self.container = container
-        self.title = container.task
         expires = seconds_of(container.expires)
         if self.deadline.expires != expires:
             self.deadline = Deadline(expires, self._clock)
+        self._hold(container)
+
+    def _hold(self, container: TaskContainer) -> None:
+        self.container = container
+        self.title = container.task
         self.members = [self._member(task, n) for n, task in enumerate(container.tasks)]
         if self.cancelled:
             for member in self.members:
@@ -208,6 +218,19 @@ class Job:
         """
         if self.container is None or self.container.idempotency_key is None:
             self.request_digest = request_digest(payload)
+
+    def end(self) -> None:
+        """Note that its answer is in the journal, and that the table does not have it."""
+        self.has_ended = True
+        if self._ended is not None:
+            self._ended.set()
+
+    async def wait_until_ended(self) -> None:
+        """Wait until its answer is in the journal."""
+        if not self.has_ended:
+            if self._ended is None:
+                self._ended = asyncio.Event()
+            await self._ended.wait()
 
     def drop(self) -> None:
         """Free the memory of the container until its turn; the journal has it."""
@@ -254,7 +277,8 @@ class JobTable:
         self._by_number: dict[int | None, Job] = {}
         self._by_id: dict[str, dict[Job, None]] = {}
         self._size = 0
-        self._cancels = 0
+        self._cancels: set[int | None] = set()
+        """The numbers of `cancel task`. A job that is loaded later is not among them."""
         self._answered: deque[Job] = deque()
         """Jobs that are to be removed before the table is read."""
         self._sending = threading.Lock()
@@ -273,12 +297,13 @@ class JobTable:
     def cancels(self) -> int:
         """Number of `cancel task` among them."""
         self._remove_answered()
-        return self._cancels
+        return len(self._cancels)
 
     def add(self, job: Job) -> None:
         if self._by_number.get(job.number) is not job:
             self._size += job.size + JOB_SIZE
-            self._cancels += job.is_cancel
+            if job.is_cancel:
+                self._cancels.add(job.number)
         self._by_number[job.number] = job
         if job.id is not None:
             self._by_id.setdefault(job.id, {})[job] = None
@@ -311,12 +336,12 @@ class JobTable:
         if self._by_number.get(job.number) is job:
             del self._by_number[job.number]
             self._size -= job.size + JOB_SIZE
-            self._cancels -= job.is_cancel
+            self._cancels.discard(job.number)
         if job.id is not None and job.id in self._by_id:
             self._by_id[job.id].pop(job, None)
             if not self._by_id[job.id]:
                 del self._by_id[job.id]
-        job.ended.set()
+        job.end()
 
     def find_number(self, number: int) -> Job | None:
         """Return the job of a number in the journal; None if it is not in the table."""

@@ -89,9 +89,12 @@ class Publisher:
         self._own_topic = topic_of(None)
         self._qos = qos
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[Answer] = deque()
+        self._waiting: deque[Answer | EarlyAnswer] = deque()
+        """The answers that have no room yet, in order. An `EarlyAnswer` keeps the place of one that
+        is not put yet.
+        """
         self._left: deque[EarlyAnswer] = deque()
-        """Answers that could not be sent early, and are not put yet.
+        """Answers that could not be sent early, and have no place in `_waiting` yet.
 
         Later ones must not overtake them.
         """
@@ -156,10 +159,7 @@ class Publisher:
             self._count(answer)
             self._watch(early.delivery, answer)
             return
-        self._put(answer)
-        if early is not None:
-            with suppress(ValueError):  # it was not tried
-                self._left.remove(early)
+        self._put(answer, early)
 
     async def deliver(self, id: str | None, payload: bytes) -> bool:
         """Send an answer that the journal does not have, and wait for the broker's confirmation.
@@ -174,14 +174,30 @@ class Publisher:
         self._unconfirmed += 1
         self._size += ANSWER_SIZE + len(answer.payload)
 
-    def _put(self, answer: Answer) -> None:
+    def _put(self, answer: Answer, early: EarlyAnswer | None = None) -> None:
+        """Send an answer behind the earlier ones. `early` is the same one if it was not sent."""
         self._count(answer)
-        if not self._waiting and self._send_now(answer):
+        while self._left:  # added first, because the journal's thread looks at both
+            self._waiting.append(self._left[0])
+            self._left.popleft()
+        place = None if early is None else self._place_of(early)
+        if place is not None:
+            self._waiting[place] = answer
+            self._change.set()
+        elif not self._waiting and self._send_now(answer):
             return
-        self._waiting.append(answer)
+        else:
+            self._waiting.append(answer)
         if self._worker is None or self._worker.done():
             # The log lines of this task are not about the answer that started it.
             self._worker = asyncio.create_task(self._run(), context=context_without_task())
+
+    def _place_of(self, early: EarlyAnswer) -> int | None:
+        """Return the place of an answer among the waiting ones; it is one of the last."""
+        for place in range(len(self._waiting) - 1, -1, -1):
+            if self._waiting[place] is early:
+                return place
+        return None  # it was not tried
 
     def _send_now(self, answer: Answer) -> bool:
         """Pass an answer to the transport if it has room; return whether it did."""
@@ -195,6 +211,10 @@ class Publisher:
     async def _run(self) -> None:
         while self._waiting:
             answer = self._waiting[0]
+            if isinstance(answer, EarlyAnswer):
+                self._change.clear()
+                await self._change.wait()  # `put` follows in a moment
+                continue
             try:
                 delivery = await self._communicator.send(answer.payload, answer.topic, self._qos)
             except QueueFullError:

@@ -28,7 +28,8 @@ MESSAGE_MEMORY: Final = 8192
 """Bytes of memory of a message without its text, until it is accepted or its answer is confirmed.
 """
 
-Admit = Callable[[ReceivedMessage, TaskContainer | Unreadable], Awaitable[Execution | None]]
+Admit = Callable[[ReceivedMessage, TaskContainer | Unreadable, int], Awaitable[Execution | None]]
+"""Admits a message. The number is the `text_memory` of its payload."""
 
 
 class Receiver:
@@ -67,7 +68,10 @@ class Receiver:
         self._counters = counters
         self._is_ready = is_ready
         self._ready = ready
-        self._admitting: set[asyncio.Task[None]] = set()
+        self._admitting: dict[int, asyncio.Task[None]] = {}
+        """By the number of the message."""
+        self._count = 0
+        """Number of messages that were decoded."""
         self._worker: asyncio.Task[None] | None = None
 
     @property
@@ -87,10 +91,11 @@ class Receiver:
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.wait((self._worker,))
-        for task in tuple(self._admitting):
+        admitting = tuple(self._admitting.values())
+        for task in admitting:
             task.cancel()
-        if self._admitting:
-            await asyncio.wait(tuple(self._admitting))
+        if admitting:
+            await asyncio.wait(admitting)
             self._admitting.clear()  # tasks that were cancelled before their first step
 
     async def _run(self) -> None:
@@ -109,7 +114,8 @@ class Receiver:
                 self._counters.messages["retained"] += 1
                 message.ack()
                 continue
-            memory = MESSAGE_MEMORY + len(message.payload) + text_memory(message.payload)
+            texts = text_memory(message.payload)
+            memory = MESSAGE_MEMORY + len(message.payload) + texts
             if not self._memory.take(memory):
                 await self._memory.wait(memory)
             if READ_IN_THREAD < len(message.payload) <= self._largest:
@@ -117,7 +123,9 @@ class Receiver:
             else:
                 found = self._decode(message)
             # Tasks run in the order in which they are made, and the journal keeps that order.
-            self._admitting.add(asyncio.create_task(self._admit_one(message, found, memory)))
+            self._count += 1
+            admitting = self._admit_one(self._count, message, found, memory, texts)
+            self._admitting[self._count] = asyncio.create_task(admitting)
 
     def _decode(self, message: ReceivedMessage) -> TaskContainer | Unreadable:
         payload = message.payload
@@ -130,11 +138,16 @@ class Receiver:
             )
 
     async def _admit_one(
-        self, message: ReceivedMessage, found: TaskContainer | Unreadable, memory: int
+        self,
+        number: int,
+        message: ReceivedMessage,
+        found: TaskContainer | Unreadable,
+        memory: int,
+        texts: int,
     ) -> None:
         execution = None
         try:
-            execution = await self._admit(message, found)
+            execution = await self._admit(message, found, texts)
         except JournalError as error:
             log.warning(
                 "the journal failed; a message is not acknowledged, and the broker sends "
@@ -145,8 +158,6 @@ class Receiver:
             self._on_failure("the receiver", error)  # the broker sends the message to the next run
         finally:
             self._memory.give_back(memory)
-            task = asyncio.current_task()
-            assert task is not None
-            self._admitting.discard(task)
+            self._admitting.pop(number, None)  # `end` may have removed it
         if execution is not None:
             await execution

@@ -68,7 +68,7 @@ def results_of(
             details = _retries(task, retries)
             results = (msgspec.structs.replace(outcome, details=details),)
     if not measurement:  # nobody has asked for timers
-        return tuple(results)
+        return results if isinstance(results, tuple) else tuple(results)
     return tuple(_with_timers(result, measurement) for result in results)
 
 

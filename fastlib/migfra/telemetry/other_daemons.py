@@ -202,7 +202,8 @@ class OtherDaemons:
 
     def is_ours(self, connection: int = 0) -> bool:
         """Return whether `confirmed` need not wait."""
-        self._look_at_beat(moves=False)
+        if self._clock.monotonic() - self._beat >= STILL_SECONDS:
+            self._look_at_beat(moves=False)
         is_newest = self._claim.is_blind or connection <= self._connection
         return self._lost is None and self._claim.phase == "works" and is_newest
 
