@@ -28,8 +28,16 @@ if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
     from fastlib.message import ResultContainer, TaskContainer
 
-KINDS = {"loop": "loop", "journal in memory": "memory", "migfra": "migfra"}
+KINDS = {
+    "loop": "loop",
+    "loop, two commits": "floor",
+    "journal in memory": "memory",
+    "migfra": "migfra",
+}
 """What is measured, and what `answerers` calls it."""
+FLOOR = "loop, two commits"
+"""Measured only one by one: at once, its commits would have to be shared as those of a journal."""
+AT_ONCE = tuple(name for name in KINDS if name != FLOOR)
 BASE = "loop"
 OWN = "migfra"
 
@@ -134,19 +142,25 @@ def run(effort: Effort, progress: Callable[[str], None] = lambda text: None) -> 
     """
     names = list(KINDS)
     outcome = Outcome(
-        rates={name: [] for name in names},
+        rates={name: [] for name in AT_ONCE},
         latencies={name: [] for name in names},
-        cpu={name: [] for name in names},
+        cpu={name: [] for name in AT_ONCE},
     )
     with ExitStack() as stack:
         contenders = {name: stack.enter_context(_start(kind)) for name, kind in KINDS.items()}
         for name, contender in contenders.items():
-            _at_once(contender.client, min(effort.tasks, WINDOW))  # warms it up
+            # Warms it up.
+            if name == FLOOR:
+                _one_by_one(contender.client, effort.single)
+            else:
+                _at_once(contender.client, min(effort.tasks, WINDOW))
             progress(f"{name} is ready")
         for number in range(effort.rounds):
             progress(f"round {number + 1} of {effort.rounds}")
             first = number % len(names)
             for name in names[first:] + names[:first]:
+                if name == FLOOR:
+                    continue
                 client, pid = contenders[name]
                 before = usage_of([pid]).cpu
                 outcome.rates[name].append(effort.tasks / _at_once(client, effort.tasks))
@@ -233,11 +247,17 @@ def render(outcome: Outcome) -> str:
     )
     lines = [head, "-" * len(head)]
     for name in KINDS:
-        rate, delay = outcome.ratio(name), outcome.delay(name)
+        delay = outcome.delay(name)
+        at_once = f"{'':>39}"
+        if name != FLOOR:
+            rate = outcome.ratio(name)
+            at_once = (
+                f"{statistics.median(outcome.rates[name]):>9,.0f}"
+                f"{rate.median:>7.2f}{_middle(rate):>14}"
+                f"{statistics.fmean(outcome.cpu[name]) * 1e3:>9.2f}"
+            )
         lines.append(
-            f"{name:<20}{statistics.median(outcome.rates[name]):>9,.0f}"
-            f"{rate.median:>7.2f}{_middle(rate):>14}"
-            f"{statistics.fmean(outcome.cpu[name]) * 1e3:>9.2f}"
+            f"{name:<20}{at_once}"
             f"{statistics.median(outcome.all_latencies(name)) * 1e3:>12.2f}"
             f"{delay.median:>7.2f}{_middle(delay):>14}{outcome.slow(name) * 1e3:>9.2f}"
         )
@@ -248,6 +268,8 @@ def render(outcome: Outcome) -> str:
         f"a ratio is the median of those of {len(outcome.rates[BASE])} rounds, each to the loop of "
         "its round, and the middle half",
         "has the ratios of half of the rounds",
+        f"{FLOOR}: it also writes 20 KiB and calls fdatasync before each answer, twice in a row,",
+        "in a thread; that is the least that a daemon with a journal on the disk must do",
         f"{BASE} reads each task and answers it; migfra has its journal on the disk, and a",
         "hypervisor that does nothing",
         f"Python {platform.python_version()}; mosquitto {mosquitto_version()}",
@@ -278,8 +300,8 @@ def to_json(outcome: Outcome) -> str:
             }
             for name, rates in outcome.rates.items()
         },
-        "ratio": {name: outcome.ratio(name)._asdict() for name in KINDS},
-        "cpu-ms": {name: statistics.fmean(outcome.cpu[name]) * 1e3 for name in KINDS},
+        "ratio": {name: outcome.ratio(name)._asdict() for name in AT_ONCE},
+        "cpu-ms": {name: statistics.fmean(outcome.cpu[name]) * 1e3 for name in AT_ONCE},
         "latency-ms": {
             name: {
                 "median": statistics.median(outcome.all_latencies(name)) * 1e3,
