@@ -101,9 +101,9 @@ def _replaced(owner: Any, name: str, replacement: Any) -> Any:
 def acknowledged_before_the_journal() -> Iterator[None]:
     original = Admission._admit_container
 
-    async def admit(self: Admission, message: Any, container: Any) -> None:
+    async def admit(self: Admission, message: Any, container: Any, texts: int) -> Any:
         message.ack()
-        await original(self, message, container)
+        return await original(self, message, container, texts)
 
     with _replaced(Admission, "_admit_container", admit):
         yield
