@@ -114,29 +114,6 @@ def test_domain_stays_when_destination_qemu_is_killed(fleet):
     assert_migrates_again(fleet)
 
 
-def test_orders_after_a_broken_post_copy_do_not_wait_for_ever(fleet, request):
-    """libvirt keeps the job of the migration on the source until the domain is destroyed there.
-
-    The answer to the migration takes 30 s, in which the link could be mended.
-    """
-    if not request.config.getoption("--long"):
-        pytest.skip("--long")
-    handle = submit_slow_migration(
-        fleet, {"dirty": 16, "rate": 32}, migration_timeout=1, on_timeout="post-copy"
-    )
-    fleet.wait_for_phase(handle, "post-copy")
-    fleet.lab.host("hostB").qemu("vm1").kill()
-    assert_error(handle.result(LONG), "it has run on hostB and has ended there, in post-copy")
-    assert_error(
-        fleet.client.suspend("hostA", "vm1").result(PATIENCE), "the memory of vm1 is divided"
-    )
-    assert_error(
-        fleet.client.migrate("vm1", "hostA", "hostB", migration_type="live").result(PATIENCE),
-        "the memory of vm1 is divided",
-    )
-    assert_success(fleet.client.stop("hostA", "vm1", force=True).result(PATIENCE))
-
-
 @both_modes_if_long
 def test_domain_stays_when_destination_libvirtd_is_killed(fleet):
     handle = begin_slow_migration(fleet)

@@ -71,18 +71,12 @@ def test_next_step_follows_from_both_answers(source, destination, stream, step):
     assert next_step(source, destination, stream) == step
 
 
-@pytest.mark.parametrize("has_run", [False, True])
 @pytest.mark.parametrize("is_refused", [False, True])
-@pytest.mark.parametrize("silence", [0, 5, 149, 150, 1000])
+@pytest.mark.parametrize("silence", [0, 4.9, 5, 1000])
 @pytest.mark.parametrize("source", [PAUSED_SOURCE, FAILED_SOURCE])
-def test_stream_is_interrupted_late_and_only_after_the_domain_has_run(
-    source, silence, is_refused, has_run
-):
-    stream = StreamFacts(silence=silence, is_refused=is_refused, has_run=has_run)
-    step = next_step(source, RUNS_THERE, stream)
-    assert (step == "interrupt") == (has_run and silence >= 150)
-    if step != "interrupt":
-        assert step == ("resume" if silence >= 5 and not is_refused else "wait")
+def test_silent_stream_is_resumed_unless_that_was_just_refused(source, silence, is_refused):
+    step = next_step(source, RUNS_THERE, StreamFacts(silence=silence, is_refused=is_refused))
+    assert step == ("resume" if silence >= 5 and not is_refused else "wait")
 
 
 class Interrupted:
@@ -199,33 +193,15 @@ def test_refused_resume_is_repeated_without_harm_to_the_stream(recover):
     assert recovery.end == "its post-copy was interrupted, and then resumed"
 
 
-def test_stream_that_stays_silent_is_interrupted_and_then_resumed(recover):
+def test_stream_that_stays_whole_and_silent_is_given_up_at_last(recover):
     def fail(interrupted):
-        still_runs = HypervisorError("QEMU reports migration is still running")
-
-        async def run_migration(*arguments, **options):
-            if "node01: interrupt post-copy" not in interrupted.hosts.calls:
-                interrupted.fails = [still_runs]
-            await interrupted.run_migration(*arguments, **options)
-
-        interrupted.monkeypatch.setattr(post_copy, "run_migration", run_migration)
-
-    interrupted, recovery = recover(fail)
-    assert interrupted.hosts.calls == ["node01: interrupt post-copy"]
-    assert 150 < interrupted.seconds < 165
-    assert "resumed" in recovery.end
-
-
-def test_stream_is_not_interrupted_before_the_domain_has_run(recover):
-    def fail(interrupted):
-        interrupted.there.vcpu_ns = 50_000_000
         interrupted.fails = [HypervisorError("QEMU reports migration is still running")] * 1000
 
     interrupted, recovery = recover(fail)
     assert interrupted.hosts.calls == []
-    assert 600 <= interrupted.seconds < 602
+    assert 1200 <= interrupted.seconds < 1202
     assert recovery.failure == (
-        "its post-copy was interrupted, and nothing has moved for 600 s; resume: QEMU reports "
+        "its post-copy was interrupted, and nothing has moved for 1200 s; resume: QEMU reports "
         "migration is still running"
     )
 
@@ -255,8 +231,8 @@ def test_pages_that_are_sent_again_are_no_progress(recover):
         rest = 900 if interrupted.domain.job["data_remaining"] == 901 else 901
         interrupted.domain.job["data_remaining"] = rest
 
-    interrupted, _ = recover(meanwhile=dict.fromkeys(range(1, 700), swing))
-    assert 600 <= interrupted.seconds < 603
+    interrupted, _ = recover(meanwhile=dict.fromkeys(range(1, 1300), swing))
+    assert 1200 <= interrupted.seconds < 1203
 
 
 @pytest.mark.parametrize("reason", [1, 5])
@@ -281,7 +257,7 @@ def test_switch_that_has_just_begun_is_awaited(recover):
     assert recovery.end == "its post-copy was interrupted, and then resumed"
 
 
-@pytest.mark.parametrize(("options", "seconds"), [({}, 600), ({"recover_timeout": 50}, 50)])
+@pytest.mark.parametrize(("options", "seconds"), [({}, 1200), ({"recover_timeout": 50}, 50)])
 def test_wait_without_progress_has_an_end(recover, options, seconds):
     def cut(interrupted):
         interrupted.hosts.destination.is_there = False
@@ -342,7 +318,7 @@ def test_link_that_is_back_late_leaves_time_for_the_stream(recover):
         interrupted.hosts.destination.is_there = True
         interrupted.fails = [HypervisorError("QEMU reports migration is still running")] * 1000
 
-    _, recovery = recover(cut, {599: mend, 700: lambda interrupted: interrupted.arrive()})
+    _, recovery = recover(cut, {1199: mend, 1300: lambda interrupted: interrupted.arrive()})
     assert recovery.end == "its post-copy was interrupted, and then continued"
 
 

@@ -100,7 +100,7 @@ def test_result_of_an_order_that_was_not_resumed_in_time(orders):
         orders.send()
     assert str(caught.value) == (
         "vm1 did not migrate to node02: client socket is closed; its post-copy was interrupted, "
-        "and nothing has moved for 600 s; the memory of vm1 is divided between node01 and node02, "
+        "and nothing has moved for 1200 s; the memory of vm1 is divided between node01 and node02, "
         "as post-copy has not ended; destroy neither, repair the link, and continue with virsh "
         "migrate --postcopy-resume on node01"
     )

@@ -15,7 +15,6 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import MOST_UNUSED_NS
 from tests.support.waiting import wait_until
 
 from .guest import Guest, GuestOptions
-from .host import Host
 from .host_daemon import HostDaemon
 from .laboratory import Lab
 from .layout import address
@@ -190,7 +189,7 @@ class Fleet:
                 host.reconnect()
             if not host.libvirtd.is_running:
                 host.libvirtd.start()
-            self._end_domains(host)
+        self._end_domains()
         self._start_daemons()
         self.guests.clear()
         self._is_reset = True
@@ -201,12 +200,14 @@ class Fleet:
             self.reset()
         self._is_reset = False
 
-    def _end_domains(self, host: Host) -> None:
-        wait_until(
-            lambda: end_domains(host),
-            lambda: f"no domains on {host.name}: {self.domain_states()}",
-            PATIENCE,
-        )
+    def _end_domains(self) -> None:
+        """End all domains. The half of a post-copy on one host may keep the other one."""
+
+        def ended() -> bool:
+            had_none = [end_domains(host) for host in self.lab.hosts]
+            return all(had_none)
+
+        wait_until(ended, lambda: f"no domains: {self.domain_states()}", 3 * PATIENCE)
 
     def assert_runs_only_on(self, name: str, host: str) -> None:
         """Check that a guest runs on that host and no other, and that its memory is intact."""

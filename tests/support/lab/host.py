@@ -26,8 +26,6 @@ _ROW = re.compile(
 """A domain in what `virsh list` prints; its name may have blanks."""
 _MIGRATION_PORTS = (49152, 49215)
 """The ports on which QEMU receives memory."""
-_INTERFACE = "eth0"
-"""A host's interface to the bridge."""
 
 
 class Container:
@@ -198,19 +196,25 @@ class Host(Container):
             raise LabError(f"no memory leaves {self.name}")
 
     @contextmanager
-    def deaf_to_migrations(self) -> Iterator[None]:
-        """Lose the packets of the connection by which memory arrives. All others work."""
-        device = ["dev", _INTERFACE]
-        first, _ = _MIGRATION_PORTS
-        self.run(["tc", "qdisc", "add", *device, "ingress"])
-        match = ["match", "ip", "dport", str(first), "0xffff", "action", "drop"]
-        self.run(
-            ["tc", "filter", "add", *device, "parent", "ffff:", "protocol", "ip", "u32", *match]
-        )
+    def lose_migrations(self) -> Iterator[None]:
+        """Lose the packets of the first connection by which memory leaves. All others work."""
+        rule = ["ipproto", "tcp", "dport", str(_MIGRATION_PORTS[0]), "blackhole"]
+        self.run(["ip", "rule", "add", *rule])
         try:
             yield
         finally:
-            self.run(["tc", "qdisc", "del", *device, "ingress"])
+            self.run(["ip", "rule", "del", *rule])
+
+    @contextmanager
+    def short_tcp(self) -> Iterator[None]:
+        """Let TCP give up a connection on which nothing arrives after a few seconds."""
+        setting = "/proc/sys/net/ipv4/tcp_retries2"
+        usual = self.run(["cat", setting]).stdout
+        self.run(["tee", setting], input="4")
+        try:
+            yield
+        finally:
+            self.run(["tee", setting], input=usual)
 
     @property
     def is_connected(self) -> bool:

@@ -256,10 +256,6 @@ class FakeDomain:
     def abortJob(self) -> None:
         self._called("abort")
 
-    def abortJobFlags(self, flags: int) -> None:
-        assert flags == api().VIR_DOMAIN_ABORT_JOB_POSTCOPY
-        self._called("interrupt post-copy")
-
     def migrateSetMaxDowntime(self, milliseconds: int, flags: int) -> None:
         self._called("downtime", milliseconds)
 

@@ -273,7 +273,7 @@ class LibvirtOptions(ConfigSection):
             "post-copy.",
             unit="s",
         ),
-    ] = 600.0
+    ] = 1200.0
     post_copy_without_recovery: Annotated[
         bool,
         Wire(

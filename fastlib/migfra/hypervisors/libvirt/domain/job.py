@@ -40,14 +40,6 @@ def set_downtime(connection: Any, name: str, seconds: float) -> None:
     connection.lookupByName(name).migrateSetMaxDowntime(max(1, round(seconds * 1000)), 0)
 
 
-def interrupt_post_copy(connection: Any, name: str) -> None:
-    """Let QEMU on the source end the stream of a post-copy, which can then be resumed.
-
-    Do not call it before the domain has run at the destination: QEMU there would exit.
-    """
-    connection.lookupByName(name).abortJobFlags(api().VIR_DOMAIN_ABORT_JOB_POSTCOPY)
-
-
 def pause(connection: Any, name: str) -> None:
     connection.lookupByName(name).suspend()
 

@@ -129,11 +129,6 @@ def look_up(connection: Any, name: str) -> DomainState:
         raise
 
 
-def has_run(connection: Any, name: str) -> bool:
-    """Return whether a vCPU of a domain has certainly run in its present process."""
-    return vcpu_ns(connection.lookupByName(name)) > MOST_UNUSED_NS
-
-
 def vcpu_ns(domain: Any) -> int:
     """Return the time that the busiest vCPU has used in this process, in nanoseconds."""
     return max((int(vcpu[2]) for vcpu in domain.vcpus()[0]), default=0)

@@ -2,9 +2,11 @@
 
 The domain runs at the destination, and part of its memory is still at the source. So neither host
 can continue alone. A cut link often only stalls the stream between the QEMUs. Then the stream
-continues when the link is back, although libvirt reports a failed post-copy. So the stream is
-interrupted only if it stays silent for longer than TCP waits, and never before the domain has run
-at the destination: QEMU there exits if it loses the stream before that.
+continues when the link is back, although libvirt reports a failed post-copy.
+
+A stream that is whole is never interrupted. QEMU at the destination exits if it loses the stream
+before the domain has run there. And if packets are lost, it does not notice that the source has
+ended the stream, so nothing can be resumed before TCP has given up at both ends.
 """
 
 import asyncio
@@ -15,7 +17,6 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.hypervisors.libvirt.domain import job
-from fastlib.migfra.hypervisors.libvirt.domain.state import has_run
 from fastlib.migfra.hypervisors.libvirt.errors import LibvirtError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
@@ -68,7 +69,6 @@ class PostCopyRecovery:
         self._is_refused = False
         self._least: float | None = None
         self._last: float | None = None
-        self._has_run = False
         self._is_resumed = False
         """Whether a call has resumed it, or may have done so."""
         self._refusal: HypervisorError | None = None
@@ -94,8 +94,6 @@ class PostCopyRecovery:
                 return
             if step == "resume" and self._arguments is not None:
                 await self._resume(self._arguments)
-            elif step == "interrupt" and self._arguments is not None:
-                await self._interrupt()
             if self._gives_up():
                 self.gave_up = True
                 return
@@ -129,15 +127,12 @@ class PostCopyRecovery:
             self._are_apart = False
             self._advanced = now
             self._hear()
-        if destination is not None and destination.active and not self._has_run:
-            self._has_run = bool(await self._call(spec.destination, has_run))
         return next_step(
             source,
             destination,
             StreamFacts(
                 silence=0.0 if self._are_apart else now - self._silent_since,
                 is_refused=self._is_refused and now - self._refused_at < _REFUSED_SECONDS,
-                has_run=self._has_run,
             ),
         )
 
@@ -162,7 +157,7 @@ class PostCopyRecovery:
         """Report the progress, and note whether memory has moved."""
         facts: dict[str, Any] = {}
         if is_reachable:
-            facts = await self._call(self._spec.source, job.statistics) or {}
+            facts = await self._statistics()
         remaining, total = facts.get("data_remaining"), facts.get("data_total")
         if remaining is not None:
             if self._last is not None and remaining < self._last:
@@ -181,18 +176,18 @@ class PostCopyRecovery:
             remaining=remaining,
         )
 
-    async def _call(self, host: str, function: Any) -> Any:
-        """Call a function for the domain on a host. Returns None without an answer."""
+    async def _statistics(self) -> dict[str, Any]:
+        """Read the statistics of the job on the source. They are empty without an answer."""
         spec = self._spec
         try:
             async with asyncio.timeout(self._runtime.options.connect_timeout + _ANSWER_SECONDS):
                 connection: Connection = await self._runtime.connections.get(
-                    host, spec.driver, spec.transport
+                    spec.source, spec.driver, spec.transport
                 )
-                return await connection.within(_ANSWER_SECONDS, function, spec.name)
+                return await connection.within(_ANSWER_SECONDS, job.statistics, spec.name)
         except (HypervisorError, TimeoutError) as error:
-            self._context.log.debug("%s: %s", host, error)
-            return None
+            self._context.log.debug("%s: %s", spec.source, error)
+            return {}
 
     async def _resume(self, arguments: MigrateArguments) -> None:
         """Try to resume it. libvirt or QEMU refuses that if the stream is whole."""
@@ -217,19 +212,6 @@ class PostCopyRecovery:
             await self._observe()  # the call may have moved memory before it failed
         else:
             self._is_resumed = True
-
-    async def _interrupt(self) -> None:
-        """Let the source's QEMU end the stream. A stream that is stalled cannot be resumed."""
-        self._context.log.warning(
-            "%s: its post-copy has not moved for %.0f s, although %s and %s reach each other; the "
-            "stream is interrupted",
-            self._spec.name,
-            self._loop.time() - self._silent_since,
-            self._spec.source,
-            self._spec.destination,
-        )
-        await self._call(self._spec.source, job.interrupt_post_copy)
-        self._hear()
 
     @property
     def end(self) -> str:

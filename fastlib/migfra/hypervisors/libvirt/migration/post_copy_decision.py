@@ -11,19 +11,13 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import (
     DomainState,
 )
 
-Step = Literal["wait", "resume", "interrupt", "over", "lost"]
-"""Wait for the link or the stream; resume the post-copy; interrupt the stream, and then resume it;
-it has ended; it cannot be resumed, because the domain has ended at the destination."""
+Step = Literal["wait", "resume", "over", "lost"]
+"""Wait for the link or the stream; resume the post-copy; it has ended; it cannot be resumed,
+because the domain has ended at the destination."""
 
 SHORT_SILENCE_SECONDS: Final = 5.0
 """Seconds without progress after which a try to resume is worth it. libvirt or QEMU refuses it if
 the stream is whole."""
-LONG_SILENCE_SECONDS: Final = 150.0
-"""Seconds without progress, although the hosts reach each other, until the stream is interrupted.
-
-TCP repeats a packet at most 120 s after the last time. So a whole stream continues within this
-time after the link is back.
-"""
 
 
 class StreamFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,11 +27,6 @@ class StreamFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without progress while both hosts could be reached."""
     is_refused: bool = False
     """Whether a try to resume was refused in this silence, and it is too early for the next one."""
-    has_run: bool = False
-    """Whether a vCPU of the domain has run at the destination.
-
-    QEMU at the destination exits if its stream ends before that, and the domain is lost.
-    """
 
 
 def is_in_post_copy(domain_state: DomainState | None) -> bool:
@@ -65,8 +54,6 @@ def next_step(
         return "lost"
     if destination.running and destination.reason not in RUNS_IN_POST_COPY:
         return "over"
-    if stream.silence >= LONG_SILENCE_SECONDS and stream.has_run:
-        return "interrupt"
     if stream.silence >= SHORT_SILENCE_SECONDS and not stream.is_refused:
         return "resume"
     return "wait"
