@@ -189,11 +189,18 @@ class Host(Container):
 
     def reset_migrations(self) -> None:
         """Reset the connections by which memory leaves this host. Both ends notice that at once."""
+        self._reset("dport")
+
+    def reset_arriving_migrations(self) -> None:
+        """Reset the connections by which memory arrives. This end notices that at once."""
+        self._reset("sport")
+
+    def _reset(self, which: str) -> None:
         first, last = _MIGRATION_PORTS
-        ports = ["dport", "ge", f":{first}", "and", "dport", "le", f":{last}"]
+        ports = [which, "ge", f":{first}", "and", which, "le", f":{last}"]
         reset = self.run(["ss", "--no-header", "--kill", "--tcp", "--numeric", *ports]).stdout
         if not reset.strip():
-            raise LabError(f"no memory leaves {self.name}")
+            raise LabError(f"{self.name} has no connection for memory")
 
     @contextmanager
     def lose_migrations(self) -> Iterator[None]:

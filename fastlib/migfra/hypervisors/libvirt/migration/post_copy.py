@@ -6,7 +6,7 @@ continues when the link is back, although libvirt reports a failed post-copy.
 
 A stream that is whole is never interrupted. QEMU at the destination exits if it loses the stream
 before the domain has run there. And if packets are lost, it does not notice that the source has
-ended the stream, so nothing can be resumed before TCP has given up at both ends.
+ended the stream. libvirt cannot end its wait, so then nothing can be resumed.
 """
 
 import asyncio
