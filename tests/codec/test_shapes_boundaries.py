@@ -214,6 +214,7 @@ class Number(enum.IntEnum):
 @pytest.mark.parametrize(
     ("shape", "value", "checked"),
     [
+        (Text(), "ü", "ü"),
         (Text(), Word("a"), "a"), (DIGIT, Number.THREE, 3), (Bool(), True, True),
         (DIGIT, 0, 0), (DIGIT, 9, 9), (Float(), 3, 3.0), (Float(), 2.25, 2.25),
         (Float(1), 2.26, 2.3), (Float(0), 2.6, 3.0), (WORDS, "warm", "warm"),
@@ -280,7 +281,8 @@ def test_value_that_does_not_fit_is_refused_with_its_place(
 
 def test_time_outside_of_the_years_is_refused() -> None:
     value = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
-    _, expected, _, message, _ = refusal(Instant(), value)
+    path, expected, _, message, _ = refusal(Instant(), value)
+    assert path == ()
     assert expected == "a time in the years 1 to 9999 (UTC)"
     assert message.startswith("expected a time in the years 1 to 9999 (UTC); got datetime.datetime")
 
@@ -406,6 +408,27 @@ def test_mapping_is_loaded_with_the_problems_of_all_values_and_keys() -> None:
     ]
 
 
+def test_mapping_with_a_duplicate_key_is_not_loaded() -> None:
+    (problem,) = problems(Map(DIGIT), pairs(("a", "1"), ("a", "1")))
+    assert problem[0] == "duplicate-key"
+
+
+LONG = "x" * 2048  # counts as three nodes
+
+
+@pytest.mark.parametrize(
+    ("shape", "tree"),
+    [
+        (List(Text()), [LONG]), (Map(Text()), {"a": LONG}), (Tree(), [LONG]),
+        (Tree(), {"a": LONG}),
+    ],
+)  # fmt: skip
+def test_long_text_counts_as_several_nodes(shape: Shape, tree: Any) -> None:
+    found = context(3)
+    assert shape.load(node(tree), found, ()) is not INVALID
+    assert found._nodes == 0
+
+
 def test_list_of_pairs_is_a_mapping_only_where_it_may_be() -> None:
     shape = Map(DIGIT, pairs=True)
     assert loaded(shape, [{"a": 1}, {"b": 2}]) == {"a": 1, "b": 2}
@@ -414,6 +437,9 @@ def test_list_of_pairs_is_a_mapping_only_where_it_may_be() -> None:
     assert problems(shape, [{"a": 1}, "b"]) == [
         ("value", "x[1]", "expected a mapping with one entry; got 'b'", None)
     ]
+    found = context(3)
+    assert shape.load(node([LONG]), found, ()) is INVALID
+    assert found._nodes == 0
     assert problems(shape, "b") == [("value", "x", "expected a mapping; got 'b'", None)]
     assert problems(Map(DIGIT), [{"a": 1}]) == [
         ("type", "x", "expected a mapping; got a list", None)
