@@ -31,6 +31,7 @@ TIMEOUT_SECONDS = {"laboratory": 900, "guest": 1800, "browser": 900, "packaging"
 
 LONGEST_FILES = [
     # slow tier
+    "laboratory/test_post_copy.py",
     "laboratory/test_disk_faults.py",
     "laboratory/test_faults.py",
     "repository/test_extending.py",
