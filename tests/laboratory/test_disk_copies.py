@@ -375,7 +375,7 @@ def test_disks_that_find_no_room_or_no_backing_file_are_refused(fleet, run_bios)
     assert_error(
         result,
         rf"{disk.backing}, the backing file of disk vdb of vm1, is not the same file on hostB",
-        r"hostB has \d+ MiB free in .* and disk vda, vdb of vm1 may need 103\d\d MiB",
+        r"hostB has \d+ MiB free in .* and disk vda, vdb of vm1 may need 102\d\d MiB",
     )
     fleet.lab.host("hostB").run(["rm", disk.backing])
     result = migrate(fleet, copy_storage="incremental").result(PATIENCE)

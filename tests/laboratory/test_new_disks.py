@@ -181,7 +181,7 @@ def test_starts_are_refused_before_anything_changes(fleet, base):
         return NewDisk(**{"target": "vda", **options})
 
     for options, why in (
-        ({"base": str(BASE), "size": 63}, "size of 63 MiB, .* make it at least 64 MiB"),
+        ({"base": str(BASE), "size": 15}, "size of 15 MiB, .* make it at least 16 MiB"),
         ({"base": str(BASE), "format": "raw"}, "a base and the format raw"),
         ({"base": str(FOLDER / "a.vmdk")}, "it has the format vmdk; convert it"),
         ({"base": str(FOLDER / "folder")}, "it is a folder"),

@@ -3,16 +3,19 @@
 import asyncio
 import random
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
 import pytest
 
-from fastlib.transport import AsyncCommunicator, MqttOptions, Will, connect_async
+from fastlib.transport import AsyncCommunicator, MqttOptions, Will, callbacks, connect_async
 from tests.support.schedules.broker import Network
 from tests.support.schedules.link import simulated_links
 from tests.support.schedules.loop import Deadlock, run
 from tests.support.schedules.process import Process
+from tests.support.schedules.simulated_time import simulated_time
 
 
 def test_a_day_of_waiting_passes_at_once_and_in_order() -> None:
@@ -281,3 +284,20 @@ def test_thread_of_a_dead_process_does_not_continue() -> None:
         assert done == ["first"]
 
     run(main())
+
+
+def test_other_threads_keep_the_real_time_and_locks() -> None:
+    """The thread of a client that other tests share runs on."""
+    found: list[float] = []
+
+    def use_both() -> None:
+        assert Future[None]().cancel()
+        found.append(vars(callbacks)["time"].monotonic())
+
+    before = time.monotonic()
+    with simulated_time():
+        thread = threading.Thread(target=use_both)
+        thread.start()
+        thread.join()
+    assert len(found) == 1
+    assert before <= found[0] <= time.monotonic()

@@ -4,11 +4,12 @@ import asyncio
 import logging
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import _base as futures
 from contextlib import ExitStack, contextmanager, nullcontext
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -39,9 +40,12 @@ class NoLock:
 
 @contextmanager
 def simulated_time() -> Iterator[None]:
-    """Let the code under test read the clock of the process, and no log be written."""
-    clock = SimpleNamespace(time=CLOCK.now, monotonic=CLOCK.monotonic)
-    unlocked = SimpleNamespace(Condition=NoLock)
+    """Let the code under test read the clock of the process, and no log be written.
+
+    Other threads, such as those of a client that other tests share, keep the real time and locks.
+    """
+    clock = _OfThisThread(time, time=CLOCK.now, monotonic=CLOCK.monotonic)
+    unlocked = _OfThisThread(threading, Condition=NoLock)
     logging.disable(logging.CRITICAL)
     with ExitStack() as patches:
         patches.callback(logging.disable, logging.NOTSET)
@@ -57,6 +61,22 @@ def simulated_time() -> Iterator[None]:
         patches.enter_context(mock.patch.object(OtherDaemons, "_look_at_beat", _never_stood_still))
         patches.enter_context(mock.patch.object(group_commit, "execute_all", _execute_all))
         yield
+
+
+class _OfThisThread:
+    """Stands for a module: some of its functions for this thread, the real ones for all others."""
+
+    def __init__(self, real: ModuleType, **replaced: Any) -> None:
+        self._thread = threading.get_ident()
+        self._real = real
+        self._replaced = replaced
+
+    def __getattr__(self, name: str) -> Any:
+        if threading.get_ident() != self._thread:
+            return getattr(self._real, name)
+        if name not in self._replaced:
+            raise AttributeError(f"{self._real.__name__}.{name} is not simulated")
+        return self._replaced[name]
 
 
 async def _never(*_: object) -> None:
