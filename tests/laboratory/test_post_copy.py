@@ -27,6 +27,15 @@ def daemon_options():
     return OPTIONS
 
 
+@pytest.fixture
+def only_long(request):
+    if not request.config.getoption("--long"):
+        pytest.skip("takes minutes; with --long")
+
+
+if_long = pytest.mark.usefixtures("only_long")
+
+
 def run_guest(fleet, **options):
     return fleet.run_guest("hostA", "vm1", **{"dirty": 16, "rate": 32, **options})
 
@@ -143,6 +152,7 @@ def test_copied_disk_is_whole_after_a_resume(fleet):
     assert guest.heartbeats[-1].stale == 0
 
 
+@if_long
 def test_swap_and_evacuation_recover_too(fleet):
     run_guest(fleet)
     fleet.run_guest("hostB", "vm2")
@@ -159,6 +169,7 @@ def test_swap_and_evacuation_recover_too(fleet):
     assert_arrived(fleet, evacuated, "hostC")
 
 
+@if_long
 def test_cancelled_order_does_not_wait_for_the_link(fleet):
     handle = begin_post_copy(fleet)
     fleet.lab.host("hostB").disconnect()
@@ -206,6 +217,7 @@ def test_lost_domain_is_called_lost(fleet, host, other):
     assert_success(fleet.client.stop(other, "vm1", force=True).result(PATIENCE))
 
 
+@if_long
 def test_stream_that_ended_at_the_source_alone_is_resumed_after_a_reset(fleet):
     """The destination's QEMU waits for data, so it does not notice. The operator ends its wait.
 
