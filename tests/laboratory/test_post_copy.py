@@ -94,7 +94,7 @@ def test_cut_link_is_awaited(fleet):
     finish(fleet, handle)
 
 
-@pytest.mark.both_modes
+@pytest.mark.both_modes(only_long=True)
 def test_reset_connection_is_resumed_again_and_again(fleet):
     handle = begin_post_copy(fleet)
     for _ in range(2):
