@@ -6,7 +6,7 @@ of its disk, by a link, or as a volume of a pool.
 
 import os
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final
 from xml.etree.ElementTree import Element
@@ -14,8 +14,8 @@ from xml.etree.ElementTree import Element
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 
-from .file_probe import is_probe
 from .image_chain import LONGEST_CHAIN
+from .image_sources import definitions, path_of
 from .xml import parse
 
 OpenPool = Callable[[Any, str], AbstractContextManager[Any]]
@@ -26,9 +26,9 @@ _DEVICES: Final = "/dev/"
 def check_inactive(connection: Any, path: str) -> None:
     """Raise HypervisorError if an active domain uses an image."""
     active = api().VIR_CONNECT_LIST_DOMAINS_ACTIVE
-    for name, root in _definitions(connection, active):
-        if any(source.get("file") == path for source in root.iter("source")):
-            raise HypervisorError(f"{path} belongs to {name}")
+    for found in definitions(connection, active):
+        if any(path_of(connection, source) == path for source in found.root.iter("source")):
+            raise HypervisorError(f"{path} belongs to {found.name}")
 
 
 def check_unused(connection: Any, path: str, open_pool: OpenPool, *, on_own_host: bool) -> None:
@@ -53,9 +53,9 @@ class _Search:
 
     def run(self) -> None:
         self._check_folder(posixpath.dirname(self._path))
-        for name, root in _definitions(self._connection, 0):
+        for name, _, _, root in definitions(self._connection):
             for source in root.iter("source"):
-                path = self._file_of(source)
+                path = path_of(self._connection, source)
                 if path is not None and self._is_wanted(path):
                     raise HypervisorError(f"{self._path} belongs to {name}")
             for disk in root.iterfind("devices/disk"):
@@ -65,7 +65,7 @@ class _Search:
         driver, source = disk.find("driver"), disk.find("source")
         if source is None or driver is None or driver.get("type") != "qcow2":
             return  # the content of a raw disk names no other file
-        path = self._file_of(source)
+        path = path_of(self._connection, source)
         if path is not None:
             self._check_chain(name, path)
 
@@ -109,21 +109,6 @@ class _Search:
             # There is no such folder, or libvirt cannot read it. Then no domain can use its images.
         return found
 
-    def _file_of(self, source: Element) -> str | None:
-        """Return the path of a source; None if it is in the network or not known to libvirt."""
-        pool, volume = source.get("pool"), source.get("volume")
-        if pool is None or volume is None:
-            return source.get("file") or source.get("dev")
-        libvirt = api()
-        try:
-            xml = self._connection.storagePoolLookupByName(pool).XMLDesc(0)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
-                return None
-            raise
-        folder = parse(xml).findtext("target/path")
-        return None if folder is None else posixpath.join(folder, volume)
-
     def _is_wanted(self, path: str) -> bool:
         return path == self._path or self._resolve(path) == self._resolve(self._path)
 
@@ -135,19 +120,3 @@ def link_target(path: str) -> str | None:
 
 def _unchanged(path: str) -> str:
     return path
-
-
-def _definitions(connection: Any, which: int) -> Iterator[tuple[str, Element]]:
-    """Yield each domain's name and XML: its own, and that of its next start if it differs."""
-    libvirt = api()
-    for domain in connection.listAllDomains(which):
-        try:
-            name = domain.name()
-            if is_probe(name):
-                continue
-            yield name, parse(domain.XMLDesc(0))
-            if domain.isActive() and domain.isPersistent():
-                yield name, parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                raise

@@ -15,11 +15,9 @@ from xml.etree.ElementTree import Element
 import msgspec
 
 from fastlib.migfra.errors import HypervisorError
-from fastlib.migfra.hypervisors.libvirt.connection.api import api
 
-from .file_probe import is_probe
 from .image_chain import read_chain
-from .xml import parse
+from .image_sources import definitions, path_of
 
 
 class ImageUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,66 +60,39 @@ def check_free(connection: Any, path: str) -> None:
 
 
 def _all_uses(connection: Any, is_local: bool) -> Iterator[tuple[str, ImageUse]]:
-    libvirt = api()
-    for domain in connection.listAllDomains():
-        try:
-            name, uuid, is_active = domain.name(), domain.UUIDString(), bool(domain.isActive())
-            texts = [domain.XMLDesc(0)]
-            if is_active and domain.isPersistent():
-                texts.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                continue  # it has gone in the meantime
-            raise
-        if is_probe(name):
-            continue
-        for text in texts:
-            for disk in parse(text).iterfind("devices/disk"):
-                for path, is_backing in _images(connection, disk, is_local):
-                    target = disk.find("target")
-                    yield (
-                        path,
-                        ImageUse(
-                            name=name,
-                            uuid=uuid,
-                            target="" if target is None else target.get("dev", ""),
-                            is_active=is_active,
-                            writes=not is_backing and disk.find("readonly") is None,
-                            is_backing=is_backing,
-                        ),
-                    )
+    for name, uuid, is_active, root in definitions(connection):
+        for disk in root.iterfind("devices/disk"):
+            target = disk.find("target")
+            for path, is_backing in _images(connection, disk, is_local):
+                use = ImageUse(
+                    name=name,
+                    uuid=uuid,
+                    target="" if target is None else target.get("dev", ""),
+                    is_active=is_active,
+                    writes=not is_backing and disk.find("readonly") is None,
+                    is_backing=is_backing,
+                )
+                yield path, use
 
 
 def _images(connection: Any, disk: Element, is_local: bool) -> Iterator[tuple[str, bool]]:
     """Yield the images of a disk, and whether each is behind another one."""
     source, driver = disk.find("source"), disk.find("driver")
-    head = None if source is None else _path(connection, source)
+    head = None if source is None else path_of(connection, source)
     if head is not None:
         yield head, False
     for mirror in disk.iterfind("mirror/source"):
-        path = _path(connection, mirror)
+        path = path_of(connection, mirror)
         if path is not None:
             yield path, False
     layers = disk.findall(".//backingStore/source")
     for layer in layers:
-        path = _path(connection, layer)
+        path = path_of(connection, layer)
         if path is not None:
             yield path, True
     if is_local and not layers and head is not None and driver is not None:
         for path in read_chain(head, driver.get("type")).backing:
             yield path, True
-
-
-def _path(connection: Any, source: Element) -> str | None:
-    libvirt = api()
-    pool, volume = source.get("pool"), source.get("volume")
-    if pool is None or volume is None:
-        return source.get("file")
-    try:
-        found = connection.storagePoolLookupByName(pool).storageVolLookupByName(volume)
-        return str(found.path())
-    except libvirt.libvirtError:
-        return None  # a volume that libvirt does not have now is no image of a folder
 
 
 def _real(path: str, is_local: bool) -> str:
