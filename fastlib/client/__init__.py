@@ -20,6 +20,15 @@ from .errors import (
 )
 from .handle import AsyncHandle, Handle
 from .observed import AsyncWatch, ObservedMessage, Watch
+from .options import (
+    EvacuateOptions,
+    HistoryOptions,
+    MigrateOptions,
+    StartOptions,
+    StopOptions,
+    SubmitOptions,
+    TaskOptions,
+)
 
 __all__ = [
     "AsyncHandle",
@@ -27,13 +36,20 @@ __all__ = [
     "AsyncWatch",
     "ClientClosedError",
     "ClientError",
+    "EvacuateOptions",
     "Handle",
+    "HistoryOptions",
     "HostOfflineError",
     "IdTakenError",
     "MigfraClient",
+    "MigrateOptions",
     "NoResultError",
     "NotUnderstoodError",
     "ObservedMessage",
+    "StartOptions",
+    "StopOptions",
+    "SubmitOptions",
+    "TaskOptions",
     "UnexpectedResultError",
     "Watch",
 ]

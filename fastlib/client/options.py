@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypedDict
 
 from fastlib.message import (
+    CopyStorage,
     DeviceIvshmem,
     EvacuateMode,
     Extension,
@@ -16,10 +17,12 @@ from fastlib.message import (
     NewDisk,
     PciAddress,
     PciId,
+    Progress,
+    SavedState,
+    SourceDisks,
     SwapWith,
+    TimeoutAction,
 )
-from fastlib.message.node import Progress
-from fastlib.message.tasks import CopyStorage, SavedState, SourceDisks, TimeoutAction
 
 
 class SubmitOptions(TypedDict, total=False):

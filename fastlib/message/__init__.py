@@ -7,17 +7,26 @@ from . import node as node
 from . import pscom as pscom
 from . import topics as topics
 from .base import Message
-from .devices import DeviceIvshmem, NewDisk, PciAddress, PciId
+from .devices import (
+    DeviceIvshmem,
+    DiskBus,
+    DiskCache,
+    DiskFormat,
+    NewDisk,
+    PciAddress,
+    PciId,
+)
 from .extension import Extension
 from .failure import TaskFailedError
 from .history import HistoryReport, HistoryResult, OrderEvent, OrderReport
 from .load import load, validate, validate_all
-from .node import DomainReport, NodeReport, NodeResult, TaskReport
+from .node import DomainReport, NodeReport, NodeResult, Presence, Progress, TaskReport
 from .result import MigrationResult, Result, Status
 from .result_container import ResultContainer
 from .task import Task, TaskContainer
 from .tasks import (
     Cancel,
+    CopyStorage,
     Evacuate,
     EvacuateMode,
     EvacuateParameter,
@@ -31,6 +40,7 @@ from .tasks import (
     Repin,
     Resume,
     SavedState,
+    SourceDisks,
     Start,
     Stop,
     Suspend,
@@ -41,7 +51,11 @@ from .timing import TimeMeasurement, Timing
 
 __all__ = [
     "Cancel",
+    "CopyStorage",
     "DeviceIvshmem",
+    "DiskBus",
+    "DiskCache",
+    "DiskFormat",
     "DomainReport",
     "Evacuate",
     "EvacuateMode",
@@ -62,6 +76,8 @@ __all__ = [
     "OrderReport",
     "PciAddress",
     "PciId",
+    "Presence",
+    "Progress",
     "Query",
     "QueryHistory",
     "Quit",
@@ -70,6 +86,7 @@ __all__ = [
     "ResultContainer",
     "Resume",
     "SavedState",
+    "SourceDisks",
     "Start",
     "Status",
     "Stop",

@@ -23,7 +23,9 @@ from .numbers import U16
 DiskName = Annotated[str, Meta(min_length=1)]
 """Name of a disk in a domain, such as vda."""
 DiskFormat = Literal["qcow2", "raw"]
+"""Format of a disk's image."""
 DiskBus = Literal["virtio", "scsi", "sata", "ide", "usb"]
+"""Bus by which the domain sees a disk."""
 DiskCache = Literal["none", "directsync", "writethrough", "writeback", "unsafe"]
 """Use of the host's page cache for a disk; see libvirt's attribute `cache`."""
 Mebibytes = Annotated[int, Meta(ge=1, le=0xFFFF_FFFF)]

@@ -1,14 +1,31 @@
 """The exports of fastlib, and the modules that importing it does not import."""
 
 import json
+import re
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 import fastlib
-from fastlib.message import agent, application, entry_points, mmbwmon, node, pscom, topics
+import fastlib.client
+from fastlib import Message
+from fastlib.client import MigfraClient, options
+from fastlib.message import (
+    agent,
+    application,
+    devices,
+    entry_points,
+    history,
+    mmbwmon,
+    node,
+    pscom,
+    result,
+    tasks,
+    topics,
+)
 from fastlib.message.task import declarations
 
 
@@ -40,6 +57,37 @@ def test_fastlib_exports_every_message_type_of_tasks_and_results():
     own = {cls for cls in containers if cls.__module__.startswith("fastlib.")}
     assert own
     assert all(getattr(fastlib, cls.__name__) is cls for cls in own)
+
+
+def values_of_fields():
+    """Return the names of the lists of values that fields of messages have."""
+    found = re.compile(r"^([A-Z]\w+) = Literal\[", re.MULTILINE)
+    names = set()
+    for module in (devices, node, result, tasks):
+        names.update(found.findall(Path(module.__file__).read_text("utf-8")))
+    return names
+
+
+def test_fastlib_exports_every_type_of_fields_of_tasks_and_results():
+    names = values_of_fields()
+    assert {"CopyStorage", "DiskFormat", "SourceDisks", "Status"} <= names
+    for module in (devices, history, node, result, tasks):
+        names |= {name for name in own(module) if issubclass(getattr(module, name), Message)}
+    assert names - set(fastlib.__all__) == set()
+
+
+def test_client_exports_the_options_of_its_methods():
+    options_of_methods = {
+        name
+        for name in own(options)
+        if any(name in str(method.__annotations__) for method in methods_of(MigfraClient))
+    }
+    assert "MigrateOptions" in options_of_methods
+    assert options_of_methods - set(fastlib.client.__all__) == set()
+
+
+def methods_of(cls):
+    return [member for member in vars(cls).values() if isinstance(member, types.FunctionType)]
 
 
 def test_every_public_name_has_docstring():
