@@ -32,7 +32,7 @@ def host(name, role, *, authority=OURS.pem, certificate=None, **changes):
         folder=FOLDER,
         authority=content(authority),
         certificate=content(certificate),
-        has_key=True,
+        key=FileContent(is_present=True),
     )
     return msgspec.structs.replace(found, **changes)
 
@@ -63,7 +63,7 @@ def test_valid_certificates_have_no_problem():
     [
         ({"authority": content(None)}, "ca-cert.pem"),
         ({"certificate": content(None)}, "{role}-cert.pem"),
-        ({"has_key": False}, "{role}-key.pem"),
+        ({"key": content(None)}, "{role}-key.pem"),
     ],
 )
 @pytest.mark.parametrize("role", ["client", "server"])
@@ -73,6 +73,23 @@ def test_missing_file_is_named_with_its_host(changes, path, role):
     text = f"{hosts[role].host} has no {FOLDER}/{path.format(role=role)}; put it there"
     assert problems(hosts["client"], hosts["server"]) == [("missing", text)]
     assert [problem.text for problem in own_problems(hosts[role])] == [text]
+
+
+@pytest.mark.parametrize(
+    ("part", "file"),
+    [("authority", "ca-cert.pem"), ("certificate", "client-cert.pem"), ("key", "client-key.pem")],
+)
+def test_folder_in_place_of_a_file_is_called_a_folder(part, file):
+    folder = FileContent(is_present=True, is_folder=True, problem="it is a folder, not a file")
+    source = msgspec.structs.replace(SOURCE, **{part: folder})
+    text = f"{FOLDER}/{file} on node01 must be a file, but it is a folder; replace it"
+    assert problems(source) == [("invalid", text)]
+
+
+def test_key_that_libvirt_cannot_open_counts_as_present():
+    """Only its presence is looked up: QEMU reads it, maybe as another user."""
+    key = FileContent(problem="Permission denied")
+    assert own_problems(msgspec.structs.replace(SOURCE, key=key)) == []
 
 
 @pytest.mark.parametrize(
@@ -144,7 +161,7 @@ def test_certificate_of_the_source_is_checked(certificate, words):
 
 
 def test_source_needs_no_certificate_where_the_destination_does_not_verify():
-    source = msgspec.structs.replace(SOURCE, certificate=content(None), has_key=False)
+    source = msgspec.structs.replace(SOURCE, certificate=content(None), key=content(None))
     assert problems(source) != []
     lax = msgspec.structs.replace(DESTINATION, verifies_source=False)
     assert problems(source, lax) == []

@@ -164,6 +164,22 @@ def test_unreadable_qemu_conf_counts_like_a_missing_certificate():
     assert "qemu.conf on node02 cannot be read" in refusal(hosts, encrypted=True)
 
 
+@pytest.mark.parametrize("file", ["ca-cert.pem", "server-cert.pem", "server-key.pem"])
+def test_folder_in_place_of_a_file_is_called_a_folder(file):
+    hosts = certified()
+    path = f"/etc/pki/qemu/{file}"
+    hosts.destination.files[path] = errno.EISDIR
+    words = f"{path} on node02 must be a file, but it is a folder; replace it"
+    assert words in refusal(hosts)
+    assert words in refusal(hosts, encrypted=True)
+
+
+def test_folder_in_place_of_the_settings_is_called_a_folder():
+    hosts = certified()
+    hosts.destination.files[qemu_conf.PATH] = errno.EISDIR
+    assert "qemu.conf on node02 cannot be read: it is a folder" in decide(hosts).reason
+
+
 def test_private_keys_are_not_read():
     hosts = certified()
     read = []

@@ -24,7 +24,8 @@ class HostCertificates(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     authority: FileContent
     certificate: FileContent
-    has_key: bool
+    key: FileContent
+    """The private key. Its content is not read."""
     verifies_source: bool = True
     """Whether a destination requires a certificate of the source."""
 
@@ -56,7 +57,7 @@ def read_certificates(connection: Any, prober: Prober, host: str, role: Role) ->
         folder=folder,
         authority=contents[authority],
         certificate=contents[certificate],
-        has_key=contents[key].is_present or bool(contents[key].problem),
+        key=contents[key],
         verifies_source=settings.verifies_source,
     )
 

@@ -48,6 +48,7 @@ class FileContent(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a file that a host's libvirt can read."""
 
     is_present: bool = False
+    is_folder: bool = False
     data: bytes | None = None
     """All of its bytes. None if it is absent, is a folder, or was not to be read."""
     problem: str = ""
@@ -194,7 +195,9 @@ def _content(domain: Any, disk: str, *, is_read: bool) -> FileContent:
         return FileContent()
     if facts.presence == "unknown":
         return FileContent(problem=facts.error)
-    if facts.size is None or not is_read:
+    if facts.size is None:
+        return FileContent(is_present=True, is_folder=True, problem="it is a folder, not a file")
+    if not is_read:
         return FileContent(is_present=True)
     if facts.size > _MOST_CONTENT:
         problem = f"it has {facts.size} bytes, more than {_MOST_CONTENT}"

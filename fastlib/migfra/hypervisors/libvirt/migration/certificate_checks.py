@@ -42,23 +42,24 @@ class _InvalidError(Exception):
 def missing_files(host: HostCertificates) -> list[CertificateProblem]:
     """Return the files that a host lacks for its role, or that cannot be read."""
     role = host.role
-    needed = {AUTHORITY: host.authority, f"{role}-cert.pem": host.certificate}
+    needed = {
+        AUTHORITY: host.authority,
+        f"{role}-cert.pem": host.certificate,
+        f"{role}-key.pem": host.key,
+    }
     problems = []
     for name, content in needed.items():
-        if content.problem:
-            words = f"{host.path(name)} on {host.host} cannot be read: {content.problem}"
+        path = host.path(name)
+        if content.is_folder:
+            words = f"{path} on {host.host} must be a file, but it is a folder; replace it"
             problems.append(CertificateProblem(kind="invalid", text=words))
-        elif content.data is None:
-            problems.append(_missing(host, name))
-    if not host.has_key:
-        problems.append(_missing(host, f"{role}-key.pem"))
+        elif content.problem and content is not host.key:  # the key is never read
+            words = f"{path} on {host.host} cannot be read: {content.problem}"
+            problems.append(CertificateProblem(kind="invalid", text=words))
+        elif not content.is_present and not content.problem:
+            words = f"{host.host} has no {path}; put it there"
+            problems.append(CertificateProblem(kind="missing", text=words))
     return problems
-
-
-def _missing(host: HostCertificates, name: str) -> CertificateProblem:
-    return CertificateProblem(
-        kind="missing", text=f"{host.host} has no {host.path(name)}; put it there"
-    )
 
 
 def own_problems(host: HostCertificates, now: datetime | None = None) -> list[CertificateProblem]:
