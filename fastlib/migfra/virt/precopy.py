@@ -70,14 +70,17 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """The time that the guest is paused, or would have to be paused if it does not converge."""
 
 
-def rounds(workload: Workload, bandwidth: float, throttle: float = 0.0) -> Iterator[Round]:
+def rounds(
+    workload: Workload, bandwidth: float, throttle: float = 0.0, first: float | None = None
+) -> Iterator[Round]:
     """Yield the rounds without end. The caller decides when to stop.
 
+    `first` is the bytes of the first round. None means the whole memory.
     Raises ValueError if the bandwidth is not positive.
     """
     if not bandwidth > 0:
         raise ValueError(f"a bandwidth must be more than 0 bytes a second, not {bandwidth}")
-    send = workload.memory
+    send = workload.memory if first is None else first
     while True:
         seconds = send / bandwidth
         dirtied = workload.dirtied(seconds, throttle)
@@ -90,12 +93,16 @@ def predict(
     bandwidth: float,
     max_downtime: float = DEFAULT_DOWNTIME,
     throttle: float = 0.0,
+    first: float | None = None,
 ) -> Prediction:
-    """Predict a migration. Raises ValueError if the bandwidth is not positive."""
+    """Predict a migration. Raises ValueError if the bandwidth is not positive.
+
+    `first` is the bytes of the first round. None means the whole memory.
+    """
     transferred = seconds = 0.0
-    last = workload.memory
+    last = workload.memory if first is None else first
     count = 0
-    for played in rounds(workload, bandwidth, throttle):
+    for played in rounds(workload, bandwidth, throttle, first):
         count += 1
         transferred += played.sent
         seconds += played.seconds
@@ -110,6 +117,29 @@ def predict(
         seconds=seconds + last / bandwidth,
         downtime=last / bandwidth,
     )
+
+
+def seconds_left(
+    workload: Workload,
+    unsent: float,
+    round_seconds: float,
+    bandwidth: float,
+    downtime: float = DEFAULT_DOWNTIME,
+    throttle: float = 0.0,
+) -> float | None:
+    """Return the seconds until the end of a migration if the rates stay constant.
+
+    The present round has lasted `round_seconds`, and has `unsent` bytes left. None if it does not
+    converge, or if nothing moves.
+    """
+    if not bandwidth > 0:
+        return None
+    seconds = unsent / bandwidth
+    rest = workload.dirtied(round_seconds + seconds, throttle)
+    if finishes(rest, bandwidth, downtime):
+        return seconds + rest / bandwidth
+    prediction = predict(workload, bandwidth, downtime, throttle, first=rest)
+    return seconds + prediction.seconds if prediction.converges else None
 
 
 def finishes(remaining: float, bandwidth: float, downtime: float) -> bool:

@@ -355,6 +355,21 @@ def test_monitor_reports_progress():
     run_scenario(scenario, moving=False)
 
 
+def test_domain_that_is_paused_at_the_timeout_writes_nothing_more():
+    """libvirt goes on to report the rate of before."""
+
+    async def scenario(watched):
+        watched.sends(100, total=400, rate=50, dirty=60)
+        watched.ends_at(20)
+        await watched.problem()
+        last = watched.progress[-1]
+        assert (watched.progress[0].dirty_rate, watched.progress[0].expected) == (60 * MIB, None)
+        assert (last.phase, last.dirty_rate) == ("downtime", 0)
+        assert last.expected == pytest.approx(2.0)
+
+    run_scenario(scenario, moving=False, timeout=10, on_timeout="pause")
+
+
 def test_monitor_reports_nothing_before_first_statistics():
     async def scenario(watched):
         watched.domain.job = None

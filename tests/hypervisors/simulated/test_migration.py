@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from fastlib import (
     Repin,
     TimeMeasurement,
 )
+from fastlib.migfra import DaemonServices
 from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.simulated import LinkDescription
 from fastlib.migfra.plugin_api.cancellation import Cancellation
@@ -50,8 +52,49 @@ def test_progress_ends_at_100_percent():
     transferred = [facts.transferred for facts in progress if facts.transferred is not None]
     assert transferred == sorted(transferred)
     assert {facts.vm_name for facts in progress} == {"vm1"}
-    assert progress[1].expected == pytest.approx(1024 / (512 - 100), rel=0.01)
     assert progress[-1].percent == 100
+
+
+EXPECTED = [
+    ({}, live()),
+    ({}, MigrateParameter()),
+    ({"dirty_rate": 100}, live()),
+    ({"dirty_rate": 400, "working_set": GIB // 16}, live(compression="zstd")),
+    ({"dirty_rate": 900, "working_set": GIB // 16}, live()),
+    ({"dirty_rate": 400}, live(bandwidth_limit=450)),
+    ({"dirty_rate": 300, "disk": 2 * GIB}, live(copy_storage="all")),
+    ({"dirty_rate": 300, "disk": 2 * GIB},
+     MigrateParameter(migration_type="warm", copy_storage="all", compression="zstd")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [{}, {"vcpu_map": [[1]], "pscom_hook_procs": "2"}])
+@pytest.mark.parametrize(("domain", "parameter"), EXPECTED)
+def test_expected_end_is_the_end(domain, parameter, more):
+    """From the first report on, as the rates stay the same."""
+
+    async def scenario(simulation):
+        ends = []
+
+        def report(facts):
+            if facts.expected is not None:
+                ends.append(now() + facts.expected)
+
+        options = msgspec.structs.replace(parameter, **more)
+        task = Migrate(vm_name="vm1", destination="b", parameter=options)
+        await simulation["a"].migrate(task, Context("a", services=DaemonServices(report=report)))
+        assert len(ends) > 2
+        assert ends == pytest.approx([now()] * len(ends))
+
+    cluster = cluster_of(("vm1", "a", domain), bandwidth=512)
+    simulated(cluster, scenario, call_seconds=0.7)
+
+
+def test_end_of_a_migration_that_does_not_converge_is_unknown():
+    parameter = live(timeout=5, on_timeout="pause")
+    _, progress = migrated({"dirty_rate": 600}, parameter, bandwidth=512)
+    assert {facts.expected for facts in progress if facts.phase == "migrate"} == {None}
+    assert [facts.expected for facts in progress if facts.phase == "downtime"][0] > 0
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,8 @@ class MigrationMonitor:
             self._copies_disks = bool(disks) and not facts.get("memory_total")
         bandwidth = float(facts.get("disk_bps" if self._copies_disks else "memory_bps", 0))
         dirty_rate = float(facts.get("memory_dirty_rate", 0) * facts.get("memory_page_size", 4096))
+        if self._paused or self._post_copy:
+            dirty_rate = 0.0  # libvirt goes on to report the last rate
         now = self._loop.time()
         observed = (remaining, processed, iteration) if facts else self._last
         if observed != self._last:
@@ -186,7 +188,7 @@ class MigrationMonitor:
         return precopy.MigrationStatistics(
             remaining=remaining,
             bandwidth=bandwidth,
-            dirty_rate=0.0 if self._paused else dirty_rate,
+            dirty_rate=dirty_rate,
             iteration=iteration,
             downtime=self._downtime,
             stalled=now - self._moved,

@@ -158,7 +158,7 @@ class Migration:
         while self._disk_unsent > 0:
             self._unsent = self._disk_unsent
             bandwidth = self._link_bandwidth(migration)
-            self._report_copy(bandwidth)
+            self._report_copy(bandwidth, self._bandwidth(migration))
             await self._send(bandwidth)
             self._disk_unsent = self._unsent
             await self._apply_faults()
@@ -312,7 +312,29 @@ class Migration:
             share = min(share, float(parameter.bandwidth_limit * MIB))
         return share
 
-    def _report_copy(self, bandwidth: float) -> None:
+    def _expected(self, bandwidth: float, memory_bandwidth: float) -> float | None:
+        """Return the seconds until the end at the present rates. None if it does not converge."""
+        if not (bandwidth > 0 and memory_bandwidth > 0):
+            return None
+        options, spec = self._runtime.options, self._spec
+        calls = [True, spec.vcpu_map is not None, self._warm or spec.vcpu_map is not None]
+        after = options.call_seconds * sum([*calls, self._has_pscom])
+        if self._disk_unsent > 0:
+            after += self._disk_unsent / bandwidth
+            if self._warm:
+                return after + options.call_seconds + self._workload.memory / memory_bandwidth
+            unsent, round_seconds = self._workload.memory, 0.0
+        elif self._memory_is_final:
+            return after + self._unsent / memory_bandwidth
+        else:
+            unsent, round_seconds = self._unsent, self._round_seconds
+        left = precopy.seconds_left(
+            self._workload, unsent, round_seconds, memory_bandwidth, self._downtime, self._throttle
+        )
+        return None if left is None else after + left
+
+    def _report_copy(self, bandwidth: float, memory_bandwidth: float | None = None) -> None:
+        """Report the progress. `memory_bandwidth` is that of the memory if a disk is sent now."""
         running = "post-copy" if self._post_copy else "migrate"
         phase = "downtime" if self._paused else running
         if self._disk_unsent > 0:
@@ -324,17 +346,16 @@ class Migration:
                 "disk_total": round(self._disk),
                 "disk_remaining": round(self._disk_unsent),
             }
-        remaining, dirty_rate = self._remaining, self._dirty_rate
         self._context.progress(
             phase,
             vm_name=self._spec.name,
             percent=self._percent,
             transferred=round(self._sent),
             total=round(self._workload.memory + self._disk),
-            remaining=round(remaining),
+            remaining=round(self._remaining),
             **disks,
-            dirty_rate=round(dirty_rate),
-            expected=precopy.expected_seconds(remaining, dirty_rate, bandwidth),
+            dirty_rate=round(self._dirty_rate),
+            expected=self._expected(bandwidth, memory_bandwidth or bandwidth),
         )
 
 
