@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 QUIET_SECONDS: Final = 1.0
 """The search for daemons ends if no further presence arrives for this number of seconds.
 
-The known brokers have sent all presences before that, see `_await_broker`. Others may send them
+The known brokers have sent all presences before that, see `await_presences`. Others may send them
 later.
 """
 SEARCH_SECONDS: Final = 5.0
@@ -58,7 +58,7 @@ def find_hosts(client: "MigfraClient", wanted: Collection[str] | None) -> Iterat
 def _find(
     client: "MigfraClient", watch: "Watch[Any]", wanted: Collection[str] | None
 ) -> Iterator[FoundHost]:
-    _await_broker(client, wanted)
+    await_presences(client, wanted)
     last = time.monotonic() + SEARCH_SECONDS
     # Named hosts are always queried. Without names, the first presence may be late.
     until = last if wanted is None else time.monotonic() + QUIET_SECONDS
@@ -79,17 +79,21 @@ def _find(
         yield FoundHost(host)
 
 
-def _await_broker(client: "MigfraClient", wanted: Collection[str] | None) -> None:
+def await_presences(
+    client: "MigfraClient", wanted: Collection[str] | None, timeout: float | None = None
+) -> None:
     """Wait until the broker has sent the presences that it retains, and until they are handled.
 
+    The client must be subscribed to them: to those of the hosts in `wanted`, or with None to all.
     A broker sends them after its answer to the subscription. It answers in order, so they come
-    before its answer to a second request for the same presences.
+    before its answer to a second request for the same presences. Raises WaitTimeoutError after
+    `timeout` seconds, by default those of any confirmation.
     """
     from fastlib.transport.core import CONFIRM_SECONDS  # here, because the imports are slow
     from fastlib.transport.futures import wait
 
     topics = [PRESENCE.pattern()] if wanted is None else [PRESENCE(host) for host in {*wanted}]
-    until = time.monotonic() + CONFIRM_SECONDS
+    until = time.monotonic() + (CONFIRM_SECONDS if timeout is None else timeout)
     for answered in [client.communicator.resend_retained(topic) for topic in topics]:
         wait(answered, until - time.monotonic(), "the presence of the hosts")
     client.communicator.wait_for_callbacks(until - time.monotonic())
@@ -113,16 +117,14 @@ def _find_one_by_one(client: "MigfraClient", wanted: Collection[str]) -> Iterato
 def similar_hosts(client: "MigfraClient", host: str) -> str:
     """Return for example ` (did you mean 'node01'?)`, from the hosts with a presence.
 
-    Takes `QUIET_SECONDS`. Empty if no name is near, or if the broker refuses the presences.
+    Empty if no name is near, or if the broker refuses the presences or does not answer.
     """
     known: set[str] = set()
     try:
         with client.watch(results=False, presence=True) as watch:
-            until = time.monotonic() + QUIET_SECONDS
-            while (left := until - time.monotonic()) > 0 and not watch.ended:
-                observed = watch.get(left)
-                if observed is not None and not observed.is_forgotten:
-                    known.add(observed.host)
+            await_presences(client, None)
+            while (observed := watch.get(0)) is not None:
+                (known.discard if observed.is_forgotten else known.add)(observed.host)
     except TransportError:  # the command continues without the names
         return ""
     return did_you_mean(host, known)

@@ -28,18 +28,21 @@ from fastlib.display.text import age, plural, printable, word
 from fastlib.message import ResultContainer, TaskContainer
 from fastlib.message.failure import names_without_result
 from fastlib.message.node import Presence, Progress
+from fastlib.transport.errors import TransportError
 
 from .connection import exit_status_of, open_client
 from .errors import FAILED, TIMED_OUT, UNUSABLE, print_error
-from .host_search import similar_hosts
+from .host_search import await_presences, similar_hosts
 
 if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
     from fastlib.client.options import SubmitOptions
 
 RESULT_SECONDS: Final = 600.0
-SILENCE_SECONDS: Final = 3.0
-"""Seconds without an answer after which the state of the host's daemon is printed."""
+ABSENCE_SECONDS: Final = 1.0
+"""Seconds without an answer after which a missing presence of the host's daemon is printed."""
+SILENCE_SECONDS: Final = 2.0
+"""Seconds after that until the state of a daemon with a presence is printed."""
 
 
 def add_order_options(group: Any) -> None:
@@ -196,14 +199,26 @@ class _ResultPrinter:
     def _next(self, display: Display) -> "Handle[ResultContainer]":
         """Return the next handle that has a result."""
         handle: Handle[ResultContainer]
-        try:
-            handle = self._done.get(timeout=None if self._silence_reported else SILENCE_SECONDS)
-        except queue.Empty:
+        if not self._silence_reported:
+            with suppress(queue.Empty):
+                handle = self._done.get(timeout=ABSENCE_SECONDS)
+                return handle
+            with suppress(queue.Empty):
+                handle = self._done.get(timeout=SILENCE_SECONDS if self._has_presence() else 0)
+                return handle
             self._silence_reported = True
             with display.paused():
                 self._report_silence()
-            handle = self._done.get()
+        handle = self._done.get()
         return handle
+
+    def _has_presence(self) -> bool:
+        """Return True if the host's daemon has reported its presence."""
+        host = self._options.host
+        if self._client.presence(host) is None:
+            with suppress(TransportError):  # the broker refuses it, or does not answer now
+                await_presences(self._client, [host], SILENCE_SECONDS)
+        return self._client.presence(host) is not None
 
     def _report_silence(self) -> None:
         """Print how long the command waits, the state of the daemon, and how to find out more."""

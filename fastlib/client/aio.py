@@ -33,6 +33,7 @@ from fastlib.transport import (
     RefusedError,
     TransportError,
     UndeliveredError,
+    WaitTimeoutError,
     connect_async,
 )
 from fastlib.transport.core import CONFIRM_SECONDS
@@ -367,8 +368,7 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         if confirmed is not None:
             await self._wait_for([confirmed])
         if self._core.needs_presence(task_request):
-            with suppress(TimeoutError):  # it may be a C++ daemon, which reports no presence
-                await wait_async(*self._core.presences.await_first(host), "the presence")
+            await self._await_presence(host)
         request = self._core.add(task_request)
         try:
             self._subscriptions.check(host)
@@ -379,6 +379,12 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         if request.deadline is not None:
             self._schedule_expiry(request.deadline)
         return request
+
+    async def _await_presence(self, host: str) -> None:
+        """Wait until the daemon's presence has come, or too long for a daemon that reports one."""
+        with suppress(WaitTimeoutError, RefusedError):  # a C++ daemon reports none
+            await self._wait_for(self._subscriptions.presence_confirmed(host))
+            await wait_async(*self._core.presences.await_first(host), "the presence")
 
     async def _send(self, request: PendingRequest) -> None:
         topic = TASK(host=request.host)

@@ -30,8 +30,10 @@ from fastlib.transport import (
     MemoryOptions,
     MqttOptions,
     ReceivedMessage,
+    RefusedError,
     TransportError,
     UndeliveredError,
+    WaitTimeoutError,
     connect,
 )
 from fastlib.transport.core import CONFIRM_SECONDS
@@ -359,8 +361,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         if confirmed is not None and not self._in_callback():
             self._wait_for([confirmed])
         if self._core.needs_presence(task_request) and not self._in_callback():
-            with suppress(TimeoutError):  # it may be a C++ daemon, which reports no presence
-                wait(*self._core.presences.await_first(host), "the presence")
+            self._await_presence(host)
         request = self._core.add(task_request)
         try:
             self._subscriptions.check(host)
@@ -370,6 +371,12 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
             raise
         self._deadlines.schedule(request.deadline)
         return request
+
+    def _await_presence(self, host: str) -> None:
+        """Wait until the daemon's presence has come, or too long for a daemon that reports one."""
+        with suppress(WaitTimeoutError, RefusedError):  # a C++ daemon reports none
+            self._wait_for(self._subscriptions.presence_confirmed(host))
+            wait(*self._core.presences.await_first(host), "the presence")
 
     def _in_callback(self) -> bool:
         """Return True in a thread that must not wait for messages, because it handles them."""

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from typing import Final, NamedTuple
 
 from fastlib.clock import Clock
@@ -15,17 +16,22 @@ from .observed import ObservedMessage
 from .request import Absence
 
 PRESENCE_SECONDS: Final = 1.0
-"""Seconds after the subscription within which a client learns whether a daemon is offline."""
+"""Seconds within which a client learns whether a daemon is offline.
+
+They begin when the broker has confirmed the subscription.
+"""
 
 
 class _Listening:
     """A period in which this client receives the presence of a host, or of all hosts."""
 
-    __slots__ = ("absence", "began", "connection")
+    __slots__ = ("absence", "began", "confirmed", "connection")
 
     def __init__(self, began: float, connection: int) -> None:
         self.began: Final = began
         """The monotonic time of the subscription."""
+        self.confirmed: float | None = None
+        """The monotonic time of the broker's confirmation; None before it is known."""
         self.connection: Final = connection
         """The number of reconnects of this client until then."""
         self.absence: Final = Absence()
@@ -60,14 +66,25 @@ class Presences:
         self._looks: dict[str, list[Callable[[], None]]] = {}
         """By host, callbacks that wait until the broker sends its presence again."""
 
-    def listen(self, host: str | None) -> None:
-        """Note that the presence of a host, or with None of all hosts, is received from now on."""
-        now = self._clock.monotonic()
+    def listen(self, host: str | None) -> Callable[[], object]:
+        """Note that the presence of a host, or with None of all hosts, is received from now on.
+
+        Returns a function to call when the broker has confirmed the subscription.
+        """
+        listening = _Listening(self._clock.monotonic(), self._connection)
         with self._lock:
             if host is None:
-                self._listening_to_all = _Listening(now, self._connection)
+                self._listening_to_all = listening
             else:
-                self._listening.setdefault(host, _Listening(now, self._connection))
+                listening = self._listening.setdefault(host, listening)
+        return partial(self._confirm, listening)
+
+    def _confirm(self, listening: _Listening) -> float:
+        """Note that a subscription is confirmed, and return since when."""
+        with self._lock:
+            if listening.confirmed is None:
+                listening.confirmed = self._clock.monotonic()
+            return listening.confirmed
 
     def unlisten(self, host: str | None) -> None:
         """Forget a host whose presence is no longer received; with None all unused ones."""
@@ -196,11 +213,13 @@ class Presences:
     def await_first(self, host: str) -> "tuple[Future[None], float]":
         """Return a future of a host's first presence, and the seconds to wait for it.
 
-        The broker sends what it retains soon after the subscription.
+        To be called when the broker has confirmed the subscription. It sends what it retains soon
+        after that.
         """
         shown: Future[None] = Future()
         with self._lock:
-            left = self._listening_to(host).began + PRESENCE_SECONDS - self._clock.monotonic()
+            confirmed = self._confirm(self._listening_to(host))
+            left = confirmed + PRESENCE_SECONDS - self._clock.monotonic()
             if host in self._hosts or left <= 0:
                 shown.set_result(None)
             else:

@@ -141,6 +141,12 @@ class ClientSubscriptions:
         if error is not None:
             raise RefusedError(f"{error}; the client sends nothing to this host", error.code)
 
+    def presence_confirmed(self, host: str) -> "list[Future[None]]":
+        """Return the broker's confirmation that it sends the presence of a host that is in use."""
+        with self._lock:
+            held = self._held.get((PRESENCE, host))
+        return [] if held is None else [held.confirmed]
+
     def hold(self, topics: Iterable[Topic], hosts: Iterable[str] | None) -> Held:
         """Listen to topics of all hosts, or of some, until `release`.
 
@@ -200,7 +206,7 @@ class ClientSubscriptions:
         every = self._held.get((topic, None))
         covered = host is not None and every is not None and not _has_failed(every.confirmed)
         if topic is PRESENCE:  # before: another thread may handle the retained messages at once
-            self._core.presences.listen(host)
+            note_confirmed = self._core.presences.listen(host)
         try:
             confirmed = self._communicator.subscribe_now(
                 _pattern(topic, host),
@@ -212,6 +218,8 @@ class ClientSubscriptions:
             if topic is PRESENCE:
                 self._core.presences.unlisten(host)
             raise
+        if topic is PRESENCE:
+            confirmed.add_done_callback(partial(_call_if_confirmed, note_confirmed))
         self._held[topic, host] = _Held(1, confirmed)
         self._keys[_pattern(topic, host)] = (topic, host)
 
@@ -285,6 +293,11 @@ def _refusal_of(confirmed: "Future[None]") -> RefusedError | None:
         return None
     error = confirmed.exception()
     return error if isinstance(error, RefusedError) else None
+
+
+def _call_if_confirmed(callback: Callable[[], object], confirmed: "Future[None]") -> None:
+    if not _has_failed(confirmed):
+        callback()
 
 
 def _has_failed(confirmed: "Future[None]") -> bool:

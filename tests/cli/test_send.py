@@ -11,9 +11,10 @@ import pytest
 from fastlib import Quit, Start, Stop, TaskContainer
 from fastlib.cli.commands.send import _EPILOG
 from fastlib.cli.connection import exit_status_of
+from fastlib.cli.sending import _ResultPrinter
 from fastlib.extras import install_command
 from fastlib.transport.errors import Undelivered, UndeliveredError
-from tests.support.mosquitto import Certificates, Mosquitto, free_port
+from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, free_port
 from tests.support.shell import (
     CONTROL,
     Daemon,
@@ -246,7 +247,7 @@ def test_missing_result_times_out(file, env, daemon):
 
 
 def test_silent_host_is_reported(file, env, monkeypatch):
-    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr("fastlib.cli.sending.ABSENCE_SECONDS", 0.1)
     done = run("send", "nobody", file(STOP), "--timeout", "0.5", "--mqtt", "5", env=env)
     assert done.returncode == 3
     assert done.stderr.startswith(
@@ -257,8 +258,25 @@ def test_silent_host_is_reported(file, env, monkeypatch):
     )
 
 
+def test_missing_presence_is_reported_before_silence(file, env, daemon, monkeypatch):
+    monkeypatch.setattr("fastlib.cli.sending.ABSENCE_SECONDS", 0.1)
+    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", PATIENCE)
+    report = _ResultPrinter._report_silence
+
+    def report_and_answer(printer):
+        report(printer)
+        daemon.result(success(daemon.wait()))
+
+    monkeypatch.setattr(_ResultPrinter, "_report_silence", report_and_answer)
+    daemon.answer = silence
+    done = run("send", "hostA", file(STOP), env=env)
+    assert done.returncode == 0
+    assert "no daemon of hostA has a presence" in done.stderr
+
+
 def test_host_with_a_similar_name_is_suggested(file, env, daemon, monkeypatch):
-    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr("fastlib.cli.sending.ABSENCE_SECONDS", 0.1)
+    monkeypatch.setattr("fastlib.cli.host_search.QUIET_SECONDS", 0.0)
     daemon.presence()
     done = run("send", "hostB", file(STOP), "--timeout", "2", env=env)
     assert done.returncode == 3
@@ -277,7 +295,8 @@ def test_host_with_a_similar_name_is_suggested(file, env, daemon, monkeypatch):
     ],
 )  # fmt: skip
 def test_wait_reports_the_presence_of_the_daemon(presence, words, file, env, daemon, monkeypatch):
-    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr("fastlib.cli.sending.ABSENCE_SECONDS", 0.1)
+    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.2)
     daemon.answer = silence
     daemon.presence(presence)
     text = f"{STOP}---\ntask: quit\n"
@@ -292,7 +311,8 @@ def test_wait_reports_the_presence_of_the_daemon(presence, words, file, env, dae
 
 
 def test_wait_is_not_explained_while_progress_is_shown(file, env, daemon, monkeypatch):
-    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr("fastlib.cli.sending.ABSENCE_SECONDS", 0.1)
+    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.4)
     daemon.presence("{status: online}")
 
     def answer(container):
