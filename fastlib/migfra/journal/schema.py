@@ -211,10 +211,10 @@ def set_fresh(connection: sqlite3.Connection, place: tuple[int, int]) -> None:
 def began(connection: sqlite3.Connection, number: int) -> float | None:
     """Return when the first member of a container began, None if none has."""
     query = (
-        "SELECT min(time) FROM (SELECT began AS time FROM containers WHERE number = ?1"
-        " UNION ALL SELECT time FROM events WHERE container = ?1 AND kind = 'begun')"
+        "SELECT min(time) FROM (SELECT began AS time FROM containers WHERE number = ?"
+        " UNION ALL SELECT time FROM events WHERE container = ? AND kind = 'begun')"
     )
-    row: tuple[float | None] = connection.execute(query, (number,)).fetchone()
+    row: tuple[float | None] = connection.execute(query, (number, number)).fetchone()
     return row[0]
 
 

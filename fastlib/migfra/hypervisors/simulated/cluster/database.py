@@ -406,11 +406,12 @@ class Database:
     def count_tickets_ahead(self, slot: Slot, session: int, now: float) -> int:
         """Count other sessions' tickets for a slot that are earlier than this session's."""
         (count,) = self._one(
-            "SELECT count(*) FROM ticket WHERE host = ?1 AND direction = ?2 AND until > ?4 "
-            "AND session != ?3 AND number < coalesce((SELECT min(number) FROM ticket "
-            "WHERE host = ?1 AND direction = ?2 AND session = ?3 AND until > ?4), 1 << 62)",
-            slot.host, slot.direction, session, now,
-        )  # fmt: skip
+            "WITH valid AS (SELECT * FROM ticket WHERE host = ? AND direction = ? AND until > ?), "
+            "own AS (SELECT min(number) AS first FROM valid WHERE session = ?) "
+            "SELECT count(*) FROM valid, own WHERE session != ? "
+            "AND number < coalesce(first, 1 << 62)",
+            *(slot.host, slot.direction, now, session, session),
+        )
         return int(count)
 
     def hold_slot(self, slot: Slot, session: int, holder: int) -> None:
