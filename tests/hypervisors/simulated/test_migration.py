@@ -94,7 +94,7 @@ def test_end_of_a_migration_that_does_not_converge_is_unknown():
     parameter = live(timeout=5, on_timeout="pause")
     _, progress = migrated({"dirty_rate": 600}, parameter, bandwidth=512)
     assert {facts.expected for facts in progress if facts.phase == "migrate"} == {None}
-    assert [facts.expected for facts in progress if facts.phase == "downtime"][0] > 0
+    assert next(facts.expected for facts in progress if facts.phase == "downtime") > 0
 
 
 @pytest.mark.parametrize(
