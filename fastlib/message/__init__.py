@@ -18,6 +18,7 @@ from .devices import (
 )
 from .extension import Extension
 from .failure import TaskFailedError
+from .hardware import HugePagesReport, NumaNodeReport, StoragePoolReport
 from .history import HistoryReport, HistoryResult, OrderEvent, OrderReport
 from .load import load, validate, validate_all
 from .node import DomainReport, NodeReport, NodeResult, Presence, Progress, TaskReport
@@ -63,6 +64,7 @@ __all__ = [
     "Extension",
     "HistoryReport",
     "HistoryResult",
+    "HugePagesReport",
     "Message",
     "Migrate",
     "MigrateParameter",
@@ -72,6 +74,7 @@ __all__ = [
     "NewDisk",
     "NodeReport",
     "NodeResult",
+    "NumaNodeReport",
     "OrderEvent",
     "OrderReport",
     "PciAddress",
@@ -90,6 +93,7 @@ __all__ = [
     "Start",
     "Status",
     "Stop",
+    "StoragePoolReport",
     "Suspend",
     "SwapWith",
     "Task",

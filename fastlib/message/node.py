@@ -10,6 +10,7 @@ from fastlib.codec.annotations import Wire
 
 from . import topics
 from .base import Message
+from .hardware import HugePagesReport, NumaNodeReport, StoragePoolReport
 from .numbers import U32, U64
 from .result import Result
 from .topics import Topic
@@ -72,6 +73,23 @@ class NodeReport(Message):
         U64 | None, Wire("Memory that is free for further domains.", unit="KiB")
     ] = None
     """Memory that is free for further domains. Unit: KiB."""
+    cpu_model: Annotated[str | None, Wire("Model of the host's CPUs.")] = None
+    """Model of the host's CPUs."""
+    cpu_vendor: Annotated[str | None, Wire("Vendor of the host's CPUs.")] = None
+    """Vendor of the host's CPUs."""
+    numa_nodes: Annotated[
+        Sequence[NumaNodeReport] | None, Wire("The NUMA nodes of the host, by their numbers.")
+    ] = None
+    """The NUMA nodes of the host, by their numbers."""
+    huge_pages: Annotated[
+        Sequence[HugePagesReport] | None,
+        Wire("Huge pages of the whole host, the smallest size first."),
+    ] = None
+    """Huge pages of the whole host, the smallest size first."""
+    storage_pools: Annotated[
+        Sequence[StoragePoolReport] | None, Wire("The storage pools of the host, by their names.")
+    ] = None
+    """The storage pools of the host, by their names."""
     domains: Annotated[Sequence[DomainReport], Wire("The domains that the node knows.")] = ()
     """The domains that the node knows."""
     tasks: Annotated[

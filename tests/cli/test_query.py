@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 
-from fastlib import NodeReport, NodeResult, Query, ResultContainer, TaskContainer
+from fastlib import (
+    HugePagesReport,
+    NodeReport,
+    NodeResult,
+    NumaNodeReport,
+    Query,
+    ResultContainer,
+    StoragePoolReport,
+    TaskContainer,
+)
 from fastlib.cli import host_search
 from fastlib.cli.commands import query
 from fastlib.cli.commands.query import _EPILOG
@@ -99,6 +108,56 @@ def test_one_host_is_shown_with_its_domains_and_tasks(cluster, env):
         "  id  task        VM   state    for\n"
         "  m1  migrate vm  vm1  running  90 s\n"
     )
+
+
+def huge_pages(total: int, free: int | None) -> list[HugePagesReport]:
+    return [
+        HugePagesReport(size=2048, total=total, free=free),
+        HugePagesReport(size=1 << 20, total=0, free=0),
+    ]
+
+
+def test_hardware_and_pools_of_one_host_are_shown(cluster, env):
+    node = NumaNodeReport(
+        id=0,
+        cpus=range(0, 64, 2),
+        memory=64 * GIB,
+        free_memory=48 * GIB,
+        huge_pages=huge_pages(1024, 512),
+    )
+    pools = [
+        StoragePoolReport(name="default", type="dir", path="/var/lib/libvirt/images",
+                          state="running", capacity=512000, free=204800),
+        StoragePoolReport(name="remote", details="libvirt does not answer within 2 s"),
+        StoragePoolReport(name="spare", type="netfs", path="/srv", state="inactive\033"),
+    ]  # fmt: skip
+    cluster("node02", cpu_model="Skylake", cpu_vendor="Intel", storage_pools=pools,
+            numa_nodes=[node, NumaNodeReport(id=2, cpus=[])],
+            huge_pages=huge_pages(2048, None))  # fmt: skip
+    done = run("query", "--host", "node02", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "node02: qemu\n"
+        "CPU model: Skylake (Intel)\n"
+        "free huge pages: - of 2048 (2.0 MiB)\n"
+        "NUMA nodes:\n"
+        "  node  memory    free      free huge pages        CPUs\n"
+        "  0     64.0 GiB  48.0 GiB  512 of 1024 (2.0 MiB)  0, 2, 4, 6, 8, 10, 12, 14,\n"
+        "                                                   16, 18, 20, 22, 24, 26, 28,\n"
+        "                                                   30, 32, 34, 36, 38, 40, 42,\n"
+        "                                                   44, 46, 48, 50, 52, 54, 56,\n"
+        "                                                   58, 60, 62\n"
+        "  2     -         -         -                      none\n"
+        "storage pools:\n"
+        "  name     state         type   size       free       path\n"
+        "  default  running       dir    500.0 GiB  200.0 GiB  /var/lib/libvirt/images\n"
+        "  remote   -             -      -          -          (libvirt does not answer\n"
+        "                                                      within 2 s)\n"
+        "  spare    inactive\\x1b  netfs  -          -          /srv\n"
+        "domains: none\n"
+        "running and queued tasks: none\n"
+    )
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
 
 
 def test_host_without_domains_is_shown(cluster, env):

@@ -7,7 +7,15 @@ import pytest
 from fastlib import Query, Result, ResultContainer, Start, TaskContainer
 from fastlib.display.json_lines import encode_json
 from fastlib.display.message_text import summarize, summarize_briefly
-from fastlib.display.text import byte_size, duration, join_names, natural_key, plural, printable
+from fastlib.display.text import (
+    byte_size,
+    duration,
+    join_names,
+    natural_key,
+    plural,
+    printable,
+    ranges,
+)
 from fastlib.message.agent import Init
 from fastlib.message.node import Presence, Progress
 
@@ -112,6 +120,14 @@ def test_names_are_sorted_by_their_numbers():
     ]  # fmt: skip
     long = "n" + 6000 * "9"
     assert sorted([f"{long}9", long], key=natural_key) == [long, f"{long}9"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [([], ""), ([3], "3"), ([1, 0, 2, 2, 8], "0-2, 8"), ([0, 2, 4], "0, 2, 4"), ([0, 1], "0-1")],
+)
+def test_numbers_are_shown_as_ranges(numbers, text):
+    assert ranges(numbers) == text
 
 
 def test_summary_of_offline_presence_has_its_time():

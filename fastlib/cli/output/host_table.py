@@ -9,10 +9,13 @@ from typing import Final
 from fastlib.display.text import age, byte_size, columns, offline_since, plural, printable
 from fastlib.message.node import NodeReport, Presence
 
-from .terminal import painter
+from .hardware_table import cpu_line, huge_pages_line, numa_rows, pool_rows
+from .terminal import painter, width_of
 
 UNKNOWN: Final = "-"
 """The text in a table for an unknown value."""
+_INDENT: Final = 2
+"""Blanks before each row of a table below a title."""
 _STYLES: Final = {"online": "mark", "offline": "error", "degraded": "warning", "silent": "error"}
 _COLUMNS: Final = (
     "host", "daemon", "hypervisor", "version", "CPUs", "memory", "free", "domains", "tasks",
@@ -58,8 +61,16 @@ def print_report(report: NodeReport, now: datetime) -> None:
     if report.versions:
         versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
         print(printable(f"versions: {versions}"))
+    for line in (cpu_line(report), huge_pages_line(report)):
+        if line is not None:
+            print(line)
     if report.capabilities:
         print("capabilities: see --format yaml")
+    width = width_of(sys.stdout) - _INDENT
+    if report.numa_nodes is not None:
+        _print_section("NUMA nodes", *numa_rows(report.numa_nodes, width))
+    if report.storage_pools is not None:
+        _print_section("storage pools", *pool_rows(report.storage_pools, width))
     _print_section(
         "domains",
         ("name", "state", "vCPUs", "memory", "saved image"),
@@ -96,7 +107,7 @@ def _print_section(title: str, heads: Sequence[str], rows: Sequence[Sequence[str
         return
     print(f"{title}:")
     for line in _table(heads, rows):
-        print(f"  {line}")
+        print(f"{' ' * _INDENT}{line}")
 
 
 def _memory(kibibytes: int | None) -> str:

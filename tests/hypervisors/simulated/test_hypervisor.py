@@ -9,6 +9,7 @@ from fastlib import (
     EvacuateParameter,
     Migrate,
     MigrateParameter,
+    NodeReport,
     Repin,
     Resume,
     Start,
@@ -19,9 +20,19 @@ from fastlib import (
 from fastlib.message.tasks import Query
 from fastlib.migfra.config import file as configuration
 from fastlib.migfra.errors import HypervisorError, TaskCancelledError
-from fastlib.migfra.hypervisors.simulated import Fault
+from fastlib.migfra.hypervisors.simulated import (
+    Cluster,
+    ClusterDescription,
+    ClusterError,
+    Fault,
+    HostDescription,
+    SimulatedHypervisor,
+    SimulatedOptions,
+    StoragePoolDescription,
+)
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from tests.support.migfra.simulation import (
     GIB,
     Progress,
@@ -270,6 +281,78 @@ def test_query_describes_the_host():
         ]
 
     simulated(cluster_of(("vm1", "a"), ("off", "a", {"state": "shut off"}), ("x", "b")), scenario)
+
+
+def test_query_shows_the_declared_hardware():
+    async def scenario(simulation):
+        report = await simulation["a"].query(Query(), Context("a"))
+        assert report.cpu_model == "Skylake-Server"
+        nodes = [
+            (node.id, list(node.cpus), node.memory, node.free_memory) for node in report.numa_nodes
+        ]
+        assert nodes == [
+            (0, [0, 1, 2, 3], 8 * GIB, 7 * GIB + GIB // 2),
+            (1, [4, 5, 6, 7], 8 * GIB, 7 * GIB + GIB // 2),
+        ]
+        assert [(each.size, each.total, each.free) for each in report.huge_pages] == [(2048, 0, 0)]
+        (pool,) = report.storage_pools
+        assert (pool.name, pool.path, pool.state) == (
+            "default",
+            "/var/lib/libvirt/images",
+            "running",
+        )
+        assert pool.capacity > pool.free > 0
+
+    simulated(cluster_of(("vm1", "a")), scenario)
+
+
+def test_description_of_a_host_has_its_hardware(tmp_path):
+    pools = [
+        StoragePoolDescription(name="slow", path="/slow", capacity=100, free=0),
+        StoragePoolDescription(name="fast", path="/fast", capacity=10),
+    ]
+    host = HostDescription(
+        name="a", cpus=5, memory=11, numa_nodes=3, cpu_model="EPYC", storage_pools=pools
+    )
+    options = SimulatedOptions(
+        file=str(tmp_path / "cluster"), create=ClusterDescription(hosts=[host])
+    )
+
+    async def query(options: SimulatedOptions) -> NodeReport:
+        hypervisor = SimulatedHypervisor(options, NodeContext("a"))
+        await hypervisor.open()
+        try:
+            return await hypervisor.query(Query(), Context("a"))
+        finally:
+            await hypervisor.close()
+
+    asyncio.run(query(options))
+    # Another process knows only the file.
+    report = asyncio.run(query(SimulatedOptions(file=options.file)))
+    assert report.cpu_model == "EPYC"
+    assert [list(node.cpus) for node in report.numa_nodes] == [[0], [1, 2], [3, 4]]
+    assert [node.memory for node in report.numa_nodes] == [3, 4, 4]
+    assert [(pool.name, pool.capacity, pool.free) for pool in report.storage_pools] == [
+        ("fast", 10, 10),
+        ("slow", 100, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pools", "reason"),
+    [
+        ([("p", 1, None), ("p", 2, None)], "two storage pools of a have the same name"),
+        ([("p", 1, 2)], "the storage pool p of a has 2 MiB free, but only 1 MiB in total"),
+    ],
+)
+def test_contradictory_pools_are_refused(pools, reason):
+    described = [
+        StoragePoolDescription(name=name, path="/", capacity=capacity, free=free)
+        for name, capacity, free in pools
+    ]
+    host = HostDescription(name="a", storage_pools=described)
+    with pytest.raises(ClusterError, match=reason):
+        Cluster(ClusterDescription(hosts=[host]))
 
 
 def test_invalid_options_are_reported_with_positions():

@@ -11,6 +11,7 @@ from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import sound
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
 
+from . import hardware
 from .decisions import state_of
 from .files import GoneError, GroupError, read
 from .freezing import resume, suspend
@@ -89,15 +90,21 @@ class PonciHypervisor(Hypervisor):
         return recover(self._runtime, task, context)
 
     def query(self, task: Query, context: Context) -> NodeReport:
-        """Describe the host and its domains."""
+        """Describe the host and its domains. CPUs and NUMA nodes are those that domains can get."""
         hierarchy = self._runtime.hierarchy
+        available = hierarchy.available()
         memory = _memory()
+        model, vendor = hardware.cpu_of(read(hardware.CPU_INFO))
         return NodeReport(
             host=self.node.host,
             hypervisor=self.name,
-            cpus=len(hierarchy.available().cpus),
+            cpus=len(available.cpus),
             memory=memory["MemTotal"],
             free_memory=memory["MemAvailable"],
+            cpu_model=model,
+            cpu_vendor=vendor,
+            numa_nodes=hardware.numa_nodes(available.cpus, available.nodes),
+            huge_pages=hardware.huge_pages(),
             domains=_domains(hierarchy),
         )
 

@@ -2,7 +2,7 @@
 
 `hypervisor.py` has the methods that the daemon calls, `options.py` the configuration. `runtime.py`
 holds what all tasks on a host share, `clock.py` and `scope.py` the cluster's time. `faults.py`
-decides which calls fail. The folders:
+decides which calls fail, `hardware.py` reports the declared hardware. The folders:
 
 - `tasks/`: evacuation, recovery after a crash of the daemon, and the arguments of a start.
 - `migration/`: `migration.py` computes one round by round, `swap.py` swaps two domains.
@@ -18,6 +18,7 @@ from .cluster.description import (
     Fault,
     HostDescription,
     LinkDescription,
+    StoragePoolDescription,
 )
 from .cluster.tables import ClusterError, Domain, Host
 from .hypervisor import SimulatedHypervisor
@@ -36,6 +37,7 @@ __all__ = [
     "LinkDescription",
     "SimulatedHypervisor",
     "SimulatedOptions",
+    "StoragePoolDescription",
     "VirtualLoop",
     "run_virtual",
 ]

@@ -32,12 +32,14 @@ from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result, migration_result
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
 from fastlib.migfra.virt.combinations import COMPRESSIONS, check_order
+from fastlib.migfra.virt.hardware import huge_pages_of_host
 from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.names import check_name, matching_in_thread
 from fastlib.migfra.virt.new_disks import check_removal
 from fastlib.migfra.virt.saved_state import StartOrder
 
+from . import hardware
 from .faults import Call
 from .options import SimulatedOptions
 from .runtime import SimulatedRuntime
@@ -48,8 +50,8 @@ DEFAULT_CLUSTER: Final = "default"
 class SimulatedHypervisor(Hypervisor):
     """One host of a simulated cluster, for the daemon with `type: simulated`.
 
-    It has no devices, no NUMA nodes and no drivers. A task's options for them and for the transport
-    have no effect.
+    It has no devices and no drivers, and its NUMA nodes are only reported. A task's options for
+    them and for the transport have no effect.
     """
 
     name: ClassVar[str] = "simulated"
@@ -197,12 +199,19 @@ class SimulatedHypervisor(Hypervisor):
         with self._runtime.scope(context) as scope:
             await self._runtime.apply_faults(Call(task="query", host=self._host), scope)
         host = self.cluster.host(self._host)
+        described = self.cluster.description(self._host)
+        free = max(0, host.free)
+        nodes = hardware.numa_nodes(described, free)
         return NodeReport(
             host=self._host,
             hypervisor=self.name,
             cpus=host.cpus,
             memory=host.memory,
-            free_memory=max(0, host.free),
+            free_memory=free,
+            cpu_model=described.cpu_model,
+            numa_nodes=nodes,
+            huge_pages=huge_pages_of_host(nodes),
+            storage_pools=hardware.storage_pools(described),
             domains=[
                 DomainReport(
                     name=domain.name,

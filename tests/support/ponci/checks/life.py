@@ -126,6 +126,12 @@ async def query_describes_the_host(runner: PonciRunner) -> None:
     assert node.memory is not None
     assert node.free_memory is not None
     assert node.memory > node.free_memory > 0
+    assert node.numa_nodes is not None
+    assert {cpu for each in node.numa_nodes for cpu in each.cpus} == set(range(LAST_CPU + 1))
+    for each in node.numa_nodes:
+        assert each.memory is not None
+        assert each.free_memory is not None
+        assert each.memory > each.free_memory > 0
     assert node.capabilities is not None
     assert node.capabilities["cgroup"] == runner.trees.version
     assert node.capabilities["parent"] == str(runner.trees.parents[0])

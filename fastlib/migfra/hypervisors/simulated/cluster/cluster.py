@@ -40,7 +40,7 @@ from fastlib.migfra.virt.saved_state import (
 )
 
 from .database import CREATE, Database, no_cluster_in
-from .description import ClusterDescription, LinkDescription, State
+from .description import ClusterDescription, HostDescription, LinkDescription, State
 from .images import check_new_disks, create_images, remove_images
 from .tables import ClusterError, Domain, Host
 
@@ -159,6 +159,11 @@ class Cluster:
         """Return a host. Raises HypervisorError if there is none with that name."""
         with self._database.read():
             return self._database.host(name)
+
+    def description(self, host: str) -> HostDescription:
+        """Return the description of a host. Raises HypervisorError if there is none."""
+        self.host(host)
+        return self._database.described_hosts[host]
 
     def domains(self, host: str | None = None) -> list[Domain]:
         """Return all domains, or those on a host, sorted by name."""

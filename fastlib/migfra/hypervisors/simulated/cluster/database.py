@@ -23,7 +23,7 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.clock import wall_time
 from fastlib.migfra.virt.migration_queue import Slot
 
-from .description import ClusterDescription, Fault, LinkDescription, State
+from .description import ClusterDescription, Fault, HostDescription, LinkDescription, State
 from .process import is_alive, own_identity
 from .tables import (
     DOMAIN,
@@ -106,6 +106,9 @@ class Database:
         )
         links = [LinkDescription.load(link) for link in json.loads(meta["links"])]
         self.links: Final = {frozenset(link.hosts): link for link in links}
+        hosts = [HostDescription.load(host) for host in json.loads(meta["hosts"])]
+        self.described_hosts: Final = {host.name: host for host in hosts}
+        """The descriptions of the hosts, by their names."""
 
     def close(self) -> None:
         """Close the file. A cluster in memory is lost."""
@@ -129,6 +132,7 @@ class Database:
             "bandwidth": description.bandwidth,
             "seed": description.seed,
             "faults": json.dumps([fault.emit() for fault in description.faults]),
+            "hosts": json.dumps([host.emit() for host in description.hosts]),
             "links": json.dumps([link.emit() for link in description.links]),
         }
         self._connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())

@@ -22,8 +22,26 @@ SAVING: Final = ("managedsave", "shutdown")
 """The faults that save domains. Each does so once, when its time has come."""
 
 
+class StoragePoolDescription(ConfigSection):
+    """A storage pool of a host. No task uses its space."""
+
+    name: Annotated[str, Wire("Name of the pool.")]
+    path: Annotated[str, Wire("Folder of its volumes.")]
+    capacity: Annotated[U64, Wire("Its size.", unit="MiB")]
+    free: Annotated[U64 | None, Wire("Its free space; absent means all of it.", unit="MiB")] = None
+
+
+DEFAULT_POOLS: Final = (
+    StoragePoolDescription(
+        name="default", path="/var/lib/libvirt/images", capacity=100 << 10, free=80 << 10
+    ),
+)
+
+
 class HostDescription(ConfigSection):
     """A host of the cluster."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Between("numa_nodes", 1, 64),)
 
     name: Annotated[str, Wire("Name of the host.")]
     cpus: Annotated[U32, Wire("Its CPUs.")] = 16
@@ -31,6 +49,13 @@ class HostDescription(ConfigSection):
     certificates: Annotated[
         bool, Wire("Whether its hypervisor has certificates for encrypted migrations.")
     ] = False
+    numa_nodes: Annotated[
+        U32, Wire("Number of its NUMA nodes. They have equal parts of its CPUs and memory.")
+    ] = 2
+    cpu_model: Annotated[str, Wire("Model of its CPUs.")] = "Skylake-Server"
+    storage_pools: Annotated[Sequence[StoragePoolDescription], Wire("Its storage pools.")] = (
+        DEFAULT_POOLS
+    )
 
 
 class LinkDescription(ConfigSection):

@@ -12,7 +12,7 @@ from fastlib.migfra.virt.precopy import KIB, MIB
 
 from .description import ClusterDescription, DomainDescription, HostDescription, State
 
-VERSION: Final = 5
+VERSION: Final = 6
 _MOST_MEMORY: Final = 1 << 48
 """The most memory in KiB. Sums of it must fit into SQLite's integers."""
 SCHEMA: Final = """
@@ -181,6 +181,8 @@ def check_description(description: ClusterDescription) -> None:
             raise ClusterError(
                 f"{domain.name} has {domain.disk} KiB on its disk, which nothing has"
             )
+    for host in description.hosts:
+        _check_pools(host)
     hosts = {host.name: host.memory for host in description.hosts}
     if len(hosts) < len(description.hosts):
         raise ClusterError("two hosts of the cluster have the same name")
@@ -198,3 +200,15 @@ def check_description(description: ClusterDescription) -> None:
             hosts[domain.host] -= domain.memory
             if hosts[domain.host] < 0:
                 raise ClusterError(f"the domains on {domain.host} have more memory than it has")
+
+
+def _check_pools(host: HostDescription) -> None:
+    names = [pool.name for pool in host.storage_pools]
+    if len(set(names)) < len(names):
+        raise ClusterError(f"two storage pools of {host.name} have the same name")
+    for pool in host.storage_pools:
+        if pool.free is not None and pool.free > pool.capacity:
+            raise ClusterError(
+                f"the storage pool {pool.name} of {host.name} has {pool.free} MiB free, but only "
+                f"{pool.capacity} MiB in total"
+            )
