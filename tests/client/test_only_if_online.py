@@ -9,10 +9,10 @@ import pytest
 
 from fastlib.client import HostOfflineError, presences
 from fastlib.client.presences import PRESENCE_SECONDS, Presences
-from fastlib.clock import Clock
 from fastlib.message.topics import PRESENCE
 from tests.support.client.factory import IN_MEMORY, PATIENCE, ClientFactory
 from tests.support.client.unanswered import shown
+from tests.support.clock import StoppedClock
 from tests.support.waiting import wait_until
 
 
@@ -37,15 +37,6 @@ def test_host_without_presence_is_not_refused(clients: ClientFactory):
     assert len(daemon.wait(2)) == 2
 
 
-class ChosenClock(Clock):
-    """A clock whose monotonic time is set by a test."""
-
-    seconds = 1000.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-
 @IN_MEMORY
 def test_order_waits_for_the_presence_of_a_slow_broker(
     clients: ClientFactory, monkeypatch: pytest.MonkeyPatch
@@ -54,7 +45,7 @@ def test_order_waits_for_the_presence_of_a_slow_broker(
     clients.daemon().presence("offline", instance="first")
     client = clients.client()
     inner: Any = getattr(client, "inner", client)
-    clock, asked = ChosenClock(), Future[tuple[Any, ...]]()
+    clock, asked = StoppedClock(), Future[tuple[Any, ...]]()
     confirmed = Future[None]()
     inner._core.presences._clock = clock
     communicator = inner._subscriptions._communicator
@@ -63,7 +54,7 @@ def test_order_waits_for_the_presence_of_a_slow_broker(
     def subscribe_late(topic: str, *arguments: Any, **named: Any) -> "Future[None]":
         if topic != PRESENCE("hostA"):
             return subscribe(topic, *arguments, **named)
-        clock.seconds += 10 * PATIENCE
+        clock.time += 10 * PATIENCE
         asked.set_result((topic, *arguments))
         return confirmed
 
@@ -75,7 +66,7 @@ def test_order_waits_for_the_presence_of_a_slow_broker(
     with ThreadPoolExecutor(1) as pool:
         sent = pool.submit(client.suspend, "hostA", "vm1", only_if_online=True)
         arguments = asked.result(PATIENCE)
-        clock.seconds += 10 * PATIENCE
+        clock.time += 10 * PATIENCE
         if client is inner:
             subscribe(*arguments, retained=True)
         else:
@@ -86,13 +77,13 @@ def test_order_waits_for_the_presence_of_a_slow_broker(
 
 
 def test_time_for_a_presence_begins_when_its_subscription_is_confirmed():
-    clock = ChosenClock()
+    clock = StoppedClock()
     known = Presences(clock, threading.RLock())
     confirm = known.listen("hostA")
-    clock.seconds += 10 * PRESENCE_SECONDS
+    clock.time += 10 * PRESENCE_SECONDS
     confirm()
-    clock.seconds += 0.25
+    clock.time += 0.25
     shown, left = known.await_first("hostA")
     assert (shown.done(), left) == (False, PRESENCE_SECONDS - 0.25)
-    clock.seconds += PRESENCE_SECONDS
+    clock.time += PRESENCE_SECONDS
     assert known.await_first("hostA")[0].done()

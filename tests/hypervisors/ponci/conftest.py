@@ -6,6 +6,7 @@ import pytest
 
 from tests.support import end_of_run
 from tests.support.ponci.cgroup_trees import why_not
+from tests.support.ponci.parent_groups import clear_left_groups
 
 HERE = Path(__file__).parent
 
@@ -19,3 +20,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     found = [item for item in own if item.get_closest_marker("cgroups")]
     if found and (why := why_not()):
         end_of_run.skip(found, "ponci is not tested completely", why)
+    elif found:
+        clear_left_groups()

@@ -1,6 +1,5 @@
 """`migfra --check --online` opens ponci, and makes its parent as the daemon would."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from fastlib.cli.migfra import main
 from tests.support.mosquitto import Mosquitto
 from tests.support.ponci.cgroup_trees import CgroupTrees
+from tests.support.ponci.parent_groups import parent_name
 
 pytestmark = pytest.mark.cgroups
 
@@ -16,7 +16,7 @@ def test_ponci_is_opened_only_online(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    parent = f"fastlib-check-{os.getpid()}"
+    parent = parent_name("check")
     trees = CgroupTrees(parent)
     file = tmp_path / "migfra.yaml"
     with Mosquitto(tmp_path / "broker") as broker:

@@ -1,7 +1,5 @@
 """The daemon as a process that is killed while a domain freezes, and its next run."""
 
-import os
-
 import pytest
 
 from fastlib import Result, ResultContainer, Resume, Start, Stop, Suspend, Task, TaskContainer
@@ -10,6 +8,7 @@ from fastlib.transport import MqttOptions, connect
 from tests.support.migfra.program import program
 from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.ponci.cgroup_trees import CgroupTrees
+from tests.support.ponci.parent_groups import parent_name
 from tests.support.ponci.workload import Counter, Stuck
 from tests.support.waiting import wait_until
 
@@ -44,7 +43,7 @@ class Scheduler:
 @pytest.fixture
 def place(tmp_path):
     """A daemon over a broker, with a separate parent group, and a scheduler."""
-    parent = f"fastlib-test-{os.getpid()}-killed"
+    parent = parent_name("killed")
     trees = CgroupTrees(parent)
     with Mosquitto(tmp_path / "broker") as broker, program(tmp_path, broker.port) as migfra:
         text = migfra.configuration.read_text().splitlines(keepends=True)

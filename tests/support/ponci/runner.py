@@ -16,6 +16,7 @@ from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from tests.support.migfra.bench import HOST, Bench, patiently
 from tests.support.ponci.cgroup_trees import CgroupTrees
+from tests.support.ponci.parent_groups import parent_name
 from tests.support.ponci.workload import Workload
 from tests.support.waiting import wait_until_async
 
@@ -102,7 +103,7 @@ class PonciRunner:
 
 def run_check(check: Check, **options: Any) -> None:
     """Run a check with a separate parent group, and remove that group."""
-    parent = f"fastlib-test-{os.getpid()}-{os.urandom(3).hex()}"
+    parent = parent_name(os.urandom(3).hex())
 
     async def main(directory: Path) -> None:
         async with Bench(directory) as bench:

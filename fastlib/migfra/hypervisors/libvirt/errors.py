@@ -199,10 +199,13 @@ def not_opened(error: Any, host: str, uri: str) -> LibvirtError:
     for known, meaning in _OPENING:
         if known.lower() in text.lower():
             return LostError(f"libvirt on {host} {meaning} ({uri}: {text})", code)
-    return LostError(
-        f"libvirt on {host} cannot be reached; check that libvirtd runs there ({uri}: {text})",
-        code,
-    )
+    meaning = "cannot be reached; check that libvirtd runs there"
+    if "Broken pipe" in text and "+ssh://" in uri:
+        # ssh ended before libvirt's first call, so libvirt has not read the message of ssh.
+        meaning = (
+            "cannot be reached, because ssh has ended; call ssh by hand, which gives the reason"
+        )
+    return LostError(f"libvirt on {host} {meaning} ({uri}: {text})", code)
 
 
 def silent(host: str, seconds: float) -> LostError:
