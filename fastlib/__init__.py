@@ -3,7 +3,7 @@
 This package has the messages between schedulers and the daemon, `load`, `validate`, and the errors
 of messages. It exports all that `fastlib.message` exports. The messages of agents, applications,
 the bandwidth monitor and pscom are in `fastlib.message.agent`, `.application`, `.mmbwmon` and
-`.pscom`, topics in `fastlib.message.topics`.
+`.pscom`, topics in `fastlib.message.topics`. Presence and progress are in `fastlib.message.node`.
 """
 
 from .codec import (

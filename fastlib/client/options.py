@@ -17,12 +17,12 @@ from fastlib.message import (
     NewDisk,
     PciAddress,
     PciId,
-    Progress,
     SavedState,
     SourceDisks,
     SwapWith,
     TimeoutAction,
 )
+from fastlib.message.node import Progress
 
 
 class SubmitOptions(TypedDict, total=False):

@@ -21,7 +21,7 @@ from .failure import TaskFailedError
 from .hardware import HugePagesReport, NumaNodeReport, StoragePoolReport
 from .history import HistoryReport, HistoryResult, OrderEvent, OrderReport
 from .load import load, validate, validate_all
-from .node import DomainReport, NodeReport, NodeResult, Presence, Progress, TaskReport
+from .node import DomainReport, NodeReport, NodeResult, TaskReport
 from .result import MigrationResult, Result, Status
 from .result_container import ResultContainer
 from .task import Task, TaskContainer
@@ -79,8 +79,6 @@ __all__ = [
     "OrderReport",
     "PciAddress",
     "PciId",
-    "Presence",
-    "Progress",
     "Query",
     "QueryHistory",
     "Quit",

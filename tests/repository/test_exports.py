@@ -71,7 +71,7 @@ def values_of_fields():
 def test_fastlib_exports_every_type_of_fields_of_tasks_and_results():
     names = values_of_fields()
     assert {"CopyStorage", "DiskFormat", "SourceDisks", "Status"} <= names
-    for module in (devices, history, node, result, tasks):
+    for module in (devices, history, result, tasks):
         names |= {name for name in own(module) if issubclass(getattr(module, name), Message)}
     assert names - set(fastlib.__all__) == set()
 
