@@ -147,3 +147,56 @@ def test_outcome_for_a_loop_that_has_ended_is_dropped(writer: CommitThread) -> N
 
     asyncio.run(begin())
     assert asyncio.run(main()) == "goes on"
+
+
+@pytest.fixture
+def patient() -> Iterator[CommitThread]:
+    writer = CommitThread("the writer", lambda: False)
+    yield writer
+    writer.shutdown()
+
+
+def test_outcome_that_is_not_urgent_waits_until_the_loop_takes_it(
+    patient: CommitThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_thread, "LONGEST_SECONDS", 3600.0)
+
+    async def main() -> None:
+        first, second = (
+            asyncio.get_running_loop().run_in_executor(patient, lambda number=number: number)
+            for number in (1, 2)
+        )
+        while len(patient._outcomes) < 2:
+            await asyncio.sleep(0)
+        assert not first.done()
+        patient.take()
+        assert (await first, await second) == (1, 2)
+
+    asyncio.run(main())
+
+
+def test_outcome_that_is_not_urgent_comes_late(
+    patient: CommitThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_thread, "LONGEST_SECONDS", 0.001)
+
+    async def main() -> None:
+        assert await call(patient, lambda: "late") == "late"
+        assert await call(patient, lambda: "late again") == "late again"
+
+    asyncio.run(main())
+
+
+def test_thread_that_ends_reports_the_outcome_that_waits(
+    patient: CommitThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_thread, "LONGEST_SECONDS", 3600.0)
+
+    async def main() -> None:
+        future = asyncio.get_running_loop().run_in_executor(patient, lambda: "the last")
+        while not patient._outcomes:
+            await asyncio.sleep(0)
+        patient.shutdown()
+        assert await future == "the last"
+
+    asyncio.run(main())

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,12 +12,19 @@ from fastlib import ResultContainer, Start, TaskContainer
 from fastlib.message import Cancel
 from fastlib.migfra import Daemon
 from fastlib.migfra.hypervisors.simulated.clock import run_virtual
+from fastlib.migfra.journal import commit_thread
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.tasks import late_acks
 from fastlib.migfra.tasks.jobs import JOB_SIZE, Job, JobTable
 from fastlib.migfra.tasks.late_acks import LateAcks
 from fastlib.migfra.tasks.publisher import Publisher
-from fastlib.transport import AsyncCommunicator, MemoryBroker, MemoryOptions, connect_async
+from fastlib.transport import (
+    AsyncCommunicator,
+    Delivery,
+    MemoryBroker,
+    MemoryOptions,
+    connect_async,
+)
 from tests.support.migfra.bench import Bench, Play, order, patiently
 from tests.support.migfra.scripted import Scripted, gate
 from tests.support.waiting import wait_until_async
@@ -83,6 +91,21 @@ def test_answer_that_was_sent_early_is_sent_once() -> None:
         desk.publisher.put(None, "1", b"1", early=early)
         desk.publisher.put(None, "2", b"2")
         assert await desk.received(2) == [b"1", b"2"]
+
+    at_desk(scene)
+
+
+def test_confirmation_before_the_loop_has_counted_an_early_answer_settles_the_journal() -> None:
+    async def scene(desk: Desk) -> None:
+        settled: list[int] = []
+        desk.journal.settle = lambda: settled.append(desk.publisher.unconfirmed)  # type: ignore[method-assign]
+        early = desk.publisher.early(b"1")
+        in_thread(early.send)
+        await wait_until_async(lambda: early.is_done)
+        assert settled == [0]
+        desk.publisher.put(None, "1", b"1", early=early)
+        assert (desk.publisher.unconfirmed, desk.publisher.size) == (0, 0)
+        assert await desk.received(1) == [b"1"]
 
     at_desk(scene)
 
@@ -170,9 +193,10 @@ def test_answer_is_sent_only_once_it_is_stored(tmp_path: Path) -> None:
         seen: list[object] = []
         number = (await journal.accept("1", b"d", b"p", key="k")).number
 
-        def stored() -> None:
+        def stored() -> bool:
             seen.append(threading.current_thread() is not threading.main_thread())
             seen.extend(journal._read(lambda c: list(c.execute("SELECT answer FROM containers"))))
+            return False
 
         await journal.answer(number, b"answer", stored)
         assert seen == [True, (b"answer",)]
@@ -313,6 +337,36 @@ def test_daemon_acknowledges_an_order_with_its_answer(
     play(scene)
 
 
+def test_end_of_a_single_order_comes_with_the_confirmation_of_its_answer(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop is not woken for the commit of the answer, while no other order waits."""
+    monkeypatch.setattr(commit_thread, "LONGEST_SECONDS", 3600.0)
+
+    async def scene(bench: Bench) -> None:
+        runtime = (await bench.daemon(Scripted())).runtime
+        sent: list[Delivery] = []
+
+        def send_now(payload: bytes, topic: str, qos: int) -> Delivery:
+            runtime.communicator.send_now(payload, topic, qos)
+            sent.append(Delivery(topic, payload, qos, False))  # the test confirms it
+            return sent[-1]
+
+        monkeypatch.setattr(runtime.publisher, "_communicator", SimpleNamespace(send_now=send_now))
+        outcomes = runtime.journal._group_commit._thread._outcomes
+        for number in range(3):
+            await bench.send(order(Start(vm_name="vm1"), expires=60, id=str(number)))
+            assert (await bench.result()).id == str(number)
+            await wait_until_async(lambda: len(outcomes) == 1)
+            assert runtime.dispatcher._running
+            sent[-1].future.set_result(None)
+            await wait_until_async(lambda: not runtime.dispatcher._running)
+        assert len(sent) == 3
+        monkeypatch.undo()
+
+    play(scene)
+
+
 class HeldThread:
     """Holds the thread of a daemon's journal after it has sent an answer, before the loop hears."""
 
@@ -321,10 +375,11 @@ class HeldThread:
         commit = daemon.runtime.journal._group_commit
         on_commit = commit._on_commit
 
-        def hold(results: list[object]) -> None:
-            on_commit(results)
+        def hold(results: list[object]) -> int:
+            patient = on_commit(results)
             if any(getattr(result, "callback", None) for result in results):
                 assert self._go_on.wait(30)
+            return patient
 
         commit._on_commit = hold
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastlib.migfra.errors import JournalError
-from fastlib.migfra.journal import group_commit
+from fastlib.migfra.journal import commit_thread, group_commit
 from fastlib.migfra.journal.group_commit import GroupCommit
 
 
@@ -399,3 +399,74 @@ def test_close_waits_only_for_its_timeout() -> None:
             await future
 
     run(scene)
+
+
+class Patient(Group):
+    """A group commit in which some callers of each commit may learn of it late."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, patient: int = 1) -> None:
+        super().__init__()
+        monkeypatch.setattr(commit_thread, "LONGEST_SECONDS", 3600.0)
+        self.commit = GroupCommit(self.connection, on_commit=lambda results: patient)
+
+    async def written(self) -> None:
+        while not self.commit._thread._outcomes:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("how", ["settle", "submit", "submit_later", "close"])
+def test_commit_that_is_not_urgent_is_settled_by_the_next_work(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    async def main() -> None:
+        group = Patient(monkeypatch)
+        with closing(group.connection):
+            first = group.submit("1")
+            await group.written()
+            assert group.woken == []
+            second = None
+            if how == "settle":
+                group.commit.settle()
+            elif how == "submit":
+                second = group.submit("2")
+            elif how == "submit_later":
+                group.commit.submit_later(lambda _: None)
+            else:
+                await group.commit.close(60)
+            await first
+            if second is not None:
+                await group.written()
+                group.commit.settle()
+                await second
+                assert group.transactions == [["1"], ["2"]]
+            await group.commit.close(60)
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+@pytest.mark.parametrize("patient", [0, 1])
+def test_commit_is_urgent_if_one_caller_must_learn_of_it(
+    monkeypatch: pytest.MonkeyPatch, patient: int
+) -> None:
+    async def main() -> None:
+        group = Patient(monkeypatch, patient)
+        with closing(group.connection):
+            await asyncio.gather(group.submit("1"), group.submit("2"))
+            await group.commit.close(60)
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_commit_is_urgent_while_operations_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        group = Patient(monkeypatch)
+        with closing(group.connection):
+            both = [group.submit(name, lambda may_wait: not may_wait) for name in ("1", "2")]
+            await both[0]
+            await group.written()
+            group.commit.settle()
+            await both[1]
+            assert group.transactions == [["1"], ["2"]]
+            await group.commit.close(60)
+
+    asyncio.run(asyncio.wait_for(main(), 30))

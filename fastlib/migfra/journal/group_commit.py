@@ -47,6 +47,10 @@ class GroupCommit:
     again after a rollback. An operation that raises an error of its own fails alone, and its
     changes are not committed.
 
+    The loop need not be woken for a commit whose results no caller needs at once: `settle` handles
+    it, or the next submission does, or it comes some milliseconds late. A loop that runs would
+    compete for the interpreter with the thread that sends an answer.
+
     Its steps are callbacks of the loop. No cancellation can come between a commit and the futures
     of its operations. The steps are: `_write` takes a batch, `_attempt` gives it to the thread,
     `_attempted` handles the outcome, and `_collect` calls `_write` again.
@@ -58,14 +62,15 @@ class GroupCommit:
         on_failure: OnFailure = log_failure,
         *,
         find_problem: Callable[[], str | None] = lambda: None,
-        on_commit: Callable[[list[Any]], object] = lambda results: None,
+        on_commit: Callable[[list[Any]], int] = lambda results: 0,
     ) -> None:
         """The connection has `isolation_level=None` and no other user.
 
         `on_failure` is called for an error that neither the database nor an operation explains.
         `find_problem` is called around each transaction. It returns the damage to the file that
         makes commits worthless, or None; see `lost`. `on_commit` is called after each commit with
-        the results of its operations, in the thread.
+        the results of its operations, in the thread. It returns how many of their callers may learn
+        of the commit some milliseconds late.
         """
         self._connection = connection
         self._on_failure = on_failure
@@ -78,7 +83,9 @@ class GroupCommit:
         """Operations that are being committed. They stay here until then, so no other operation can
         overtake them.
         """
-        self._thread = CommitThread("fastlib journal")
+        self._thread = CommitThread("fastlib journal", self._must_settle)
+        self._patient = 0
+        """Number of operations in the last commit whose callers may learn of it late."""
         self._context: Context | None = None
         """That of the steps. Their log lines must not name the task that wrote first."""
         self._is_at_work = False
@@ -176,6 +183,8 @@ class GroupCommit:
             if self._context is None:
                 self._context = context_without_task()
             self._soon(self._write)
+        else:
+            self._thread.take()
 
     def _soon(self, step: Callable[..., None], *arguments: Any) -> None:
         asyncio.get_running_loop().call_soon(step, *arguments, context=self._context)
@@ -350,6 +359,7 @@ class GroupCommit:
 
     def _commit(self, operations: list[Operation]) -> list[Any]:
         """Execute operations in a transaction. Raises sqlite3.Error and OperationError."""
+        self._patient = 0
         self._look()
         try:
             results = execute_all(self._connection, operations)
@@ -359,7 +369,7 @@ class GroupCommit:
         try:
             self._look()  # a commit to a deleted file is worthless
             if self.lost is None:
-                self._on_commit(results)
+                self._patient = self._on_commit(results)
         except Exception as error:  # the operations are committed in any case
             self._late_error = error
         return results
@@ -367,6 +377,19 @@ class GroupCommit:
     def _look(self) -> None:
         if self.lost is None and (problem := self._find_problem()) is not None:
             self.lost = JournalError(problem)
+
+    def _must_settle(self) -> bool:
+        """Return whether a caller must learn at once that the last attempt has ended.
+
+        Called in the thread.
+        """
+        if not self._patient or self._is_urgent or self._is_closing:
+            return True
+        return self._patient < sum(entry[1] is not None for entry in self._batch)
+
+    def settle(self) -> None:
+        """Let the callers of the last commit learn of it now, if that was not urgent."""
+        self._thread.take()
 
     # --- its end ---------------------------------------------------------------------------------
 

@@ -56,9 +56,12 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class _Stored(msgspec.Struct, frozen=True):
-    """The result of an operation, with a callback in the thread."""
+    """The result of an operation, with a callback in the thread.
 
-    callback: Callable[[], object] | None
+    The callback returns whether the caller may learn of the commit some milliseconds late.
+    """
+
+    callback: Callable[[], bool] | None
 
 
 class Journal:
@@ -271,21 +274,26 @@ class Journal:
         self._refuse_if_lost()  # a commit to a deleted file is worthless
         return accepted
 
-    def _committed(self, results: list[Any]) -> None:
+    def _committed(self, results: list[Any]) -> int:
         """Note the position of the journal, and call the callbacks of stored results.
 
-        Called in the thread.
+        Return how many of them let their callers wait. Called in the thread.
         """
-        order = 0
+        order = patient = 0
         for result in results:
             kind = type(result)
             if kind is Acceptance:
                 order = max(order, result.number)
             elif kind is _Stored and result.callback is not None:
-                result.callback()
+                patient += result.callback()
         if self._position_file is not None and order > self._position.order:
             self._position = msgspec.structs.replace(self._position, order=order)
             self._position_file.write(self._position)
+        return patient
+
+    def settle(self) -> None:
+        """Let the callers of the last commit learn of it now, if they may learn of it late."""
+        self._group_commit.settle()
 
     def _refuse_if_lost(self) -> None:
         if self._group_commit.lost is not None:
@@ -390,13 +398,14 @@ class Journal:
         self,
         number: int,
         answer: bytes,
-        on_stored: Callable[[], object] | None = None,
+        on_stored: Callable[[], bool] | None = None,
         *,
         outcome: str | None = None,
     ) -> None:
         """Note that all members have ended, and store the `answer` to send.
 
         `on_stored` is called right after the commit, in the thread that writes. It must not raise.
+        It returns whether this call may return some milliseconds late, or at the next `settle`.
         It is not called if the file is lost. `outcome` says how the only member has ended just now,
         if `note` does not.
         """

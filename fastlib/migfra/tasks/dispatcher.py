@@ -532,9 +532,13 @@ class Dispatcher:
         assert number is not None
         early = self._publisher.early(payload, job.came_to)
 
-        def send() -> None:
+        def send() -> bool:
             self._acks.send(number)
             self._jobs.answered(job, early.send)
+            # If no other order waits, the end of this one is in no hurry: until the broker has
+            # confirmed the answer, the loop leaves the interpreter to the thread that sends it.
+            is_in_flight = early.delivery is not None and not early.delivery.done
+            return is_in_flight and self._is_idle and not self._queue
 
         await self._journal.answer(number, payload, send, outcome=job.outcome)
         self._jobs.remove(job)

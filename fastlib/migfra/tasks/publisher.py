@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from logging import getLogger
 from typing import Final
 
@@ -55,7 +56,7 @@ class EarlyAnswer:
     The loop would need a turn or two before it could send it.
     """
 
-    __slots__ = ("_publisher", "delivery", "payload", "topic")
+    __slots__ = ("_publisher", "answer", "delivery", "is_done", "payload", "topic")
 
     def __init__(self, publisher: "Publisher", topic: str, payload: bytes) -> None:
         self._publisher = publisher
@@ -63,6 +64,10 @@ class EarlyAnswer:
         self.payload: Final = payload
         self.delivery: Delivery | None = None
         """None if it is not sent: `Publisher.put` sends it then."""
+        self.answer: Answer | None = None
+        """Set by `Publisher.put` if it was sent."""
+        self.is_done = False
+        """Whether the broker has confirmed or refused it before `Publisher.put`."""
 
     def send(self) -> None:
         """Send it, unless another answer must be sent first. Any thread may call it, one at a time.
@@ -98,7 +103,7 @@ class Publisher:
 
         Later ones must not overtake them.
         """
-        self._answered: deque[tuple[Future[None], Answer]] = deque()
+        self._answered: deque[tuple[Future[None], Answer | EarlyAnswer]] = deque()
         """The answers that the broker has confirmed or refused, added by its thread."""
         self._is_woken = False
         """Whether a call of `_take_answered` is scheduled."""
@@ -134,7 +139,9 @@ class Publisher:
         """
         if not self._waiting and not self._left:
             with suppress(Exception):  # `_run` tries again, and logs errors
-                return self._communicator.send_now(early.payload, early.topic, self._qos)
+                delivery = self._communicator.send_now(early.payload, early.topic, self._qos)
+                delivery.future.add_done_callback(partial(self._note_answered, early))
+                return delivery
         self._left.append(early)
         return None
 
@@ -157,7 +164,9 @@ class Publisher:
         answer = Answer(number, About(id, vm_name), topic, payload)
         if early is not None and early.delivery is not None:
             self._count(answer)
-            self._watch(early.delivery, answer)
+            early.answer = answer
+            if early.is_done:
+                self._done(early.delivery.future, answer)
             return
         self._put(answer, early)
 
@@ -250,19 +259,27 @@ class Publisher:
             self._done(delivery.future, answer)
             return
 
-        def done(future: "Future[None]") -> None:
-            self._answered.append((future, answer))
-            if not self._is_woken:  # one call for many
-                self._is_woken = True
-                with suppress(RuntimeError):  # the loop has ended
-                    self._loop.call_soon_threadsafe(self._take_answered)
+        delivery.future.add_done_callback(partial(self._note_answered, answer))
 
-        delivery.future.add_done_callback(done)
+    def _note_answered(self, answer: Answer | EarlyAnswer, future: "Future[None]") -> None:
+        """Let the loop handle the broker's answer. Any thread may call it."""
+        self._answered.append((future, answer))
+        if not self._is_woken:  # one call for many
+            self._is_woken = True
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._take_answered)
 
     def _take_answered(self) -> None:
         self._is_woken = False  # reset first: an answer that comes later must call again
         while self._answered:
-            self._done(*self._answered.popleft())
+            future, answer = self._answered.popleft()
+            if isinstance(answer, EarlyAnswer):
+                if answer.answer is None:
+                    answer.is_done = True
+                    self._journal.settle()  # `put` follows in a moment
+                    continue
+                answer = answer.answer
+            self._done(future, answer)
 
     def _done(self, future: "Future[None]", answer: Answer) -> None:
         error = future.exception()
