@@ -135,7 +135,7 @@ def look_once() -> Callable[[], str | None]:
     def find_problem() -> str | None:
         nonlocal looks
         looks += 1
-        return raise_error() if looks == 2 else None
+        return raise_error() if looks == 1 else None
 
     return find_problem
 
@@ -470,3 +470,20 @@ def test_commit_is_urgent_while_operations_wait(monkeypatch: pytest.MonkeyPatch)
             await group.commit.close(60)
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_file_is_checked_after_a_transaction_and_once_in_it_if_an_operation_wants_that() -> None:
+    async def main() -> None:
+        made: list[str] = []
+        group = Failing(find_problem=lambda: made.append("check"))
+        with closing(group.connection):
+            await group.submit("1")
+            assert made == ["check"]
+            for name in ("first", "second"):
+                group.commit.submit_later(lambda _: group.commit.check_file())
+                group.commit.submit_later(lambda _, name=name: made.append(name))
+            await group.submit("2")
+            assert made == ["check", "check", "first", "second", "check"]
+            await group.commit.close(60)
+
+    asyncio.run(main())

@@ -67,10 +67,10 @@ class GroupCommit:
         """The connection has `isolation_level=None` and no other user.
 
         `on_failure` is called for an error that neither the database nor an operation explains.
-        `find_problem` is called around each transaction. It returns the damage to the file that
-        makes commits worthless, or None; see `lost`. `on_commit` is called after each commit with
-        the results of its operations, in the thread. It returns how many of their callers may learn
-        of the commit some milliseconds late.
+        `find_problem` is called after each transaction, and by `check_file`. It returns the damage
+        to the file that makes commits worthless, or None; see `lost`. `on_commit` is called after
+        each commit with the results of its operations, in the thread. It returns how many of their
+        callers may learn of the commit some milliseconds late.
         """
         self._connection = connection
         self._on_failure = on_failure
@@ -109,6 +109,8 @@ class GroupCommit:
         """The error that prevents writing at present, None without one."""
         self.on_change: Callable[[], object] = _ignore
         """Called in the loop after each change of `last_error`."""
+        self._is_checked = False
+        """Whether `check_file` was called in this transaction."""
         self.lost: JournalError | None = None
         """The reason why the file is lost until the next start.
 
@@ -360,7 +362,7 @@ class GroupCommit:
     def _commit(self, operations: list[Operation]) -> list[Any]:
         """Execute operations in a transaction. Raises sqlite3.Error and OperationError."""
         self._patient = 0
-        self._look()
+        self._is_checked = False
         try:
             results = execute_all(self._connection, operations)
         except BaseException:
@@ -373,6 +375,15 @@ class GroupCommit:
         except Exception as error:  # the operations are committed in any case
             self._late_error = error
         return results
+
+    def check_file(self) -> None:
+        """Set `lost` if the file has a problem. Called by operations, which may then raise it.
+
+        It checks once in a transaction.
+        """
+        if not self._is_checked:
+            self._is_checked = True
+            self._look()
 
     def _look(self) -> None:
         if self.lost is None and (problem := self._find_problem()) is not None:

@@ -262,7 +262,9 @@ class Journal:
         written: list[Acceptance] = []
 
         def write(connection: sqlite3.Connection) -> Acceptance:
-            self._refuse_if_lost()  # without this, a later run could read that it has begun
+            # Without this, a later run could read in a file that was put back that it has begun.
+            self._group_commit.check_file()
+            self._refuse_if_lost()
             written[:] = [acceptance.accept(connection, order)]  # again after a rollback
             return written[0]
 
