@@ -201,6 +201,7 @@ def test_answer_is_sent_only_once_it_is_stored(tmp_path: Path) -> None:
         await journal.answer(number, b"answer", stored)
         assert seen == [True, (b"answer",)]
         (tmp_path / "journal").unlink()
+        await journal.check_file()
         await journal.answer(number, b"lost", stored)  # the file is gone: nothing is stored
         assert len(seen) == 2
         await journal.close()

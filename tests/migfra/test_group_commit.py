@@ -287,7 +287,7 @@ def test_lost_file_is_logged_once_and_nobody_waits_for_it(
             problems.append("it was replaced")
             group.connection.execute("PRAGMA query_only = 1")
             assert await commit.submit(lambda c: c.execute(insert).rowcount) is None
-            assert len(committed) == 1  # nothing counts as stored any more
+            assert len(committed) == 2  # that the file was lost is found after a commit
             assert changes == [commit.lost]
             assert str(commit.last_error) == "it was deleted"
             await commit.close(1)
@@ -472,18 +472,20 @@ def test_commit_is_urgent_while_operations_wait(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
-def test_file_is_checked_after_a_transaction_and_once_in_it_if_an_operation_wants_that() -> None:
+def test_file_is_checked_once_in_each_transaction() -> None:
     async def main() -> None:
         made: list[str] = []
-        group = Failing(find_problem=lambda: made.append("check"))
+        group = Failing(
+            find_problem=lambda: made.append("check"), on_commit=lambda _: made.append("committed")
+        )
         with closing(group.connection):
             await group.submit("1")
-            assert made == ["check"]
+            assert made == ["committed", "check"]
             for name in ("first", "second"):
                 group.commit.submit_later(lambda _: group.commit.check_file())
                 group.commit.submit_later(lambda _, name=name: made.append(name))
             await group.submit("2")
-            assert made == ["check", "check", "first", "second", "check"]
+            assert made[2:] == ["check", "first", "second", "committed"]
             await group.commit.close(60)
 
     asyncio.run(main())

@@ -49,8 +49,8 @@ class FileWatch:
     def problem(self) -> str | None:
         """Return the damage to the file, such as "was deleted"; None without damage.
 
-        It is called after each commit, and within those that accept an order. It usually makes two
-        system calls. So it is one function for the usual case.
+        It is called for each commit, and usually makes two system calls. So it is one function for
+        the usual case.
         """
         if self._closed:
             return None

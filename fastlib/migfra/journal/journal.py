@@ -408,8 +408,8 @@ class Journal:
 
         `on_stored` is called right after the commit, in the thread that writes. It must not raise.
         It returns whether this call may return some milliseconds late, or at the next `settle`.
-        It is not called if the file is lost. `outcome` says how the only member has ended just now,
-        if `note` does not.
+        It is not called if the file is known to be lost. `outcome` says how the only member has
+        ended just now, if `note` does not.
         """
         row = (schema.ANSWERED, answer, self._clock.now(), schema.key(outcome), number)
         self._grown += len(answer)
