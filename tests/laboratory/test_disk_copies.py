@@ -7,6 +7,7 @@ data.
 import pytest
 
 from tests.support import end_of_run
+from tests.support.lab.bios_guests import cdrom_xml, define, disk_xml, make
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
 from tests.support.lab.local_disks import (
     FOLDER,
@@ -182,14 +183,6 @@ def run_bios(fleet, place):
     return run_bios
 
 
-def define(fleet, name, *disks):
-    """Define a domain without an operating system on hostA."""
-    guest = fleet.lab.define_guest(name, bios=True)
-    path = fleet.lab.layout.guests / f"{name}.xml"
-    path.write_text(guest.xml.replace("</devices>", f"{''.join(disks)}</devices>"))
-    fleet.lab.host("hostA").virsh("define", path)
-
-
 def test_every_image_of_a_chain_must_be_at_the_destination(fleet, run_bios):
     base, middle, top = [FOLDER / name for name in ("base.img", "middle.qcow2", "top.qcow2")]
     for host in "hostA", "hostB":
@@ -204,17 +197,6 @@ def test_every_image_of_a_chain_must_be_at_the_destination(fleet, run_bios):
     assert images_on(fleet.lab.host("hostB")) == ["middle.qcow2"]
     make(fleet, "hostB", base)
     assert_success(migrate(fleet, copy_storage="incremental").result(PATIENCE))
-
-
-def disk_xml(path, target="vda", format="raw", cache="none", more=""):
-    return (
-        f"<disk type='file' device='disk'><driver name='qemu' type='{format}' cache='{cache}'/>"
-        f"<source file='{path}'/><target dev='{target}' bus='virtio'/>{more}</disk>"
-    )
-
-
-def make(fleet, host, path, size="1M"):
-    fleet.lab.host(host).run(["sh", "-c", f"mkdir -p $(dirname {path}); truncate -s {size} {path}"])
 
 
 def test_unshared_disks_are_refused_with_a_remedy(fleet, run_bios):
@@ -279,13 +261,6 @@ def test_files_that_the_destination_lacks_are_named_with_their_disks(fleet, run_
     )
     assert "optional.iso" not in details
     assert images_on(fleet.lab.host("hostB")) == []
-
-
-def cdrom_xml(path, target, attributes=""):
-    return (
-        f"<disk type='file' device='cdrom'><source file='{path}' {attributes}/>"
-        f"<target dev='{target}' bus='ide'/><readonly/></disk>"
-    )
 
 
 def test_inactive_pool_of_the_folder_is_named(fleet, run_bios):

@@ -1,5 +1,7 @@
 """Domains with snapshots: what libvirt records of them, and what an image has."""
 
+import re
+
 import pytest
 
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
@@ -70,18 +72,60 @@ def test_domain_with_an_internal_snapshot_does_not_lose_it(fleet, host):
     assert fleet.lab.running_on("vm1") == ["hostB"]
 
 
-@pytest.mark.parametrize("mode", ["all", "incremental"])
-def test_domain_with_an_external_snapshot_migrates_only_without_its_record(fleet, host, mode):
+@pytest.fixture
+def with_external_snapshot(fleet, host):
+    """hostA, where vm1 runs from an overlay that an external snapshot has made."""
     host.virsh("snapshot-create-as", "vm1", "second", "--disk-only")
     assert images_on(host) == [IMAGE.name, OVERLAY.name]
-    refused = migrate(fleet, copy_storage=mode)
-    assert_error(refused, "vm1 has 1 external snapshot on hostA, which libvirt does")
+    assert_error(
+        migrate(fleet),
+        "vm1 has 1 external snapshot on hostA, which libvirt does",
+        "delete libvirt's records of them with virsh snapshot-delete vm1 --metadata; to merge "
+        "their files first, use virsh blockcommit vm1 DISK --active --pivot$",
+    )
+    return host
+
+
+def test_merged_snapshot_migrates_without_its_record(fleet, with_external_snapshot):
+    host = with_external_snapshot
+    host.virsh("blockcommit", "vm1", "vda", "--active", "--pivot")
     host.virsh("snapshot-delete", "vm1", "second", "--metadata")
-    if mode == "all":
-        refused = migrate(fleet, copy_storage=mode)
-        assert_error(refused, r"the definition of vm1 names the backing file of disk vda \(")
-        assert fleet.lab.running_on("vm1") == ["hostA"]
-        return
+    host.run(["rm", OVERLAY])  # else the image would stay as its backing file
+    result = migrate(fleet, source_disks="remove")
+    assert_success(result)
+    assert result.details == f"copied vda ({IMAGE}); removed the images on hostA"
+    assert fleet.lab.running_on("vm1") == ["hostB"]
+    assert images_on(fleet.lab.host("hostB")) == [IMAGE.name]
+
+
+def test_named_backing_file_is_copied_whole_once_the_definition_does_not_name_it(
+    fleet, with_external_snapshot
+):
+    host = with_external_snapshot
+    host.virsh("snapshot-delete", "vm1", "second", "--metadata")
+    assert_error(
+        migrate(fleet),
+        r"the definition of vm1 names the backing file of disk vda \(.*remove <backingStore> from "
+        "the definition and start the domain again, or order copy-storage: incremental",
+    )
+    assert fleet.lab.running_on("vm1") == ["hostA"]
+    xml = host.virsh("dumpxml", "vm1", "--inactive")
+    assert "<backingStore type" in xml
+    path = fleet.lab.layout.guests / "vm1.xml"
+    path.write_text(re.sub("<backingStore type.*?</backingStore>", "", xml, flags=re.DOTALL))
+    host.virsh("destroy", "vm1")
+    host.virsh("define", path)
+    host.virsh("start", "vm1")
+    assert_success(migrate(fleet))
+    assert fleet.lab.running_on("vm1") == ["hostB"]
+    there = fleet.lab.host("hostB")
+    assert images_on(there) == [OVERLAY.name]
+    assert "backing file" not in there.run(["qemu-img", "info", "-U", OVERLAY]).stdout
+
+
+def test_newest_file_alone_migrates_to_the_other_files(fleet, with_external_snapshot):
+    host, mode = with_external_snapshot, "incremental"
+    host.virsh("snapshot-delete", "vm1", "second", "--metadata")
     assert_error(migrate(fleet, copy_storage=mode), f"hostB lacks {IMAGE}, the backing file")
     there = fleet.lab.host("hostB")
     there.run(["qemu-img", "create", "-q", "-f", "qcow2", IMAGE, "16M"])

@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from fastlib import Migrate
+from fastlib import Migrate, MigrateParameter
 from fastlib.migfra import HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image, ImageExistsError
 from fastlib.migfra.hypervisors.libvirt.migration import disks_copy
@@ -24,9 +24,11 @@ NAMES = ("vda", "vdb", "vdc")
 class Copies:
     """The creation of three images, and their removal."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch, **options):
         self.hosts = FakeHosts()
-        spec = MigrationSpec.from_task(Migrate(vm_name="vm1", destination="node02"), "node01")
+        parameter = MigrateParameter(migration_type="live", **options)
+        task = Migrate(vm_name="vm1", destination="node02", parameter=parameter)
+        spec = MigrationSpec.from_task(task, "node01")
         self.record = MigrationRecord(self.hosts.context, "vm1", MigrationState())
         self.scope = CancelScope(self.hosts.context)
         self.copies = DiskCopies(
@@ -58,9 +60,13 @@ class Copies:
     def shown(self):
         return {copy.target: copy.created for copy in self.record.state.disks}
 
-    async def create(self):
+    async def create(self, data_file=None):
         planned = [
-            PlannedCopy(target=name, image=Image(path=f"/{name}", format="raw", capacity=1))
+            PlannedCopy(
+                target=name,
+                image=Image(path=f"/{name}", format="raw", capacity=1),
+                data_file=data_file,
+            )
             for name in NAMES
         ]
         await self.copies.create(planned)
@@ -89,6 +95,33 @@ def test_record_has_each_image_before_it_is_made_and_no_later_one(made):
         {"vda": True, "vdb": True, "vdc": False},
     ]
     assert made.shown == dict.fromkeys(NAMES, True)
+
+
+@pytest.mark.parametrize("data_file", [None, "/data"])
+def test_details_name_the_data_file_that_stays_on_the_source(monkeypatch, data_file):
+    made = Copies(monkeypatch, source_disks="remove", copy_storage="all")
+    gone = []
+
+    def remove(connection, path, on_own_host):
+        gone.append(path)
+        if path == "/vdc":
+            raise HypervisorError("it is in use")
+
+    monkeypatch.setattr(disks_copy, "remove_unneeded_image", remove)
+
+    async def run():
+        await made.create(data_file)
+        return await made.copies.finish(is_certain=True)
+
+    details = asyncio.run(run())
+    assert gone == ["/vda", "/vdb", "/vdc"]
+    assert "node01 keeps images: vdc could not be removed there: it is in use" in details
+    stays = (
+        "node01 keeps files with the data of images: /data of vda, /data of vdb; remove them there "
+        "if nothing else needs them"
+    )
+    assert (stays in details) == (data_file is not None)
+    assert ("data of images" in details) == (data_file is not None)
 
 
 def test_file_of_another_program_is_not_removed(made):

@@ -93,7 +93,11 @@ def test_file_that_may_be_there_is_not_overwritten(there, sharing, why):
         (file(), {}, "order copy-storage: all, which copies it, or put it on shared storage"),
         (file(), {"copy_storage": "all", "copy_disks": ["vda"]}, None),
         (file("vdb"), {"copy_storage": "all", "copy_disks": ["vda"]}, "add vdb to copy-disks"),
-        (file(is_shareable=True), {}, "several domains may write it, so it is not copied"),
+        (
+            file(is_shareable=True),
+            {},
+            "put it on shared storage, because several domains may write it",
+        ),
         (file(is_shareable=True), {"copy_storage": "all"}, "several domains may write it"),
         (file(format="vmdk"), {"copy_storage": "all"}, "has the format 'vmdk'"),
         (file(is_encrypted=True), {"copy_storage": "all"}, "is encrypted by libvirt"),

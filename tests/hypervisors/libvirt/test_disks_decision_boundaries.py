@@ -61,7 +61,19 @@ def file(target: str = "vda", **fields: Any) -> Disk:
         (
             file(is_shareable=True), ALL, {"there": ABSENT},
             "disk vda (/vda) of vm1 is not on storage that node01 and node02 share; "
-            "several domains may write it, so it is not copied, or put it on shared storage",
+            "put it on shared storage, because several domains may write it",
+        ),
+        (
+            file(), {}, {"there": PRESENT, "sharing": "separate"},
+            "disk vda (/vda) of vm1 is another file on node02 than on node01, such as an older "
+            "copy; remove it there, and order copy-storage: all, which copies it, or put it on "
+            "shared storage",
+        ),
+        (
+            file(is_shareable=True), ALL, {"there": PRESENT, "sharing": "separate"},
+            "disk vda (/vda) of vm1 is another file on node02 than on node01, such as an older "
+            "copy; remove it there, and put it on shared storage, because several domains may "
+            "write it",
         ),
         (
             file(is_shareable=True), NAMED, {"there": ABSENT},

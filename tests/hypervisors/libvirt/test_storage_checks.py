@@ -208,9 +208,9 @@ def test_copy_of_a_disk_is_refused(tmp_path, kind):
     storage = Storage(disk(path))
     storage.destination.hidden = [tmp_path]
     storage.destination.own[str(path)] = path.read_bytes()
-    assert f"{path} (disk vda) of vm1 is another file on node02 than on node01" in storage.refusal(
-        kind=kind
-    )
+    refusal = storage.refusal(kind=kind)
+    assert str(path) in refusal
+    assert "of vm1 is another file on node02 than on node01" in refusal
 
 
 def test_copy_is_refused_for_the_way_back_of_a_swap(tmp_path):

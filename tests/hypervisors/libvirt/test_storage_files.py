@@ -8,7 +8,10 @@ import pytest
 from fastlib.migfra.hypervisors.libvirt.domain.file_probe import FileFacts
 from fastlib.migfra.hypervisors.libvirt.domain.files_xml import DomainFile, PoolVolume, files_of
 from fastlib.migfra.hypervisors.libvirt.domain.image_chain import (
+    FIRST_BYTES,
+    HEAD_BYTES,
     count_snapshots,
+    naming_bytes,
     parse_head,
     read_chain,
 )
@@ -177,6 +180,22 @@ def test_snapshots_of_an_image_are_counted(version):
     assert count_snapshots(head) == 3
     assert count_snapshots(b"RAW!" + head[4:]) == 0
     assert count_snapshots(head[:63]) == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "version", "count"), [("/data", 3, 1 << 16), (None, 3, 0), (None, 2, 0)]
+)
+def test_head_says_how_much_of_it_names_the_data_file(data, version, count):
+    head = qcow2_head(None, None, size=1, data=data, version=version)[:FIRST_BYTES]
+    assert naming_bytes(head) == count
+    assert naming_bytes(b"RAW!" + head[4:]) == 0
+    assert naming_bytes(head[:-1]) == 0
+
+
+def test_head_with_an_absurd_cluster_is_not_read_whole():
+    head = bytearray(qcow2_head(None, None, size=1, data="/data")[:FIRST_BYTES])
+    struct.pack_into(">I", head, 20, 0xFFFFFFFF)
+    assert naming_bytes(head) == HEAD_BYTES
 
 
 # Folders

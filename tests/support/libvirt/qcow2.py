@@ -39,7 +39,7 @@ def qcow2_head(
         0,
     )
     if version >= 3:
-        head += struct.pack(">QQQII", 0, 0, 0, 4, _HEADER)
+        head += struct.pack(">QQQII", 0 if data is None else 4, 0, 0, 4, _HEADER)
     return (head + extensions + name).ljust(_CLUSTER, b"\0")
 
 

@@ -14,8 +14,12 @@ _MAGIC: Final = b"QFI\xfb"
 HEAD_BYTES: Final = 2 << 20
 """Bytes of the largest cluster that QEMU allows. The header, its extensions and the backing file's
 name are in the first cluster."""
-OLD_HEADER_BYTES: Final = 72
+_OLD_HEADER_BYTES: Final = 72
 """Bytes of the header of each version of qcow2, at least."""
+FIRST_BYTES: Final = 80
+"""Bytes from which `count_snapshots` and `naming_bytes` read. Each qcow2 image has more."""
+_HAS_DATA_FILE: Final = 1 << 2
+"""The bit of the incompatible features that says that the data is in another file."""
 _SNAPSHOTS_AT: Final = 60
 _BACKING_FORMAT: Final = 0xE2792ACA
 _DATA_FILE: Final = 0x44415441
@@ -90,13 +94,13 @@ def parse_head(head: bytes) -> ImageHead | None:
 
     An image that names a file twice counts as broken: programs would not all choose the same one.
     """
-    if len(head) < OLD_HEADER_BYTES or head[:4] != _MAGIC:
+    if len(head) < _OLD_HEADER_BYTES or head[:4] != _MAGIC:
         return None
     version, offset, size = struct.unpack_from(">IQI", head, 4)
     if offset + size > len(head):
         return None
     backing = _text(head[offset : offset + size]) if offset else None
-    (length,) = struct.unpack_from(">I", head, 100) if version >= 3 else (OLD_HEADER_BYTES,)
+    (length,) = struct.unpack_from(">I", head, 100) if version >= 3 else (_OLD_HEADER_BYTES,)
     pairs = _extensions(head[length : offset or len(head)])
     extensions = dict(pairs)
     if any(kind in extensions for kind in _NAMING) and len(extensions) < len(pairs):
@@ -106,9 +110,23 @@ def parse_head(head: bytes) -> ImageHead | None:
 
 def count_snapshots(head: bytes) -> int:
     """Return the number of internal snapshots in the head of a qcow2 image. 0 for other images."""
-    if len(head) < OLD_HEADER_BYTES or head[:4] != _MAGIC:
+    if len(head) < _OLD_HEADER_BYTES or head[:4] != _MAGIC:
         return 0
     return int(struct.unpack_from(">I", head, _SNAPSHOTS_AT)[0])
+
+
+def naming_bytes(head: bytes) -> int:
+    """Return the bytes of the head in which a qcow2 image names the file of its data.
+
+    0 if it has its data itself, and for other images.
+    """
+    if len(head) < FIRST_BYTES or head[:4] != _MAGIC:
+        return 0
+    version, features = struct.unpack_from(">I", head, 4)[0], struct.unpack_from(">Q", head, 72)[0]
+    if version < 3 or not features & _HAS_DATA_FILE:
+        return 0
+    (bits,) = struct.unpack_from(">I", head, 20)
+    return min(1 << min(int(bits), 32), HEAD_BYTES)
 
 
 def _extensions(area: bytes) -> list[tuple[int, str]]:

@@ -128,6 +128,8 @@ def create_image(connection: Any, image: Image) -> None:
         if _find(pool, image.path) is not None:
             raise ImageExistsError(f"there is a file {image.path} already")
         try:
+            if image.format != "raw":
+                _check_free(pool, image)
             volume = pool.createXML(volume_xml(image), 0)
         except api().libvirtError as error:
             if _says_exists(error):
@@ -148,6 +150,16 @@ def create_image(connection: Any, image: Image) -> None:
                 f"libvirt created {image.path} on top of {made.backing} ({made.backing_format}), "
                 f"and not of {image.backing} ({image.backing_format})"
             )
+
+
+def _check_free(pool: Any, image: Image) -> None:
+    """Raise libvirtError if the name of an image is taken, also by a link to a missing file.
+
+    libvirt creates a raw image only under a free name. For the others it calls `qemu-img`, which
+    writes through a link.
+    """
+    raw = Image(path=image.path, format="raw", capacity=image.capacity)
+    pool.createXML(volume_xml(raw), 0).delete(0)
 
 
 def _says_exists(error: Any) -> bool:
@@ -239,6 +251,8 @@ def _is_without_data(volume: Any, image: Image) -> bool:
     if capacity != image.capacity or allocation > MOST_EMPTY_BYTES:
         return False
     found = image_of(volume.XMLDesc(0))
+    if found.format == "raw" and allocation == 0:
+        return True  # `_check_free` made it
     # A disk without data may be anything to libvirt if it is raw.
     return image.format == "raw" or (found.format, found.backing) == (image.format, image.backing)
 

@@ -18,7 +18,13 @@ from fastlib.migfra.hypervisors.libvirt.domain.file_probe import (
     read_samples,
 )
 from fastlib.migfra.hypervisors.libvirt.domain.files_xml import DomainFile
-from fastlib.migfra.hypervisors.libvirt.domain.image_chain import OLD_HEADER_BYTES, count_snapshots
+from fastlib.migfra.hypervisors.libvirt.domain.image_chain import (
+    FIRST_BYTES,
+    count_snapshots,
+    local_path,
+    naming_bytes,
+    parse_head,
+)
 from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image, read_image, read_room
 from fastlib.migfra.hypervisors.libvirt.errors import LibvirtError, LostError
 from fastlib.migfra.virt.migration_spec import MigrationSpec
@@ -34,6 +40,8 @@ class PlannedCopy(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     image: Image
     """The image to create at the destination."""
+    data_file: str | None = None
+    """The file on the source in which the image has its data. The copy has it itself."""
 
 
 class CopyPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +105,8 @@ class _PlaceCheck:
         spec = self._spec
         try:
             image = await self._source.call(read_image, disk.path)
-            snapshots = await self._count_snapshots(image) if disk.format == "qcow2" else 0
+            head = await self._read_head(image) if disk.format == "qcow2" else b""
+            data_file = await self._data_file(image, head)
         except LostError:
             raise
         except HypervisorError as error:
@@ -112,7 +121,7 @@ class _PlaceCheck:
                 f"{image.format}; correct the definition"
             )
             return None
-        if snapshots:
+        if snapshots := count_snapshots(head):
             are = "1 internal snapshot" if snapshots == 1 else f"{snapshots} internal snapshots"
             self._problems.append(
                 f"{disk.words} of {spec.name} has {are}, and its copy would have none; delete with "
@@ -130,14 +139,24 @@ class _PlaceCheck:
             )  # fmt: skip
         if spec.parameter.copy_storage == "all":
             image = msgspec.structs.replace(image, backing=None, backing_format=None)
-        return PlannedCopy(target=disk.target, image=image)
+        return PlannedCopy(target=disk.target, image=image, data_file=data_file)
 
-    async def _count_snapshots(self, image: Image) -> int:
-        """Count the snapshots in an image. QEMU copies none of them."""
+    async def _read_head(self, image: Image) -> bytes:
+        """Read the begin of a qcow2 image. Returns nothing of other images."""
         if image.format != "qcow2":
-            return 0
-        head = await self._source.call(read_head, self._prober, image.path, OLD_HEADER_BYTES)
-        return count_snapshots(head)
+            return b""
+        return bytes(await self._source.call(read_head, self._prober, image.path, FIRST_BYTES))
+
+    async def _data_file(self, image: Image, head: bytes) -> str | None:
+        """Return the file in which a qcow2 image has its data. None if that is the image."""
+        count = naming_bytes(head)
+        if not count:
+            return None
+        whole = await self._source.call(read_head, self._prober, image.path, count)
+        names = parse_head(whole)
+        if names is None or names.data is None:
+            return None
+        return local_path(names.data, image.path) or names.data
 
     async def _check_backing(self, copies: Sequence[PlannedCopy]) -> None:
         """Check that the destination has the backing files, with the same content."""

@@ -52,7 +52,10 @@ class DiskCopies:
     async def create(self, planned: Sequence[PlannedCopy]) -> None:
         """Create the images without data. Raises HypervisorError, for example if one exists."""
         spec = self._spec
-        copies = tuple(DiskCopy(target=copy.target, image=copy.image) for copy in planned)
+        copies = tuple(
+            DiskCopy(target=copy.target, image=copy.image, data_file=copy.data_file)
+            for copy in planned
+        )
         done: tuple[DiskCopy, ...] = ()
         # The journal never has more than one image that may not be of this migration.
         await self._save(copies[:1])
@@ -151,7 +154,7 @@ class DiskCopies:
                 f"copied {self._names}; the images on {spec.source} are not removed, because the "
                 "domain may still be there"
             )
-        problems = []
+        problems, left = [], []
         is_own = self._runtime.connections.is_own(spec.source)
         for copy in copies:
             try:
@@ -160,9 +163,18 @@ class DiskCopies:
                 )
             except HypervisorError as error:
                 problems.append(f"{copy.target} could not be removed there: {error}")
+            else:
+                left += [] if copy.data_file is None else [f"{copy.data_file} of {copy.target}"]
+        stays = (
+            f"; {spec.source} keeps files with the data of images: {', '.join(left)}; remove them "
+            "there if nothing else needs them"
+            if left
+            else ""
+        )
         if problems:
-            return f"copied {self._names}; {spec.source} keeps images: {'; '.join(problems)}"
-        return f"copied {self._names}; removed the images on {spec.source}"
+            words = "; ".join(problems)
+            return f"copied {self._names}; {spec.source} keeps images: {words}{stays}"
+        return f"copied {self._names}; removed the images on {spec.source}{stays}"
 
     async def _call(
         self, host: str, function: Callable[..., Any], *arguments: Any, **named: Any

@@ -77,6 +77,9 @@ def decide(spec: MigrationSpec, disks: Sequence[Disk], facts: DiskFacts) -> Disk
         elif presence == "absent":
             decided.append(disk.path)
             problems.append(_not_shared(spec, disk))
+        elif presence == "present" and facts.sharing.get(disk.path) == "separate":
+            decided.append(disk.path)
+            problems.append(_not_shared(spec, disk, has_other=True))
     return DiskDecision(copied=copied, shared=shared, decided=frozenset(decided), problems=problems)
 
 
@@ -133,17 +136,21 @@ def _problem_of_shared(spec: MigrationSpec, disk: Disk, facts: DiskFacts) -> str
     )
 
 
-def _not_shared(spec: MigrationSpec, disk: Disk) -> str:
-    if spec.parameter.copy_storage is not None and not disk.is_shareable:
-        remedy = f"add {disk.target} to copy-disks, which copies it"
-    elif disk.is_shareable:
-        remedy = "several domains may write it, so it is not copied"
+def _not_shared(spec: MigrationSpec, disk: Disk, *, has_other: bool = False) -> str:
+    """Return the refusal. `has_other` says that the destination has another file at the path."""
+    if disk.is_shareable:
+        remedy = "put it on shared storage, because several domains may write it"
+    elif spec.parameter.copy_storage is not None:
+        remedy = f"add {disk.target} to copy-disks, which copies it, or put it on shared storage"
     else:
-        remedy = "order copy-storage: all, which copies it"
-    return (
-        f"{disk.words} of {spec.name} is not on storage that {spec.source} and {spec.destination} "
-        f"share; {remedy}, or put it on shared storage"
-    )
+        remedy = "order copy-storage: all, which copies it, or put it on shared storage"
+    what, hosts = f"{disk.words} of {spec.name}", (spec.source, spec.destination)
+    if has_other:
+        return (
+            f"{what} is another file on {hosts[1]} than on {hosts[0]}, such as an older copy; "
+            f"remove it there, and {remedy}"
+        )
+    return f"{what} is not on storage that {hosts[0]} and {hosts[1]} share; {remedy}"
 
 
 def _problems_of_copy(spec: MigrationSpec, disk: Disk, facts: DiskFacts) -> Iterator[str]:

@@ -37,8 +37,9 @@ def refusal(spec: MigrationSpec, here: KeptData, there: KeptData) -> str | None:
     if external:
         return (
             f"{name} has {_count(len(external), 'external snapshot')} on {source}, which libvirt "
-            f"does not migrate: {', '.join(external)}; delete them there first, or only libvirt's "
-            f"records of them with virsh snapshot-delete {name} --metadata"
+            f"does not migrate: {', '.join(external)}; delete libvirt's records of them with virsh "
+            f"snapshot-delete {name} --metadata; to merge their files first, use virsh blockcommit "
+            f"{name} DISK --active --pivot"
         )
     if here.checkpoints:
         return (

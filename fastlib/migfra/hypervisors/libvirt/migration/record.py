@@ -22,6 +22,8 @@ class DiskCopy(msgspec.Struct, frozen=True, kw_only=True):
     image: Image
     created: bool = False
     """Whether the migration has created the image. If not, it was about to."""
+    data_file: str | None = None
+    """The file on the source in which the copied image has its data."""
 
 
 class MigrationState(msgspec.Struct, frozen=True, kw_only=True):
