@@ -3,6 +3,7 @@
 The hosts are fakes (see fake_libvirt.py) and time is virtual.
 """
 
+import msgspec
 import pytest
 
 from fastlib import Migrate, MigrateParameter
@@ -101,8 +102,83 @@ def test_result_of_an_order_that_was_not_resumed_in_time(orders):
     assert str(caught.value) == (
         "vm1 did not migrate to node02: client socket is closed; its post-copy was interrupted, "
         "and nothing has moved for 1200 s; the memory of vm1 is divided between node01 and node02, "
-        "as post-copy has not ended; destroy neither, repair the link, and continue with virsh "
-        "migrate --postcopy-resume on node01"
+        "as post-copy has not ended; destroy neither, repair the link, and order the migration "
+        "from node01 to node02 again with on-timeout: post-copy, which resumes it"
+    )
+
+
+def give_up(orders):
+    """Send an order that is not resumed in time. Then the link is repaired."""
+    orders.cut_after_begin = True
+    with pytest.raises(FinalError, match="order the migration from node01 to node02 again"):
+        orders.send()
+    orders.hosts.destination.is_there = True
+    orders.last = None  # the second order has a record of its own
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_repeated_order_resumes_a_post_copy_that_was_given_up(orders, restarted, encrypted):
+    """Also in the next run of the daemon, which knows only what both hosts answer."""
+    if encrypted:
+        orders.hosts.give_certificates()
+    orders.hosts.domain.starts_with_host = True
+    give_up(orders)
+    if restarted:
+        orders.hosts.runtime.divided.clear()
+    result = orders.send()
+    assert result.status == "success"
+    assert result.encrypted is encrypted
+    assert result.details == "its post-copy was interrupted, and then resumed"
+    [begun], [resumed] = orders.begun, orders.resumed
+    assert resumed.flags == begun.flags | api().VIR_MIGRATE_POSTCOPY_RESUME
+    assert resumed.parameters == begun.parameters
+    assert orders.hosts.runtime.divided == {}
+    assert orders.hosts.destination.domains["vm1"].starts_with_host
+
+
+def test_repeated_order_that_is_not_resumed_either_can_be_repeated(orders):
+    give_up(orders)
+
+    async def refuse(*arguments, **options):
+        raise HypervisorError("refused")
+
+    orders.monkeypatch.setattr(post_copy, "run_migration", refuse)
+    with pytest.raises(FinalError, match=r"interrupted before.*resume: refused; the memory of vm1"):
+        orders.send()
+    orders.monkeypatch.setattr(post_copy, "run_migration", orders.resume)
+    orders.last = None
+    assert orders.send().status == "success"
+
+
+def test_order_to_a_third_host_does_not_resume(orders):
+    """The other half of the memory must be at its destination."""
+    give_up(orders)
+    orders.hosts.destination.domains["vm1"].uuid = "another"
+    with pytest.raises(HypervisorError, match="the memory of vm1 is divided between two hosts"):
+        orders.send()
+    assert orders.resumed == []
+
+
+def test_order_without_post_copy_does_not_resume(orders):
+    give_up(orders)
+    order = msgspec.structs.replace(ORDER, parameter=MigrateParameter(migration_type="live"))
+    with pytest.raises(HypervisorError, match="migration again with on-timeout: post-copy"):
+        run_virtual(migrate.migrate(orders.hosts.runtime, order, orders.context()))
+
+
+def test_killed_daemon_recovers_the_repeated_order(orders):
+    give_up(orders)
+
+    async def end(*arguments, **options):
+        raise Killed
+
+    orders.monkeypatch.setattr(post_copy, "run_migration", end)
+    with pytest.raises(Killed):
+        orders.send()
+    orders.monkeypatch.setattr(post_copy, "run_migration", orders.resume)
+    assert orders.restart().details == (
+        "found done after the daemon's restart; its post-copy was interrupted, and then resumed"
     )
 
 

@@ -103,8 +103,8 @@ def test_reconcile_answers_at_once_when_it_is_certain(run, source, destination, 
         (
             (PAUSED, 12), (RUNNING, 11), "divided",
             "the memory of vm1 is divided between node01 and node02, as post-copy has not ended",
-            "destroy neither, repair the link, and continue with virsh migrate --postcopy-resume "
-            "on node01",
+            "destroy neither, repair the link, and order the migration from node01 to "
+            "node02 again with on-timeout: post-copy, which resumes it",
         ),
         (
             (SHUT_OFF, 3), (RUNNING, 11), "lost",

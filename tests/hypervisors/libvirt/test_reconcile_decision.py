@@ -62,8 +62,8 @@ PERHAPS_THERE = (
 COPY_THERE = "{destination} has a copy of it too; check there, and destroy the stale one"
 COPY_HERE = "{source} cannot be queried for a copy of it; check there"
 DIVIDED = (
-    "destroy neither, repair the link, and continue with virsh migrate --postcopy-resume on "
-    "{source}"
+    "destroy neither, repair the link, and order the migration from {source} to {destination} "
+    "again with on-timeout: post-copy, which resumes it"
 )
 ENDED_THERE_IN_POST_COPY = (
     "its copy on {destination} has ended before post-copy had moved all memory; the paused copy on "

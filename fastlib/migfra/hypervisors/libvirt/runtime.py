@@ -17,6 +17,7 @@ from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.migration_queue import Slot
 
 from .errors import LostError
+from .migration.record import MigrationState
 from .options import LibvirtOptions
 from .slots.keeper import SlotNotices
 
@@ -41,6 +42,8 @@ class LibvirtRuntime:
         """The paths of the images that starts are about to create."""
         self.moved_to: Final[dict[str, str]] = {}
         """The hosts to which this daemon has moved domains, by name. They are queried first."""
+        self.divided: Final[dict[str, MigrationState]] = {}
+        """Migrations that were given up in post-copy, by the UUIDs of their domains."""
         self.notices: Final = SlotNotices(
             node, options, lambda *where: self.connections.get(*where)
         )
@@ -84,9 +87,9 @@ class LibvirtRuntime:
                 if observed.divided:
                     raise HypervisorError(
                         f"the memory of {name} is divided between two hosts because its post-copy "
-                        "broke; repair the link between them, and continue with virsh migrate "
-                        "--postcopy-resume on its source; if it has ended on the other host, stop "
-                        "it here with force: true"
+                        "broke; repair the link between them, and order the migration again with "
+                        "on-timeout: post-copy, which resumes it; if it has ended on the other "
+                        "host, stop it here with force: true"
                     )
                 await scope.sleep(POLL_SECONDS)
             yield

@@ -288,6 +288,7 @@ class Migration:
         """
         spec = self.spec
         self._runtime.moved_to[spec.name] = spec.destination
+        self._runtime.divided.pop(self.record.state.uuid, None)
         if spec.kind == "offline":
             await self._finish_offline()
             return details
@@ -410,6 +411,8 @@ class Migration:
             else:
                 location = self._location or await self.reconcile()
                 known = location.place == "source"
+                if location.place == "divided":
+                    self._runtime.divided[state.uuid] = state
                 words += await self._undo_on_source(location.note) if known else [location.whole]
                 if location.place == "nowhere":
                     words += await self._disks.remove_if_never_ran()

@@ -30,8 +30,8 @@ _PERHAPS_THERE: Final = (
 _COPY_THERE: Final = "{destination} has a copy of it too; check there, and destroy the stale one"
 _COPY_HERE: Final = "{source} cannot be queried for a copy of it; check there"
 _SPLIT: Final = (
-    "destroy neither, repair the link, and continue with virsh migrate --postcopy-resume on "
-    "{source}"
+    "destroy neither, repair the link, and order the migration from {source} to {destination} "
+    "again with on-timeout: post-copy, which resumes it"
 )
 _ENDED_THERE_IN_POST_COPY: Final = (
     "its copy on {destination} has ended before post-copy had moved all memory; the paused copy on "

@@ -3,6 +3,7 @@
 from functools import partial
 
 from fastlib.message import Migrate, MigrationResult
+from fastlib.migfra.hypervisors.libvirt.migration.divided import resume_if_divided
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.libvirt.migration.swap import check_swap, swap
 from fastlib.migfra.hypervisors.libvirt.migration.turn import in_turn
@@ -26,6 +27,8 @@ async def migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> M
             async with in_turn(runtime, (there, back), scope, context, check):
                 details, encrypted = await swap(runtime, there, back, context)
                 return migration_result(spec.name, details, encrypted=encrypted)
+        if (resumed := await resume_if_divided(runtime, spec, scope, context)) is not None:
+            return resumed
         new = partial(Migration, runtime, spec, scope, context, context.measurement)
         async with in_turn(runtime, (spec,), scope, context, lambda: new().check()):
             migration = new()
