@@ -4,6 +4,9 @@ mutmut changes one operator, constant or call at a time and runs the tests that 
 function. A change that no test notices is a survivor. `accepted_survivors.txt` lists the survivors
 that change no behaviour, each with its reason; any other survivor is a failure. For modules
 whose survivors were not examined, a run counts the survivors and does not fail.
+
+A target with many tests first tries those of each module alone, which takes a second for each
+mutant. Only the survivors are tried again with all tests of the target.
 """
 
 import argparse
@@ -16,8 +19,8 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,8 @@ source_paths = ["fastlib"]
 only_mutate = {modules}
 also_copy = {others}
 pytest_add_cli_args = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=", \
-"--import-mode=importlib", "--tier=fast", "--timeout={timeout}", {deselected}\
+"-p", "tools.fresh_caches", "--import-mode=importlib", "--tier=fast", "--timeout={timeout}", \
+{deselected}\
 "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 pytest_add_cli_args_test_selection = {tests}
 use_git_change_detection = false
@@ -53,6 +57,8 @@ class Target:
 
     modules: tuple[str, ...]
     tests: tuple[str, ...]
+    first_tests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Tests of a module, by its name, that are tried before `tests`."""
     unexamined: frozenset[str] = frozenset()
     """Names of the modules whose survivors were not examined: they are only counted."""
     deselected: tuple[str, ...] = ()
@@ -69,6 +75,8 @@ class Target:
             sys.exit(f"dev: no modules of this target: {', '.join(sorted(missing))}")
         return replace(self, modules=tuple(modules))
 
+
+_CODEC = sorted((ROOT / "fastlib/codec").glob("*.py"))
 
 TARGETS = {
     "precopy": Target(
@@ -107,7 +115,6 @@ TARGETS = {
             "tests/migfra/test_journal.py",
             "tests/migfra/test_journal_boundaries.py",
         ),
-        unexamined=frozenset(("schema",)),
         timeout_seconds=10,
     ),
     "expiry": Target(
@@ -124,39 +131,30 @@ TARGETS = {
         unexamined=frozenset(("expiry",)),
     ),
     "codec": Target(
-        tuple(
-            f"fastlib/codec/{path.name}" for path in sorted((ROOT / "fastlib/codec").glob("*.py"))
-        ),
+        tuple(f"fastlib/codec/{path.name}" for path in _CODEC),
         (
             "tests/codec",
             "tests/message/test_added_options.py",
             "tests/message/test_broken_declarations.py",
             "tests/message/test_constructor_arguments.py",
         ),
+        first_tests={
+            path.stem: (own,)
+            for path in _CODEC
+            if (ROOT / (own := f"tests/codec/test_{path.stem}_boundaries.py")).exists()
+        }
+        | {"instants": ("tests/codec/test_instants.py",), "rules": ("tests/codec/test_rules.py",)},
         deselected=("tests/codec/test_reading_options.py::test_unknown_key_warns_if_asked_for",),
-        unexamined=frozenset(
-            (
-                "composer",
-                "dispatch",
-                "envelope",
-                "fast_reader",
-                "fast_values",
-                "records",
-                "schema_protocol",
-                "shapes",
-                "writer",
-            )
-        ),
     ),
 }
 
 
 def mutation(options: argparse.Namespace) -> int:
     require_mutmut()
-    if not options.target:
-        return run_targets(TARGETS, options.children)
-    target = TARGETS[options.target].only(options.modules)
-    return run_targets({options.target: target}, options.children)
+    targets = TARGETS
+    if options.target:
+        targets = {options.target: TARGETS[options.target].only(options.modules)}
+    return run_targets(targets, options.children, is_quick=options.quick)
 
 
 def require_mutmut() -> None:
@@ -165,25 +163,51 @@ def require_mutmut() -> None:
         sys.exit(f"dev: not installed: mutmut. Run: {INSTALL_MUTMUT}")
 
 
-def run_targets(targets: dict[str, Target], children: int | None = None) -> int:
+def run_targets(
+    targets: dict[str, Target], children: int | None = None, *, is_quick: bool = False
+) -> int:
     """Run mutmut for each target; return 1 if there are survivors that are not accepted.
 
     `children` is the number of processes that test mutants, by default that of the processors.
+    With `is_quick`, the survivors of a module's own tests are not tried with all tests.
     """
     accepted = accepted_survivors()
-    # A list: each target runs, whatever the one before says.
-    passed = [_run_target(name, target, accepted, children) for name, target in targets.items()]
+    # A list: each part runs, whatever the one before says.
+    passed = [
+        _run_part(f"{name}{suffix}", target, part, accepted, children, is_quick=is_quick)
+        for name, target in targets.items()
+        for suffix, part in _parts(target).items()
+    ]
     return 0 if all(passed) else 1
 
 
-def _run_target(name: str, target: Target, accepted: dict[str, str], children: int | None) -> bool:
-    folder = _copy_tree(name, target)
-    command = [sys.executable, "-m", "mutmut", "run"]
-    if children is not None:
-        command += ["--max-children", str(children)]
-    with (folder / "mutmut.log").open("w") as log:
-        subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=False)
-    outcomes = _outcomes(folder)
+def _parts(target: Target) -> dict[str, Target]:
+    """Return one part for each module with tests of its own, and one for all others."""
+    parts = {
+        f"-{Path(path).stem}": replace(target, modules=(path,), tests=own)
+        for path in target.modules
+        if (own := target.first_tests.get(Path(path).stem))
+    }
+    rest = tuple(path for path in target.modules if Path(path).stem not in target.first_tests)
+    return parts | ({"": replace(target, modules=rest)} if rest else {})
+
+
+def _run_part(
+    name: str,
+    target: Target,
+    part: Target,
+    accepted: dict[str, str],
+    children: int | None,
+    *,
+    is_quick: bool,
+) -> bool:
+    folder = CACHE / "mutation" / name
+    outcomes = _run_mutmut(folder, part, children)
+    survivors = [key for key, outcome in outcomes.items() if outcome not in _KILLED]
+    new = [key for key in survivors if key not in accepted]
+    if new and part.tests != target.tests and not is_quick:
+        again = _run_mutmut(folder, replace(part, tests=target.tests), children, new)
+        outcomes.update((key, again.get(key, _NOT_RUN)) for key in new)
     if set(outcomes.values()) <= {_NOT_RUN}:
         print(f"{name}: mutmut did not run: {folder / 'mutmut.log'}", flush=True)
         return False
@@ -202,6 +226,19 @@ def _run_target(name: str, target: Target, accepted: dict[str, str], children: i
         for module, found in sorted(by_module.items())
     ]
     return all(passed)
+
+
+def _run_mutmut(
+    folder: Path, target: Target, children: int | None, mutants: Iterable[str] = ()
+) -> dict[str, str]:
+    """Run mutmut for these mutants, or for all, and return the outcome of each."""
+    _copy_tree(folder, target)
+    command = [sys.executable, "-m", "mutmut", "run"]
+    if children is not None:
+        command += ["--max-children", str(children)]
+    with (folder / "mutmut.log").open("w") as log:
+        subprocess.run([*command, *mutants], cwd=folder, stdout=log, stderr=log, check=False)
+    return _outcomes(folder)
 
 
 def _report(
@@ -244,9 +281,8 @@ def accepted_survivors() -> dict[str, str]:
     return found
 
 
-def _copy_tree(name: str, target: Target) -> Path:
+def _copy_tree(folder: Path, target: Target) -> None:
     """Copy the sources; mutmut takes its settings from pyproject.toml and writes beside it."""
-    folder = CACHE / "mutation" / name
     shutil.rmtree(folder, ignore_errors=True)
     roots = set()
     for file in source_files():
@@ -263,7 +299,6 @@ def _copy_tree(name: str, target: Target) -> Path:
     )
     with (folder / "pyproject.toml").open("a") as file_of_settings:
         file_of_settings.write(settings)
-    return folder
 
 
 def _outcomes(folder: Path) -> dict[str, str]:
@@ -290,5 +325,10 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument(
         "--children", type=int, help="processes that test mutants (default: one for each processor)"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="try only the tests of each module, and not all tests for its survivors",
     )
     parser.set_defaults(run=mutation)

@@ -8,6 +8,7 @@ comes from the exact reader.
 import sys
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Literal
 
 from .compiled import outdated_files
@@ -42,7 +43,7 @@ def _import_fast_reader(shape: Shape, text: str, limits: Limits) -> Any:
             "fastlib reads slowly, because these compiled modules belong to another version of"
             f" fastlib; remove them: {', '.join(outdated)}",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=_callers_level(sys._getframe()),
         )
         return UNSUPPORTED
     from .fast_reader import read_fast as imported
@@ -130,15 +131,16 @@ def _outcome(value: Any, context: LoadContext, unknown: Unknown) -> Any:
         for problem in context.problems:
             if problem.code in ("unknown-key", "old-key"):
                 message = f"{context.what}: {problem}"
-                warnings.warn(message, UnknownKeyWarning, stacklevel=_callers_level())
+                warnings.warn(
+                    message, UnknownKeyWarning, stacklevel=_callers_level(sys._getframe())
+                )
     return value
 
 
-def _callers_level() -> int:
-    """Return the stack level, seen from our caller, of the first function outside this package."""
+def _callers_level(frame: FrameType) -> int:
+    """Return the stack level, seen from a frame, of the first function outside this package."""
     package = __name__.partition(".")[0]
     level = 1
-    frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == package:
         frame = frame.f_back
         level += 1

@@ -387,17 +387,18 @@ def _load_pairs(
 ) -> Any:
     """Return a dict of pairs with free keys, or INVALID. `load` loads each value."""
     values: dict[str, Any] = {}
+    failed = False
     for key, item in pairs:
         context.count_node(item)
         name = key_text(key, context, path)
         if name is None:
-            values[""] = INVALID
+            failed = True
         elif name in values:
             add_duplicate_key(key, context, (*path, name))
             values[name] = INVALID
         else:
             values[name] = load(item, context, (*path, name))
-    return INVALID if INVALID in values.values() else values
+    return INVALID if failed or INVALID in values.values() else values
 
 
 class Map(Shape):

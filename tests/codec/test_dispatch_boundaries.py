@@ -1,12 +1,14 @@
 """The ways into the readers and writers: what they hand on, and what each of them does first."""
 
 import warnings
-from typing import Any
+from types import SimpleNamespace
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 
 from fastlib import Evacuate, Stop, Suspend
-from fastlib.codec import compiled, dispatch
+from fastlib.codec import Wire, compiled, dispatch
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.dispatch import (
     check_unknown,
@@ -221,6 +223,7 @@ def test_style_of_a_text() -> None:
 def test_reader_and_writer_are_imported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from fastlib.codec import fast_reader, writer
 
+    monkeypatch.setattr(dispatch, "read_exact", pytest.fail)
     monkeypatch.setattr(dispatch, "read_fast", dispatch._import_fast_reader)
     monkeypatch.setattr(dispatch, "_write_block", dispatch._import_writer)
     assert read(SUSPEND, "vm-name: a", "Suspend", "ignore", None) == MESSAGE
@@ -234,12 +237,98 @@ def test_outdated_compiled_modules_are_named_once_and_not_used(
 ) -> None:
     monkeypatch.setattr(dispatch, "read_fast", dispatch._import_fast_reader)
     monkeypatch.setattr(dispatch, "outdated_files", lambda: ["/a.so", "/b.so"])
-    with pytest.warns(RuntimeWarning) as caught:
-        assert read(SUSPEND, "vm-name: a", "Suspend", "ignore", None) == MESSAGE
-    assert [str(each.message) for each in caught] == [
-        "fastlib reads slowly, because these compiled modules belong to another version of "
-        "fastlib; remove them: /a.so, /b.so"
+    calls = warning_calls(monkeypatch)
+    assert read(SUSPEND, "vm-name: a", "Suspend", "ignore", None) == MESSAGE
+    assert calls == [
+        (
+            "fastlib reads slowly, because these compiled modules belong to another version of "
+            "fastlib; remove them: /a.so, /b.so",
+            RuntimeWarning,
+            7,
+        )
     ]
     assert dispatch.read_fast is dispatch._read_nothing
-    assert read(SUSPEND, "vm-name: a", "Suspend", "ignore", None) == MESSAGE  # without a warning
+    assert read(SUSPEND, "vm-name: a", "Suspend", "ignore", None) == MESSAGE
+    assert len(calls) == 1
     assert compiled.outdated_files() == []
+
+
+# --- the place of a warning -----------------------------------------------------------------------
+
+
+def warning_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, type[Warning], int]]:
+    """Return the calls of `warnings.warn`; the level of the caller is 7."""
+    calls: list[tuple[str, type[Warning], int]] = []
+
+    def warn(message: str, category: type[Warning], stacklevel: int) -> None:
+        calls.append((message, category, stacklevel))
+
+    monkeypatch.setattr(warnings, "warn", warn)
+    monkeypatch.setattr(dispatch, "_callers_level", lambda frame: 7 if frame.f_lineno else 0)
+    return calls
+
+
+def test_unknown_key_warns_at_the_place_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = warning_calls(monkeypatch)
+    words = "Case: x: unknown key, ignored by every peer"
+    read_tree(SUSPEND, {"vm-name": "a", "x": 1}, what="Case", unknown="warn")
+    assert calls == [(words, UnknownKeyWarning, 7)]
+
+
+def stack(*modules: str) -> Any:
+    """Return the innermost frame of a stack, whose modules are given from the inside out."""
+    frame = None
+    for module in reversed(modules):
+        frame = SimpleNamespace(f_back=frame, f_globals={"__name__": module})
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("modules", "level"),
+    [
+        (["fastlib.codec.dispatch", "user"], 2),
+        (["fastlib.codec.dispatch", "fastlib", "fastlib.message.base", "user.tool", "fastlib"], 4),
+        (["fastlib.codec.dispatch", "fastlib_migfra.x", "user"], 2),
+        (["fastlib.codec.dispatch", "codec.fastlib", "user"], 2),
+        (["fastlib.codec.dispatch", "fastlib.cli"], 2),
+        (["fastlib.codec.dispatch"], 1),
+    ],
+)
+def test_caller_is_the_first_function_outside_of_the_package(
+    modules: list[str], level: int
+) -> None:
+    assert dispatch._callers_level(stack(*modules)) == level
+
+
+# --- reports --------------------------------------------------------------------------------------
+
+
+class Refusing(msgspec.Struct):
+    """A struct that reads a message, and reports an error for it nevertheless."""
+
+    a: Annotated[str | None, Wire("x", old={"b": "write 'a'"}, refuses_old=True)] = None
+
+
+def test_value_with_an_error_is_not_reported() -> None:
+    def choose(root: Any, context: LoadContext) -> Shape:
+        return shape_of(Refusing)
+
+    assert reports("{a: c}", choose) == [(Refusing(a="c"), [])]
+    assert reports("{b: c}", choose) == [(None, ["old-key"])]
+
+
+@pytest.mark.parametrize("text", ["", "---\n# nothing\n"])
+def test_empty_document_is_reported_at_the_beginning(text: str) -> None:
+    (report,) = inspect(lambda root, context: SUSPEND, text, what="Case")
+    (problem,) = report.problems
+    assert (problem.code, problem.line, problem.column) == ("missing", 1, 1)
+
+
+def test_report_has_the_problems_before_an_exceeded_limit() -> None:
+    def choose(root: Any, context: LoadContext) -> Shape:
+        context.add_problem(root, (), "first", "the first problem")
+        return EVACUATE
+
+    text = f"destinations: [&a {'x' * 4096}, *a, *a, *a]"
+    limits = Limits(max_nodes=10)
+    assert reports(text, choose, limits=limits) == [(None, ["first", "limit-nodes"])]

@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Meta
 
+from fastlib.codec.derivation import shape_of
 from fastlib.codec.limits import Limits
 from fastlib.codec.load_context import INVALID, MAX_SUGGESTIONS, LoadContext
 from fastlib.codec.nodes import Mapping, Node, Scalar, Sequence
@@ -26,6 +28,7 @@ from fastlib.codec.shapes import (
     InvalidValue,
     List,
     Map,
+    ScalarShape,
     Shape,
     Text,
     Tree,
@@ -380,6 +383,77 @@ def test_list_of_integers_is_accepted_unchanged(shape: List, value: Any, expecte
     assert shape.accepts_unchanged(value) is expected
 
 
+def test_arguments_of_a_shape_are_kept() -> None:
+    # Made here and not for `parametrize`, so that the constructors run within the test.
+    plain, hexadecimal = Int(1, 20), Int(0, 255, 2)
+    assert (plain.low, plain.high, plain.digits) == (1, 20, 0)
+    assert plain.expected == "an integer from 1 to 20"
+    assert (hexadecimal.low, hexadecimal.high, hexadecimal.digits) == (0, 255, 2)
+    assert hexadecimal.expected == "an integer from 0x0 to 0xff"
+    assert (Float().decimals, Float(1).decimals) == (None, 1)
+    choice = Choice({"red": 1, "blue": 2})
+    assert choice.values == {"red": 1, "blue": 2}
+    assert choice.texts == {1: "red", 2: "blue"}
+    assert choice.expected == "one of red, blue"
+
+
+def test_msgspec_checks_lists_of_integers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = [List(Int(-1000, 1000)), List(List(Int(-1000, 1000))), List(Int(-(2**70), 2**70))]
+    values: list[Any] = [(-1000, 0, 1000), ((-1000, 1000), ()), (-DEEP, DEEP - 1)]
+    wrong: list[Any] = [(-1001,), ((1001,),), (2**71,)]
+    for shape, value, bad in zip(shapes, values, wrong, strict=True):
+        assert not shape.accepts_unchanged(bad)
+        with monkeypatch.context() as patch:
+            patch.setattr(Int, "check", pytest.fail)
+            assert shape.accepts_unchanged(value)
+            assert shape.check(value) is value
+            assert shape.check([*value]) == value
+        with pytest.raises(InvalidValue):
+            shape.check(bad)
+
+
+class Part(msgspec.Struct):
+    """A struct in a list."""
+
+    name: str
+
+
+def test_structs_in_a_list_are_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = List(shape_of(Part))
+    part = Part("a")
+    value = (part, part)
+    with monkeypatch.context() as patch:
+        patch.setattr(shape.item, "check", pytest.fail)
+        assert shape.check(value) is value
+        for other in ([*value], []):
+            found = shape.check(other)
+            assert found == tuple(other)
+            assert type(found) is tuple
+    for wrong in ([part, "a"], ["a"], ("a", part)):
+        with pytest.raises(InvalidValue):
+            shape.check(wrong)
+
+
+def test_message_of_an_error_is_kept_below() -> None:
+    path, *facts = refusal(List(Instant()), [NONE_GIVEN])
+    assert path == (0,)
+    assert facts == [*refusal(Instant(), NONE_GIVEN)[1:]]
+
+
+class Anything(ScalarShape):
+    """A shape of another package, whose check accepts every value."""
+
+    expected = "anything"
+
+    def check(self, value: Any) -> Any:
+        return value
+
+
+def test_null_is_no_value_of_a_scalar() -> None:
+    assert Anything().from_leaf(None) is INVALID
+    assert Anything().from_leaf(3) == 3
+
+
 def test_integers_of_64_bits_are_checked_one_by_one() -> None:
     shape = List(Int(0, 2**64 - 1))
     assert shape.check([DEEP - 1, DEEP, 2**64 - 1]) == (DEEP - 1, DEEP, 2**64 - 1)
@@ -406,6 +480,13 @@ def test_mapping_is_loaded_with_the_problems_of_all_values_and_keys() -> None:
     assert problems(Map(DIGIT), pairs((None, "3"))) == [
         ("key", "x", "a key must be text; got null", None)
     ]
+
+
+def test_empty_key_after_a_key_without_text_is_no_duplicate() -> None:
+    assert problems(Map(DIGIT), pairs((None, "3"), ("", "1"))) == [
+        ("key", "x", "a key must be text; got null", None)
+    ]
+    assert loaded(Map(DIGIT), {"": "1"}) == {"": 1}
 
 
 def test_mapping_with_a_duplicate_key_is_not_loaded() -> None:
