@@ -60,8 +60,8 @@ class _SpecialCharacters:
         # There are fewer than 100 special characters. In the unlikely case that the text has nearly
         # all of 137,000 placeholders, some special characters stay, and the parser reports them.
         pairs = list(zip(special, free, strict=False))
-        if "\r" in special and pairs:
-            placeholder = dict(pairs)["\r"]
+        placeholder = dict(pairs).get("\r")
+        if placeholder is not None:
             text = re.sub("\r(?!\n)", placeholder, text)
             pairs = [pair for pair in pairs if pair[0] != "\r"]
             self._back = {ord(placeholder): "\r"}
@@ -144,6 +144,10 @@ def _parse_problem(error: yaml.YAMLError) -> Problem:
         column = mark.column + 1 if mark else None
         return Problem(code="syntax", message=message, line=line, column=column)
     return Problem(code="syntax", message=str(error).splitlines()[0])
+
+
+_FLOW_START = lazy_pattern(r"(?:[&!]\S*[ \t]+)*([\[{])")
+"""The bracket of a list or mapping in flow style, after its anchor and tag."""
 
 
 class _PythonParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
@@ -236,7 +240,7 @@ class _Composer:
             if getattr(error, "problem", None) == _TOO_DEEP:
                 self.too_deep(error)
             raise ParseError(self.what, [self.syntax(error)]) from None
-        except ValueError:  # the Python parser's, for an escape like "\U00110000"
+        except (ValueError, OverflowError):  # the Python parser's, for "\U00110000", "\UFFFFFFFF"
             mark = self.parser.get_mark()
             problem = Problem(code="syntax", message="an escape must be a valid character")
             raise ParseError(self.what, [problem.at(mark.line + 1, mark.column + 1)]) from None
@@ -246,7 +250,7 @@ class _Composer:
         problem = _parse_problem(error)
         message = self.characters.restore_words(problem.message)
         problem = msgspec.structs.replace(problem, message=message)
-        if self.character(problem.line, problem.column) == "\t":
+        if self.rest_of_line(problem.line, problem.column).startswith("\t"):
             message = "an indentation must not contain a tab; use spaces"
             return Problem(code="syntax", message=message).at(problem.line, problem.column)
         if problem.line is None or (problem.line, problem.column or 1) < self.size:
@@ -257,19 +261,20 @@ class _Composer:
             message = "this quote is never closed"
             place = Problem(code="syntax", message=message)
             return place.at(mark.line + 1, mark.column + 1)
-        if self.flow:
-            opened = self.flow[-1]
-            bracket = "'['" if isinstance(opened, Sequence) else "'{'"
-            place = Problem(code="syntax", message=f"this {bracket} is never closed")
-            return place.at(opened.line, opened.column)
+        for opened in reversed(self.flow):
+            # The mapping in "[a: b]" has no bracket.
+            bracket = _FLOW_START.match(self.rest_of_line(opened.line, opened.column))
+            if bracket is not None:
+                place = Problem(code="syntax", message=f"this '{bracket[1]}' is never closed")
+                return place.at(opened.line, opened.column)
         return problem.at(*self.size)
 
-    def character(self, line: int | None, column: int | None) -> str:
-        """Return the character at a place of the text, or an empty string."""
+    def rest_of_line(self, line: int | None, column: int | None) -> str:
+        """Return the text from a place to the end of its line, or an empty text."""
         if line is None or column is None:
             return ""
         lines = self.characters.text.split("\n", line)
-        return lines[line - 1][column - 1 : column] if line <= len(lines) else ""
+        return lines[line - 1][column - 1 :] if line <= len(lines) else ""
 
     def too_deep(self, error: yaml.YAMLError) -> NoReturn:
         """Raise LimitError for the depth limit that libyaml itself has from version 0.2.6 on."""
