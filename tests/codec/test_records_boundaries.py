@@ -378,6 +378,9 @@ def test_each_missing_field_is_reported() -> None:
         ("missing", "x.level", 2, 3, "missing; expected an integer from 0 to 9"),
     ]
     assert [each.expected for each in problems] == ["text", "an integer from 0 to 9"]
+    assert refused(shape_of(Needed), "name: a") == [
+        ("missing", "x.level", 1, 1, "missing; expected an integer from 0 to 9")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -444,6 +447,29 @@ def test_rule_names_a_key_that_was_probably_meant() -> None:
     assert [each.message for each in problems if each.code == "rule"] == [
         "needs first and second together, or none of them"
     ]
+
+
+def test_rules_see_a_duplicate_as_invalid() -> None:
+    problems = refused(shape_of(Ruled), "{first: a, second: b, first: c}")
+    assert [each[0] for each in problems] == ["duplicate-key"]
+
+
+class Present(Rule):
+    """A rule that names an attribute without a value."""
+
+    attributes = ("b",)
+
+    def broken(self, get: Any) -> tuple[str | None, str] | None:
+        return ("b", "must be given") if get("b") is None else None
+
+
+def test_broken_rule_about_an_absent_field_is_at_the_struct() -> None:
+    shape = Record(Plain, [named("a"), field_b()], rules=[Present()])
+    assert refused(shape, "\n a: b") == [("rule", "x.b", 2, 2, "must be given")]
+
+
+def field_b() -> Field:
+    return Field("b", "b", Text(), Wire(), required=False, optional=True)
 
 
 def test_rules_see_invalid_values_as_such() -> None:
@@ -518,6 +544,7 @@ class Number(Message):
     """A struct with a number."""
 
     level: Digit
+    unit: str
 
 
 class Outer(msgspec.Struct):
@@ -536,6 +563,7 @@ def test_problem_of_a_bare_text_is_at_its_place() -> None:
     assert places == [
         ("old-scalar", "x.number", 2, 10),
         ("value", "x.number.level", 2, 10),
+        ("missing", "x.number.unit", 2, 10),
     ]
     assert problems[1].got == "'abc'"
 
@@ -628,6 +656,7 @@ class Parts:
         return ["part"]
 
     def split(self, node: Any, pairs: list[Any]) -> Any:
+        assert node.pairs is pairs
         own = [pair for pair in pairs if pair[0].value != "part"]
         return own, [pair for pair in pairs if pair[0].value == "part"]
 
