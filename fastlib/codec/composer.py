@@ -17,6 +17,7 @@ from .errors import LimitError, ParseError, Problem
 from .lazy_pattern import lazy_pattern
 from .limits import Limits
 from .nodes import Mapping, Node, Scalar, Sequence
+from .scalars import NULLS
 from .text import position
 
 _CParser: Any
@@ -128,6 +129,8 @@ _PROBLEMS = {
 
 
 _NULL_TAG = "tag:yaml.org,2002:null"
+_NULL_WORDS = NULLS - {""}
+"""Null in quotes after the tag of null. Quotes without content are the empty text of a C++ peer."""
 _TOO_DEEP = "exceeded maximum nesting depth"
 _LIBYAML_DEPTH = 1000
 
@@ -209,7 +212,7 @@ class _Tree:
         return self.open.pop()
 
 
-class _Composer:
+class Composer:
     """Composes the documents of one text: YAML events become nodes."""
 
     def __init__(self, what: str, text: str, limits: Limits) -> None:
@@ -371,8 +374,12 @@ class _Composer:
             self.limit("limit-scalar", f"more than {limits.max_scalar} characters", event)
         mark = event.start_mark
         text = self.characters.restore(value)
-        # A tag turns a scalar that would be null into a text, like for the C++ peers.
-        plain = not event.style and event.tag in (None, _NULL_TAG)
+        # A tag turns a scalar that would be null into a text, like for the C++ peers. With the tag
+        # of null, a word for null is null, also in quotes: PyYAML can write null in this way.
+        if event.tag == _NULL_TAG:
+            plain = not event.style or value in _NULL_WORDS
+        else:
+            plain = not event.style and event.tag is None
         return Scalar(text, plain, mark.line + 1, mark.column + 1)
 
 
@@ -388,7 +395,7 @@ def _with_visible_end(text: str, limits: Limits, what: str) -> str:
     if "\ufeff" not in text or _MARKED_END.search(text) is None:
         return text
     try:
-        next(_Composer(what, text, limits).documents(), None)
+        next(Composer(what, text, limits).documents(), None)
     except ParseError:
         return _MARKED_END.sub("\\1 ", text)
     return text
@@ -400,10 +407,10 @@ def compose(text: str, limits: Limits, what: str) -> Node | None:
     Raises ParseError and LimitError.
     """
     text = _with_visible_end(text, limits, what)
-    return next(_Composer(what, text, limits).documents(), None)
+    return next(Composer(what, text, limits).documents(), None)
 
 
 def compose_all(text: str, limits: Limits, what: str) -> Iterator[Node | None]:
     """Yield the root of each document, None for an empty one. Raises ParseError and LimitError."""
     text = _with_visible_end(text, limits, what)
-    return _Composer(what, text, limits).documents()
+    return Composer(what, text, limits).documents()

@@ -1,12 +1,13 @@
 """Null is never taken for a text, and a text never for null."""
 
 import pytest
+import yaml
 
 import fastlib
 from fastlib import ResultContainer, Stop, TaskContainer, ValidationError
 from fastlib.message.agent import InitAgent, KpiReport, Kpis
 
-NULLS = ["~", "null", "Null", "NULL", "", "!!null ~", "!!null"]
+NULLS = ["~", "null", "Null", "NULL", "", "!!null ~", "!!null", "!!null 'null'"]
 
 
 @pytest.mark.parametrize("null", NULLS)
@@ -69,6 +70,24 @@ def test_tag_null_stays_null():
     report = fastlib.validate("vm-name: a\nregex: !!null ~", Stop)
     assert report.message == Stop(vm_name="a")
     assert [problem.code for problem in report.problems] == ["null"]
+
+
+@pytest.mark.parametrize("word", ["~", "null", "Null", "NULL"])
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_tag_null_makes_null_of_its_words_in_quotes(word, quote):
+    null = f"!!null {quote}{word}{quote}"
+    for text in (f"vm-name: a\ndriver: {null}\nforce: {null}", f"{{vm-name: a, driver: {null}}}"):
+        assert Stop.from_yaml(text) == Stop(vm_name="a")
+        assert {each.code for each in fastlib.validate(text, Stop).problems} == {"null"}
+    report = KpiReport(source="a", kpis={"a": None, "b": "null"})
+    tree = report.emit()
+    assert KpiReport.from_yaml(yaml.safe_dump(tree, default_style="'")) == report
+
+
+@pytest.mark.parametrize("text", ["!!null x", '!!null "x"', '!!null ""', "!!null ' ~'"])
+def test_tag_null_does_not_change_other_texts(text):
+    name = Stop.from_yaml(f"vm-name: {text}").vm_name
+    assert name == text.removeprefix("!!null ").strip("\"'")
 
 
 def test_free_tree_knows_null_and_text_by_their_tags():

@@ -46,7 +46,8 @@ _IN_TEXT = {
     "noncharacter": re.compile(f"[\ufdd0-\ufdef{_LAST_OF_PLANES}]"),
     "control-character": re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]"),
     "beyond-16-bits": re.compile("[\U00010000-\U0010ffff]"),
-    "non-ascii": re.compile("[\xa0-\u2027\u202a-\uffff]"),
+    "no-break-space": re.compile("\xa0"),
+    "non-ascii": re.compile("[\xa1-\u2027\u202a-\uffff]"),
     "tab": re.compile("\t"),
     "line-feed": re.compile("\n"),
     "outer-space": re.compile("^ | $"),
@@ -132,8 +133,8 @@ FEW_TEXTS = (
     "", "~", "null", "no", "true", "12", "012", "0x1F", "1_000", "0b11", "1.0", "1e3", ".inf",
     "12:30:45", "2024-01-02", "<<", "=", "a b", "a ", " a", " ", "a\tb", "\t", "a\nb", "a\n",
     "\n", "a\n\nb", "a\r", "a\rb", "\r", "a\r\nb", "\0", "\x01", "\x7f", "\x85", "a\x85b", "\u2028",
-    "\ufeff", "\uffff", "é", "日本", "\U0001f600", "-", "- a", "---", "...", "a: b", "a:", "a:b",
-    "#", "a #b", "[a]", "{a}", "a, b", "&a", "*a", "!a", "|", ">", "?", "? a", "%a", "@a", "`a`",
+    "\xa0", "\ufeff", "\uffff", "é", "日本", "\U0001f600", "-", "- a", "---", "...", "a: b", "a:",
+    "a:b", "#", "a #b", "[a]", "{a}", "a, b", "&a", "*a", "!a", "|", ">", "?", "? a", "%a", "@a", "`a`",
     "'a'", '"a"', "it's", "\\", "\\n", "a" * 1025,
 )  # fmt: skip
 """At least one text for each aspect. Each text field is tested with all of them."""

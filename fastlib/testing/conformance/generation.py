@@ -29,6 +29,7 @@ from .spellings import BARE, PLAIN, chosen
 from .systematic import Systematic, name_of_mistake
 from .trees import at, changed, paths_of, without
 from .verdict import Fault
+from .written import scalars_in
 
 SPELLINGS = 2
 """The number of random spellings of each message, besides fastlib's and a C++ peer's."""
@@ -157,6 +158,8 @@ class _Random:
         if message is None:
             return False
         text = self._session.spell(message, written.tree, written.spelling)
+        if self._session.findings.of_spelling(text) is not None:
+            return False
         case = of_message(message, text, place_of_type(self._cls))
         return any(
             fault.check == check and not self._session.findings.explained(fault)
@@ -183,7 +186,7 @@ class _Random:
                 self._systematic.spread(found, _special_text(self._cls, small.tree, found.place))
 
     def _repaired(self, written: Written) -> Written:
-        """Return the message without the parts that the program is known not to read."""
+        """Return the message without the parts and spellings that the program does not read."""
         faults = [fault for fault, _ in self._session.findings.faults() if fault.check != "refused"]
         by_place: dict[Place, list[Fault]] = {}
         for fault in faults:
@@ -203,7 +206,28 @@ class _Random:
                     tree = other
                     break
         bad = {name for fault in faults for name in fault.aspects}
-        return Written(tree, spelling.without(tree, bad))
+        return self._respelled(Written(tree, spelling.without(tree, bad)))
+
+    def _respelled(self, written: Written) -> Written:
+        """Return the message without the texts whose spelling the program does not read."""
+        tree, spelling = written
+        for scalar in scalars_in(spelling.write(tree)):
+            if not self._session.findings.is_misspelt(scalar):
+                continue
+            for path in [*paths_of(tree)]:
+                place = place_at(self._cls, tree, path)
+                if at(tree, path) == scalar.value:
+                    value = self._systematic.ordinary(place, scalar.value)
+                    other = changed(tree, path, value if isinstance(value, str) else "a")
+                elif path[-1] == scalar.value:
+                    other = without(tree, path)
+                else:
+                    continue
+                if message_of(self._cls, other) is not None:
+                    tree = other
+        if self._session.findings.of_spelling(spelling.write(tree)) is not None:
+            spelling = spelling.without_texts()
+        return Written(tree, spelling)
 
 
 def _special_text(cls: type[Message], tree: Any, place: Place) -> Any:

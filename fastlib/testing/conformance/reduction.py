@@ -67,9 +67,11 @@ def _smaller_tree(cls: type[Message], tree: Any, fails: Callable[[Any], bool]) -
         # Most faults show in the smallest message with one more key.
         value = at(tree, spot.path) if spot.path else None
         if spot.path and value is not None:
-            for other in (spot.tree, changed(spot.tree, spot.path, value)):
-                if other is not None and fails(other):
-                    return other
+            found = [spot.tree, changed(spot.tree, spot.path, value)]
+            other = next((each for each in found if each is not None and fails(each)), None)
+            if other is not None:
+                tree = other
+                break
     again = True
     while again:
         again = False
@@ -133,6 +135,8 @@ def special_places(cls: type[Message], tree: Any) -> Iterator[tuple[Place, tuple
             continue
         place = place_at(cls, tree, path)
         ordinary = _ordinary_at(cls, tree, path)
+        if any(at(base, path) == value for base in bases):
+            continue
         if value != ordinary and not (isinstance(title, str) and path == (title,)):
             yield place, aspects_at(place, value) or ("other",)
         elif path not in known:

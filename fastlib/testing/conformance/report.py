@@ -1,6 +1,6 @@
 """The report of a run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -11,6 +11,7 @@ from .protocol import type_name
 from .spellings import signs_of
 from .trees import at, paths_of
 from .verdict import Fault
+from .written import Scalar, covers, scalars_in
 
 
 class Difference(msgspec.Struct, kw_only=True):
@@ -105,6 +106,17 @@ class Findings:
             (name for name, each in self._found.items() if _explains(each.fault, fault)), None
         )
 
+    def of_spelling(self, text: str) -> Fault | None:
+        """Return a known fault of a spelling that a scalar of a text shows, in any message."""
+        known = [each.fault for each in self._found.values() if each.fault.place == ANY_TEXT]
+        scalars = scalars_in(text) if known else ()
+        return next((fault for fault in known if _is_shown(fault, scalars)), None)
+
+    def is_misspelt(self, scalar: Scalar) -> bool:
+        """Return True if the program is known not to read a scalar in its spelling."""
+        known = (each.fault for each in self._found.values() if each.fault.place == ANY_TEXT)
+        return any(_is_shown(fault, (scalar,)) for fault in known)
+
     def add(self, fault: Fault, case: Case) -> bool:
         """Add a fault. Return True if it is an instance of a known one."""
         name = self.explained(fault)
@@ -191,6 +203,11 @@ class Findings:
             yield str(each.fault.place), [each]
 
 
+def _is_shown(fault: Fault, scalars: Iterable[Scalar]) -> bool:
+    """Return True if a scalar has all features that a fault of a spelling needs."""
+    return any(covers(scalar.features, fault.aspects[0]) for scalar in scalars)
+
+
 def _explains(known: Fault, fault: Fault) -> bool:
     """Return True if a fault is an instance of a known one."""
     if fault.check == "refused":
@@ -202,7 +219,7 @@ def _explains(known: Fault, fault: Fault) -> bool:
     if known.check == "refused":
         return False
     if fault.place == ANY_TEXT and known.aspects:
-        return known.check == fault.check and known.aspects[0] in fault.aspects
+        return known.check == fault.check and covers(fault.aspects, known.aspects[0])
     if known.place != fault.place:
         return False
     # A refused place cannot be compared.
@@ -222,6 +239,8 @@ def _shows(case: Case, fault: Fault, known: _Found) -> bool:
     if other.check == "refused" or other.check == "golden":
         return False
     if fault.place == other.place and fault.kind == other.kind:
+        return True
+    if other.place == ANY_TEXT and _is_shown(other, scalars_in(case.text)):
         return True
     spelled = aspect != "" and {*aspect.split("+")} <= signs_of(case.text)
     if fault.loss == "refused" or fault.check == "answer":

@@ -81,7 +81,15 @@ class Session:
         return [self._named(fault, case) for fault in judge(case, answer)]
 
     def _named(self, fault: Fault, case: Case) -> Fault:
-        """Give a fault of an ordinary value an aspect if its place accepts other values."""
+        """Return a fault with the place and the aspects that its name needs.
+
+        A fault of a spelling belongs to no place. A fault of an ordinary value gets an aspect if
+        its place accepts other values.
+        """
+        if case.source == "message" and case.aspects and fault.check != "answer":
+            known = self.findings.of_spelling(case.text)
+            if known is not None:
+                return msgspec.structs.replace(fault, place=ANY_TEXT, aspects=known.aspects)
         if case.place == ANY_TEXT and self.findings.explained(fault) is None:
             return msgspec.structs.replace(fault, place=ANY_TEXT, aspects=case.aspects)
         ordinary = not fault.aspects and fault.loss in ("changed", "lost")

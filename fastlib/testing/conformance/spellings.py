@@ -139,6 +139,14 @@ class Spelling(NamedTuple):
         names = tuple(dict.fromkeys((*habits.values(), *turns.values())))
         return self._replace(names=tuple(name for name in names if name))
 
+    def without_texts(self) -> "Spelling":
+        """Return the spelling with plain texts."""
+        text = _HABITS.index("text")
+        habits = {number: way for number, way in self.habits.items() if number != text}
+        whats = {"text", "escape", "escapes", "key"}
+        turns = {key: way for key, way in self.turns.items() if key[0] not in whats}
+        return Spelling(habits, turns)
+
     def without(self, tree: Any, bad: "set[str]") -> "Spelling":
         """Return the spelling without features of some names, alone or with another one."""
         habits, turns = self._named(tree)

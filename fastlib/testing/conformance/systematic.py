@@ -22,6 +22,7 @@ from .aspects import (
     extraordinary,
 )
 from .cases import Case, of_message, of_mistake
+from .escapes import Escapes, is_testable
 from .places import (
     ANY_TEXT,
     Place,
@@ -59,6 +60,8 @@ class Systematic:
         self._names = {str(place_of_type(cls)) for cls in types}
         self._asked: set[Place] = set()
         """Places that were tested with all values."""
+        self._has_escapes = False
+        """Whether one text field was tested with all escapes."""
         self._home: tuple[type[Message], Spot] | None = None
         """The text field that is tested with many texts, in many spellings."""
         self._bad: dict[type[Message], set[Place]] = {}
@@ -92,6 +95,9 @@ class Systematic:
                 bad.add(place)
             elif all(fault.place != place for fault in faults):
                 self._session.agreed.add(place)
+                if not self._has_escapes and place.kind == "text" and is_testable(cls, spot):
+                    self._has_escapes = True
+                    Escapes(self._session, cls, spot).ask()
                 self._ask_values(cls, spot, place)
 
     def _judge(

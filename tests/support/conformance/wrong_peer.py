@@ -258,6 +258,9 @@ FAULTS: dict[str, Callable[[PeerRequest], Any]] = {
     "one-digit-less": writing(
         lambda tree: float(f"{tree:.6g}") if isinstance(tree, float) else tree
     ),
+    "no-hexadecimal-escapes": refusing(r'"[^"\n]*\\x', "an unknown escape"),
+    "no-escapes": refusing(r'"([^"\n]*[^"\s])?\\', "a backslash"),
+    "next-line-escape-as-n": reading(r'(?<=")\\N', "N"),
     "doubles-backslashes": of_texts(lambda text: text.replace("\\", "\\\\")),
     "in-flow-style": in_flow_style,
     "hangs": failing('driver: "?1e3', signal.pause),
