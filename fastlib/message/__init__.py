@@ -21,7 +21,7 @@ from .failure import TaskFailedError
 from .hardware import HugePagesReport, NumaNodeReport, StoragePoolReport
 from .history import HistoryReport, HistoryResult, OrderEvent, OrderReport
 from .load import load, validate, validate_all
-from .node import DomainReport, NodeReport, NodeResult, TaskReport
+from .node import DomainReport, NodeReport, NodeResult, TaskReport, UnsettledReport
 from .result import MigrationResult, Result, Status
 from .result_container import ResultContainer
 from .task import Task, TaskContainer
@@ -101,6 +101,7 @@ __all__ = [
     "TimeMeasurement",
     "TimeoutAction",
     "Timing",
+    "UnsettledReport",
     "load",
     "validate",
     "validate_all",

@@ -58,6 +58,22 @@ class TaskReport(Message):
     """Time at which it was accepted, since the beginning of 1970 (UTC). Unit: s."""
 
 
+class UnsettledReport(Message):
+    """A migration that ended while a host was silent. It is decided again once both answer."""
+
+    vm_name: Annotated[str, Wire("Name of the domain.")]
+    """Name of the domain."""
+    source: Annotated[str, Wire("Host that the domain was to leave.")]
+    """Host that the domain was to leave."""
+    destination: Annotated[str, Wire("Host that the domain was to migrate to.")]
+    """Host that the domain was to migrate to."""
+    since: Annotated[
+        float | None,
+        Wire("Time at which it ended, since the beginning of 1970 (UTC).", unit="s", decimals=6),
+    ] = None
+    """Time at which it ended, since the beginning of 1970 (UTC). Unit: s."""
+
+
 class NodeReport(Message):
     """The resources, domains and tasks of a node. Absent values are unknown."""
 
@@ -96,6 +112,11 @@ class NodeReport(Message):
         Sequence[TaskReport], Wire("The tasks that wait or run, the oldest first.")
     ] = ()
     """The tasks that wait or run, the oldest first."""
+    unsettled: Annotated[
+        Sequence[UnsettledReport] | None,
+        Wire("Migrations of which a silent host may have remains or a copy of the domain."),
+    ] = None
+    """Migrations of which a silent host may have remains or a copy of the domain."""
     capabilities: Annotated[
         Mapping[str, Any] | None,
         Wire(

@@ -2,13 +2,14 @@
 
 import asyncio
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from logging import getLogger
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastlib import __version__
 from fastlib.clock import Clock, duration_words
@@ -392,6 +393,9 @@ async def open_runtime(
     parts.push_async_callback(journal.close, CLOSE_SECONDS)
     threads = ThreadPool(config.limits.members + SPARE_THREADS, f"migfra-{config.host}")
     parts.callback(threads.close)
+    plan.hypervisor.node.keep_state(
+        journal.hypervisor_state, partial(_store_hypervisor_state, journal)
+    )
     await parts.enter_async_context(opened(plan.hypervisor, threads))
     connection = BrokerConnection(config, plan.broker, plan.instance, on_failure)
     outages = Outages(partial(_outages, connection, journal, plan.hypervisor), plan.clock)
@@ -423,6 +427,12 @@ async def open_runtime(
     runtime.dispatcher.start()
     runtime.presence.begin()
     return runtime
+
+
+def _store_hypervisor_state(journal: Journal, state: Mapping[str, Any]) -> "Future[None]":
+    return asyncio.run_coroutine_threadsafe(
+        journal.save_hypervisor_state(state), asyncio.get_running_loop()
+    )
 
 
 async def _outages(

@@ -18,6 +18,7 @@ from fastlib import (
     ResultContainer,
     StoragePoolReport,
     TaskContainer,
+    UnsettledReport,
 )
 from fastlib.cli import host_search
 from fastlib.cli.commands import query
@@ -90,7 +91,9 @@ def test_all_hosts_are_a_table_with_units_for_people(cluster, env):
 def test_one_host_is_shown_with_its_domains_and_tasks(cluster, env):
     began = datetime.now(UTC).timestamp() - 90
     task = TaskReport(id="m1", task="migrate vm", vm_name="vm1", state="running", since=began)
-    cluster("node02", domains=DOMAINS, tasks=[task], cpus=8, memory=32 * GIB, free_memory=GIB,
+    left = UnsettledReport(vm_name="vm1", source="node02", destination="node03", since=began)
+    cluster("node02", domains=DOMAINS, tasks=[task], unsettled=[left],
+            cpus=8, memory=32 * GIB, free_memory=GIB,
             versions={"libvirt": "9.0.0"}, capabilities={"a": "b"})  # fmt: skip
     done = run("query", "--host", "node02", env=env)
     assert (done.returncode, done.stderr) == (0, "")
@@ -107,6 +110,9 @@ def test_one_host_is_shown_with_its_domains_and_tasks(cluster, env):
         "running and queued tasks:\n"
         "  id  task        VM   state    for\n"
         "  m1  migrate vm  vm1  running  90 s\n"
+        "unsettled migrations:\n"
+        "  VM   source  destination  for\n"
+        "  vm1  node02  node03       90 s\n"
     )
 
 

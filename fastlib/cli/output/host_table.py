@@ -99,6 +99,20 @@ def print_report(report: NodeReport, now: datetime) -> None:
             for task in report.tasks
         ],
     )
+    if report.unsettled:
+        _print_section(
+            "unsettled migrations",
+            ("VM", "source", "destination", "for"),
+            [
+                (
+                    each.vm_name,
+                    each.source,
+                    each.destination,
+                    UNKNOWN if each.since is None else age(now.timestamp() - each.since),
+                )
+                for each in report.unsettled
+            ],
+        )
 
 
 def _print_section(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

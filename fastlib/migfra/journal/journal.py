@@ -381,6 +381,23 @@ class Journal:
             msgspec.json.encode(state),
         )
 
+    @property
+    def hypervisor_state(self) -> Mapping[str, Any]:
+        """The state that the hypervisor had saved besides its tasks when the journal was opened."""
+        stored = self._run.hypervisor_state
+        return {} if stored is None else msgspec.json.decode(stored, type=dict[str, Any])
+
+    async def save_hypervisor_state(self, state: Mapping[str, Any]) -> None:
+        """Store the state that the hypervisor saves besides its tasks.
+
+        Raises TypeError for values that JSON cannot represent.
+        """
+        await self._do(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            schema.HYPERVISOR_STATE,
+            msgspec.json.encode(state),
+        )
+
     async def done(self, number: int, position: int, results: bytes) -> None:
         """Note that a member has ended, with its results as JSON."""
         self._with_members.add(number)

@@ -28,6 +28,9 @@ LATEST_ORDERS: Final = 1000
 RUNS_KEPT: Final = 1000
 """Maximum number of runs of the daemon that the journal stores."""
 
+HYPERVISOR_STATE: Final = "hypervisor-state"
+"""The name in `meta` of the state that the hypervisor has saved besides its tasks."""
+
 ACCEPTED, ANSWERED, CONFIRMED = 0, 1, 2
 """States of an order. A query of the first two needs `state < 2` to use their index."""
 
@@ -98,6 +101,8 @@ class Run(msgspec.Struct, frozen=True):
     """Time at which the newest order was accepted, in seconds since 1970; None without one."""
     packets: frozenset[int]
     """The packet ids that the journal has."""
+    hypervisor_state: bytes | None = None
+    """The state that the hypervisor has saved besides its tasks, as JSON. None if there is none."""
 
 
 def key(id: str | None) -> bytes | None:
@@ -194,6 +199,7 @@ def begin_run(connection: sqlite3.Connection, host: str | None, boot: str) -> Ru
         order=order,
         newest=None if newest is None else newest[1],
         packets=frozenset(packet for (packet,) in connection.execute("SELECT packet FROM packets")),
+        hypervisor_state=meta.get(HYPERVISOR_STATE),
     )
 
 

@@ -301,8 +301,7 @@ class Context:
 
         Raises TypeError for other values, such as sets and bytes, because they would change.
         """
-        for name, value in values.items():
-            _check_state(name, value)
+        check_state(values)
         self._saved_state.update(values)
         if self._services.store_state is not None:
             return self._services.store_state(dict(self._saved_state))
@@ -341,8 +340,13 @@ class Context:
         return asyncio.run_coroutine_threadsafe(coroutine, self._services.loop)
 
 
+def check_state(values: Mapping[str, Any]) -> None:
+    """Raise TypeError for values that JSON would change."""
+    for name, value in values.items():
+        _check_state(name, value)
+
+
 def _check_state(place: str, value: object) -> None:
-    """Raise TypeError for a value that JSON would change."""
     kind = type(value)
     if (
         value is None

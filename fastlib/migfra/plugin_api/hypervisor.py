@@ -18,6 +18,7 @@ and `recover`, which determines how a task ended that was running when the daemo
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import lru_cache
 from logging import Logger, LoggerAdapter, getLogger
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,11 +28,10 @@ from fastlib.message.task import declarations
 from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError, UnsupportedError
 
 from .config_section import ConfigSection
+from .context import Context, check_state, done
 
 if TYPE_CHECKING:
     from fastlib.migfra.virt.migration_limits import MigrationLimits
-
-    from .context import Context
 
 __all__ = [
     "FinalError",
@@ -55,7 +55,7 @@ Results are sent unchanged (`stop` by regex and `evacuate` return one for each d
 Failures are raised.
 """
 
-Method = Callable[[Any, "Context"], Outcome | Awaitable[Outcome]]
+Method = Callable[[Any, Context], Outcome | Awaitable[Outcome]]
 
 
 class NoOptions(ConfigSection):
@@ -82,6 +82,37 @@ class NodeContext:
         self.pscom_response = pscom_response
         """Template of the topic of their answers, one message for each process."""
         self.pscom_qos = pscom_qos
+        self._saved_state: dict[str, Any] = {}
+        self._store_state: Callable[[Mapping[str, Any]], Future[None]] | None = None
+
+    def keep_state(
+        self, saved: Mapping[str, Any], store: "Callable[[Mapping[str, Any]], Future[None]]"
+    ) -> None:
+        """Give the node the state of an earlier run, and the function that stores a new one.
+
+        The daemon calls this before it opens the hypervisor.
+        """
+        self._saved_state = dict(saved)
+        self._store_state = store
+
+    @property
+    def saved_state(self) -> Mapping[str, Any]:
+        """The value that `save_state` has saved, in this run of the daemon or an earlier one."""
+        return dict(self._saved_state)
+
+    def save_state(self, **values: Any) -> "Future[None]":
+        """Save small facts in the journal that do not belong to a task; see `Context.save_state`.
+
+        They are kept when the task that led to them is answered and forgotten. Call it in the
+        daemon's loop. The future is done when they are stored. Without a daemon nothing is stored.
+
+        Raises TypeError for values that JSON would change.
+        """
+        check_state(values)
+        self._saved_state.update(values)
+        if self._store_state is not None:
+            return self._store_state(dict(self._saved_state))
+        return done()
 
 
 class Hypervisor:

@@ -102,6 +102,7 @@ def migrate_arguments(monkeypatch):
             migration.record.state = msgspec.structs.replace(
                 migration.record.state,
                 is_persistent=persistent,
+                arrives_paused=arguments.arrives_paused(migration.spec, migration._plan),
                 server_name=None if encryption is None else encryption.server_name,
             )
             await migration._move()
@@ -130,6 +131,29 @@ def test_plan_sets_flags_and_names_the_disks(incremental, flag):
     )
     assert named(made.flags) == {"LIVE", f"NON_SHARED_{flag}"}
     assert made.parameters == keys(MIGRATE_DISKS=["vdb"])
+
+
+@pytest.mark.parametrize(
+    ("copies", "parameter", "paused"),
+    [
+        (True, {"migration_type": "live"}, True),
+        (True, {"migration_type": "warm"}, True),
+        (True, {"migration_type": "live", "on_timeout": "post-copy"}, False),
+        (True, {"migration_type": "live", "on_timeout": "suspend"}, True),
+        (True, {"migration_type": "offline"}, False),
+        (False, {"migration_type": "live"}, False),
+        (False, {"migration_type": "live", "vcpu_map": [[0]]}, True),
+    ],
+)
+def test_daemon_starts_domain_with_copied_disks_at_destination(copies, parameter, paused):
+    planned = PlannedCopy(target="vdb", image=Image(path="/vdb", format="qcow2", capacity=1 << 30))
+    plan = CopyPlan(copies=[planned] if copies else [])
+    spec = MigrationSpec.from_task(task_of(**parameter), "node01")
+    assert arguments.arrives_paused(spec, plan) == paused
+    made = arguments.migrate_arguments(
+        spec, persistent=False, peer=None, migration_uri=None, plan=plan, arrives_paused=paused
+    )
+    assert ("PAUSED" in named(made.flags)) == paused
 
 
 def test_disks_that_are_shown_to_be_shared_need_no_file_system_that_libvirt_knows():

@@ -56,9 +56,19 @@ STALE_SOURCE = (
     "once nothing of it is needed"
 )
 PERHAPS_THERE = (
-    "it may also run on {destination}, which cannot be queried; check there before it is reached "
-    "again"
+    "it may also run on {destination}, which cannot be queried; once {destination} answers, the "
+    "daemon pauses such a copy"
 )
+PERHAPS_PAUSED_THERE = (
+    "a paused copy that has never run may be on {destination}, which cannot be queried; once "
+    "{destination} answers, the daemon removes it"
+)
+STALE_DESTINATION = (
+    "a copy that is paused on {destination} ran there for a time and is stale; destroy it there "
+    "with virsh destroy {name} once nothing of it is needed"
+)
+IS_THERE = "it is active on {destination}, to which it may have migrated since"
+HAS_LEFT = "{source} no longer knows it, so its images and its definition on {destination} stay"
 COPY_THERE = "{destination} has a copy of it too; check there, and destroy the stale one"
 COPY_HERE = "{source} cannot be queried for a copy of it; check there"
 DIVIDED = (
@@ -151,9 +161,10 @@ def expected(source, destination, facts):
             return wait_for("divided", DIVIDED)
         return do_at_once("destination", "end source")
     never_ran = there in NEVER_RAN or (there is USER and facts.arrives_paused)
+    perhaps_there = PERHAPS_PAUSED_THERE if facts.arrives_paused else PERHAPS_THERE
     if source.running:
         if there is None:
-            return wait_for("source", PERHAPS_THERE) if source is AGAIN else at_once("source")
+            return wait_for("source", perhaps_there) if source is AGAIN else at_once("source")
         if not there.active:
             return at_once("source")
         if never_ran:
@@ -162,7 +173,7 @@ def expected(source, destination, facts):
             return do_at_once("destination", "pause source")
         return wait_for("both", COPY_THERE)
     if there is None:
-        return wait_for("source", PERHAPS_THERE)
+        return wait_for("source", perhaps_there)
     if not there.active:
         return at_once("source")
     if never_ran:
@@ -186,11 +197,64 @@ def test_decision_for_each_pair_of_states_and_facts(source):
         assert found == at_last, (destination, facts)
 
 
+@pytest.mark.parametrize("paused", [True, False])
+@pytest.mark.parametrize(
+    ("sources", "destination", "decision"),
+    [
+        # Wait: one host is silent, or a migration is under way.
+        ([None], RUNS, wait_for("unknown")),
+        ([RUNS, AGAIN, OFF, GONE], None, wait_for("unknown")),
+        ([SENDS, FETCHES], ARRIVES, wait_for("unknown")),
+        ([HALF, SPLIT], ARRIVED, wait_for("unknown")),
+        # There is no copy.
+        ([RUNS, AGAIN, USER], GONE, at_once("source")),
+        ([RUNS, AGAIN, USER], OFF, at_once("source")),
+        ([OFF, KILLED, MOVED], OFF, at_once("nowhere")),
+        ([OFF, KILLED, MOVED], GONE, at_once("nowhere")),
+        ([GONE], OFF, at_once("nowhere", HAS_LEFT)),
+        ([GONE], GONE, at_once("nowhere", HAS_LEFT)),
+        # It has never run.
+        ([RUNS, AGAIN, USER], STARTS, do_at_last("source", "end destination")),
+        ([RUNS, AGAIN, USER], ARRIVES, do_at_last("source", "end destination")),
+        ([OFF, KILLED, GONE], STARTS, do_at_last("nowhere", "end destination")),
+        ([OFF, GONE], ARRIVES, wait_for("unknown", ARRIVING)),
+        # It runs. The source had the domain when the order was answered.
+        ([RUNS, AGAIN, USER], ARRIVED, do_at_once("source", "pause destination")),
+        ([RUNS, AGAIN, USER], RUNS, do_at_once("source", "pause destination")),
+        ([OFF, KILLED], ARRIVED, do_at_once("nowhere", "pause destination")),
+        ([RUNS, AGAIN, USER], FAULTY, at_once("source", STALE_DESTINATION)),
+        ([OFF, KILLED], FAULTY, at_once("nowhere", STALE_DESTINATION)),
+        # It may have been started there, or migrated there, since.
+        ([OFF, KILLED], RUNS, at_once("destination", IS_THERE)),
+        ([MOVED, GONE], ARRIVED, at_once("destination", IS_THERE)),
+        ([MOVED, GONE], FAULTY, at_once("destination", IS_THERE)),
+    ],
+)
+def test_source_keeps_domain_once_the_order_was_answered(sources, destination, decision, paused):
+    facts = MigrationFacts(arrives_paused=paused, stayed=True)
+    for source in sources:
+        now, at_last = decision
+        assert decide(source, destination, facts) == now
+        assert decide(source, destination, facts, last=True) == at_last
+
+
+@pytest.mark.parametrize(
+    ("paused", "decision"),
+    [
+        (True, do_at_last("source", "end destination")),
+        (False, at_once("source", STALE_DESTINATION)),
+    ],
+)
+def test_copy_that_arrives_paused_never_ran(paused, decision):
+    facts = MigrationFacts(arrives_paused=paused, stayed=True)
+    assert (decide(RUNS, USER, facts), decide(RUNS, USER, facts, last=True)) == decision
+
+
 def test_decision_waits_by_default():
     assert Decision("unknown", final=False, action=None, note=None) == WAIT
     assert decide(None, None) == WAIT
     assert MigrationFacts() == MigrationFacts(
-        was_running=True, known_on_destination=False, arrives_paused=False
+        was_running=True, known_on_destination=False, arrives_paused=False, stayed=False
     )
 
 

@@ -124,7 +124,7 @@ def test_recovery_of_move_finishes_on_destination(run):
         recovery.domain.state_now = [PAUSED, 1]
         recovery.arrive()
         assert await recovery.recover(migrate()) == DONE
-        assert recovery.calls == ["node02: autostart 1", "node02: resume"]
+        assert recovery.calls == ["node02: resume", "node02: autostart 1"]
 
     run(scenario)
 

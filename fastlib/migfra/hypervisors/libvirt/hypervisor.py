@@ -25,6 +25,7 @@ from .domain.emulator import Emulator
 from .errors import LibvirtError, LostError
 from .migration.encryption import check_own_certificates
 from .migration.option_checks import read_versions
+from .migration.settling import Settler
 from .options import LibvirtOptions
 from .runtime import LibvirtRuntime
 from .whereabouts import refuse_if_elsewhere
@@ -40,6 +41,7 @@ class LibvirtHypervisor(Hypervisor):
     def __init__(self, options: LibvirtOptions, node: NodeContext) -> None:
         super().__init__(options, node)
         self._runtime = LibvirtRuntime(options, node)
+        self._settler = Settler(self._runtime)
 
     # Life
 
@@ -55,6 +57,7 @@ class LibvirtHypervisor(Hypervisor):
             self.node.log.warning(
                 "the limits of migrations are published with the next migration: %s", error
             )
+        self._settler.begin()
 
     async def check_open(self) -> None:
         """Connect like `open`, but publish nothing. Checks the certificates of this host, too."""
@@ -65,6 +68,7 @@ class LibvirtHypervisor(Hypervisor):
             await self.close()
 
     async def close(self) -> None:
+        await self._settler.end()
         await self._runtime.connections.close()
 
     def capabilities(self) -> dict[str, Any]:
@@ -166,6 +170,7 @@ class LibvirtHypervisor(Hypervisor):
             memory=facts.memory,
             free_memory=None if free is None else max(0, free - self.options.reserved_memory),
             domains=facts.domains,
+            unsettled=[entry.report for entry in self._runtime.unsettled.entries] or None,
             capabilities={"compression": supported_compressions(versions)},
             versions={"libvirt": facts.libvirt, "hypervisor": facts.hypervisor},
         )

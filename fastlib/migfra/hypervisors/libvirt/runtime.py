@@ -18,6 +18,7 @@ from fastlib.migfra.virt.migration_queue import Slot
 
 from .errors import LostError
 from .migration.record import MigrationState
+from .migration.unsettled import UnsettledMigrations
 from .options import LibvirtOptions
 from .slots.keeper import SlotNotices
 
@@ -44,6 +45,8 @@ class LibvirtRuntime:
         """The hosts to which this daemon has moved domains, by name. They are queried first."""
         self.divided: Final[dict[str, MigrationState]] = {}
         """Migrations that were given up in post-copy, by the UUIDs of their domains."""
+        self.unsettled: Final = UnsettledMigrations(node)
+        """The migrations that a silent host has left to be decided."""
         self.notices: Final = SlotNotices(
             node, options, lambda *where: self.connections.get(*where)
         )

@@ -19,6 +19,8 @@ RUNNING_STATES: Final = frozenset({1, 2})
 # Numbers of libvirt's reasons for the state of a domain.
 RUNS_AFTER_CANCEL: Final = 6
 """It was paused for the switch-over of a migration, which libvirt then treated as failed."""
+STARTED_HERE: Final = frozenset({1, 3, 4})
+"""It was booted, or restored from a file or a snapshot. So it has not come by migration."""
 RUNS_IN_POST_COPY: Final = frozenset({10, 11})
 """Post-copy: it runs on the destination, and part of its memory is still on the source."""
 SHUT_OFF_BY_MIGRATION: Final = 4

@@ -223,6 +223,22 @@ def remove_unneeded_image(connection: Any, path: str, *, on_own_host: bool) -> b
     return remove_image(connection, path)
 
 
+def remove_left_image(connection: Any, image: Image) -> bool:
+    """Remove an image that was created long ago, by its description. Returns whether there was one.
+
+    Raises HypervisorError if it is another image by now, or if any domain or image of the host
+    needs it.
+    """
+    with _pool_of(connection, image.path) as pool:
+        volume = _find(pool, image.path)
+        if volume is None:
+            return False
+        found = image_of(volume.XMLDesc(0))
+    if found.capacity != image.capacity or image.format not in ("raw", found.format):
+        raise HypervisorError("it is another image by now")
+    return remove_unneeded_image(connection, image.path, on_own_host=False)
+
+
 def remove_image_without_data(connection: Any, image: Image) -> bool:
     """Remove an image if it is as `create_image` makes it, and has no data yet.
 

@@ -29,10 +29,12 @@ def migrate_arguments(
     migration_uri: str | None,
     server_name: str | None = None,
     plan: CopyPlan = CopyPlan(),  # noqa: B008, it is immutable
+    arrives_paused: bool = False,
 ) -> MigrateArguments:
     """Return the arguments. `peer` is the URI of the destination, None without peer-to-peer.
 
-    `server_name` is the name in the destination's certificate, None without encryption.
+    `server_name` is the name in the destination's certificate, None without encryption. With
+    `arrives_paused`, libvirt does not start the domain at the destination.
     """
     libvirt = api()
     options = spec.parameter
@@ -47,7 +49,7 @@ def migrate_arguments(
         return MigrateArguments(name=spec.name, flags=flags, parameters={}, destination_uri=peer)
     if spec.kind == "live":
         flags |= libvirt.VIR_MIGRATE_LIVE
-    if spec.vcpu_map is not None:
+    if arrives_paused:
         flags |= libvirt.VIR_MIGRATE_PAUSED
     if options.auto_converge:
         flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
@@ -84,6 +86,19 @@ def migrate_arguments(
     return MigrateArguments(
         name=spec.name, flags=flags, parameters=parameters, destination_uri=peer
     )
+
+
+def arrives_paused(spec: MigrationSpec, plan: CopyPlan) -> bool:
+    """Return whether the daemon, and not libvirt, starts the domain at the destination.
+
+    libvirt's call to start it may be executed late, after the source has resumed the domain. Each
+    copy would then write its own disks. In post-copy libvirt must start it, because the source has
+    the memory.
+    """
+    if spec.kind == "offline":
+        return False
+    copies_disks = bool(plan.copies) and spec.parameter.on_timeout != "post-copy"
+    return copies_disks or spec.vcpu_map is not None
 
 
 def resuming(arguments: MigrateArguments) -> MigrateArguments | None:

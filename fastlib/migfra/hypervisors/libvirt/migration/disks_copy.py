@@ -17,8 +17,10 @@ from fastlib.migfra.hypervisors.libvirt.domain.volumes import (
     create_image,
     remove_image,
     remove_image_without_data,
+    remove_left_image,
     remove_unneeded_image,
 )
+from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
@@ -83,20 +85,39 @@ class DiskCopies:
     async def _save(self, copies: tuple[DiskCopy, ...]) -> None:
         await asyncio.wrap_future(self._record.save(disks=copies))
 
-    async def remove(self, problems: list[str]) -> None:
-        """Remove the copies after the domain has stayed on its source. The source is untouched."""
-        for copy in self._copies:
-            try:
-                await self._remove_one(copy)
-            except HypervisorError as error:
-                problems.append(
-                    f"the unfinished copy {copy.image.path} of disk {copy.target} may have stayed "
-                    f"on {self._spec.destination} ({error}); remove it there"
-                )
-        if self._copies:
-            self._record.save(disks=())
+    async def remove(self, problems: list[str], *, late: bool = False) -> None:
+        """Remove the copies after the domain has stayed on its source. The source is untouched.
 
-    async def _remove_one(self, copy: DiskCopy) -> None:
+        The record keeps those that are not removed because the destination is silent. A later
+        `settle` removes them. It is `late`: someone may have put other images there since.
+        """
+        if not self._copies:
+            return
+        there, left = self._spec.destination, []
+        silence: LostError | None = None
+        for copy in self._copies:
+            may_have = (
+                f"the unfinished copy {copy.image.path} of disk {copy.target} may have stayed on "
+                f"{there}"
+            )
+            try:
+                if silence is None:
+                    await self._remove_one(copy, late)
+            except LostError as error:
+                silence = error
+            except HypervisorError as error:
+                problems.append(f"{may_have} ({error}); remove it there")
+            if silence is not None:
+                left.append(copy)
+                problems.append(
+                    f"{may_have} ({silence}); the daemon removes it once {there} answers"
+                )
+        await self._save(tuple(left))
+
+    async def _remove_one(self, copy: DiskCopy, late: bool) -> None:
+        if copy.created and late:
+            await self._call(self._spec.destination, remove_left_image, copy.image)
+            return
         if copy.created:
             await self._call(self._spec.destination, remove_image, copy.image.path)
             return

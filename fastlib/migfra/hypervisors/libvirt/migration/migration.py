@@ -5,6 +5,7 @@ the result names that host.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
@@ -17,7 +18,7 @@ from fastlib.migfra.hypervisors.libvirt.connection.uris import migration_uri
 from fastlib.migfra.hypervisors.libvirt.domain import control, job, pinning
 from fastlib.migfra.hypervisors.libvirt.domain.snapshots import SnapshotRecord
 from fastlib.migfra.hypervisors.libvirt.domain.state import PAUSED_IN_POST_COPY, look_up
-from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
+from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError, LostError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
@@ -25,7 +26,7 @@ from fastlib.migfra.virt import precopy
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from . import checks, cleanup
-from .arguments import MigrateArguments, migrate_arguments
+from .arguments import MigrateArguments, arrives_paused, migrate_arguments
 from .call import follow, run_migration
 from .disks_check import CopyPlan
 from .disks_copy import DiskCopies
@@ -37,6 +38,7 @@ from .pscom import process_count
 from .reconcile import PATIENCE_SECONDS, Location, reconcile
 from .record import MigrationRecord, MigrationState
 from .storage_checks import check_storage
+from .unsettled import End, UnsettledMigration
 
 T = TypeVar("T")
 
@@ -69,6 +71,10 @@ class Migration:
         """The checks that were not possible, in words, for the details of an offline migration."""
         self._location: Location | None = None
         """The place of the domain, once `reconcile` has found it."""
+        self.is_unsettled = False
+        """Whether its end must be decided again, once the silent host answers."""
+        self._definition_is_left = False
+        """Whether the destination may have a definition of the domain that this migration made."""
 
     async def run(self) -> str | None:
         """Run all phases. Returns the details of the success or None. Raises HypervisorError."""
@@ -125,6 +131,7 @@ class Migration:
             autostart=observed.autostart,
             destination_identity=destination.identity,
             known_on_destination=destination.domain_state.known,
+            arrives_paused=arrives_paused(spec, self._plan),
             encrypted=None if self._encryption is None else self._encryption.encrypted,
             server_name=None if self._encryption is None else self._encryption.server_name,
             is_persistent=observed.persistent,
@@ -196,6 +203,7 @@ class Migration:
             ),
             server_name=state.server_name,
             plan=self._plan,
+            arrives_paused=state.arrives_paused,
         )
 
     async def _measure_downtime(self) -> None:
@@ -255,15 +263,32 @@ class Migration:
             return False
         return observed.migrating and observed.reason not in PAUSED_IN_POST_COPY
 
-    async def reconcile(self, recovery: PostCopyRecovery | None = None) -> Location:
+    async def reconcile(
+        self,
+        recovery: PostCopyRecovery | None = None,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        stayed: bool = False,
+    ) -> Location:
         """Query both hosts for the domain, and repair unfinished steps of the migration.
 
-        `recovery` has waited for its post-copy.
+        `recovery` has waited for its post-copy. `stayed`: the order was answered before, with the
+        domain on its source.
         """
-        has_waited = recovery is not None and recovery.gave_up
-        patience = 0.0 if has_waited else PATIENCE_SECONDS
-        state = self.record.state
-        return await reconcile(self._runtime, self.spec, state, self._context, patience=patience)
+        if recovery is not None and recovery.gave_up:
+            patience = 0.0
+        return await reconcile(
+            self._runtime,
+            self.spec,
+            self.record.state,
+            self._context,
+            patience=patience,
+            stayed=stayed,
+        )
+
+    async def never_ran(self) -> bool:
+        """Return whether the domain is paused on the destination as it has arrived."""
+        return bool(await self._call_destination(cleanup.never_ran))
 
     async def is_defined_on_destination(self) -> bool:
         """Return whether the definition of an offline domain has moved."""
@@ -289,6 +314,7 @@ class Migration:
         spec = self.spec
         self._runtime.moved_to[spec.name] = spec.destination
         self._runtime.divided.pop(self.record.state.uuid, None)
+        await self._runtime.unsettled.remove(self.record.state.uuid, spec.destination)
         if spec.kind == "offline":
             await self._finish_offline()
             return details
@@ -299,12 +325,12 @@ class Migration:
             with self._measure("repin"):
                 step = self._call_destination(pinning.pin, spec.vcpu_map)
                 await attempt(problems, "repin", step)
-        if self.record.state.autostart:
-            what = "enable its autostart"
-            await attempt(problems, what, self._call_destination(control.set_autostart))
         if self.record.state.was_running:
             with self._measure(f"resume-{spec.name}"):
                 await attempt(problems, "resume", self._call_destination(control.ensure_running))
+        if self.record.state.autostart:
+            what = "enable its autostart"
+            await attempt(problems, what, self._call_destination(control.set_autostart))
         await self._preparation.reattach(spec.destination, problems)
         await self._preparation.resume_pscom(problems)
         await self._preparation.restore_snapshot_records(spec.destination, problems)
@@ -314,6 +340,9 @@ class Migration:
         if problems:
             location = await self.reconcile()
             problems += [text for text in (stayed, disks) if text is not None]
+            if spec.destination in location.silent:
+                problems.append(f"the daemon does that once {spec.destination} answers")
+                await self._note_unsettled("arrived")
             raise ArrivedError(f"{location.whole}, but {'; '.join(problems)}")
         return "; ".join(text for text in (details, stayed, disks) if text is not None) or None
 
@@ -378,12 +407,16 @@ class Migration:
 
     # Undo
 
-    async def undo(self) -> list[str]:
-        """Let the domain run on the source as before. Returns the problems."""
+    async def undo(self, *, late: bool = False) -> list[str]:
+        """Let the domain run on the source as before. Returns the problems.
+
+        It is `late` if the order was answered before. Then a paused domain stays paused, because a
+        user may have paused it since.
+        """
         spec, problems = self.spec, list[str]()
         state = self.record.state
         if state.phase != "prepare":
-            if state.was_running:
+            if state.was_running and not late:
                 await attempt(problems, "resume it", self._call_source(control.ensure_running))
             if spec.parameter.max_downtime is not None:
                 step = self._call_source(job.set_downtime, precopy.DEFAULT_DOWNTIME)
@@ -391,8 +424,67 @@ class Migration:
         await self._preparation.reattach(spec.source, problems)
         await self._preparation.resume_pscom(problems)
         await self._preparation.restore_snapshot_records(spec.source, problems)
-        await self._disks.remove(problems)
+        await self.clear_destination(problems, late=late)
         return problems
+
+    async def clear_destination(self, problems: list[str], *, late: bool = False) -> None:
+        """Remove what the migration has made on the destination, where the domain is not.
+
+        It is `late` if the order was answered before.
+        """
+        spec, state = self.spec, self.record.state
+        is_silent = self._location is not None and spec.destination in self._location.silent
+        if state.phase != "prepare" and state.uuid and not state.known_on_destination:
+            self._definition_is_left = True
+            try:
+                if not is_silent:
+                    await self._call_destination(cleanup.forget_inactive, state.uuid)
+                    self._definition_is_left = False
+            except LostError as error:
+                self._context.log.warning("%s", error)
+            except HypervisorError as error:
+                self._definition_is_left = False
+                problems.append(
+                    f"its definition may have stayed on {spec.destination} ({error}); remove it "
+                    f"there by virsh undefine --keep-nvram {spec.name}"
+                )
+        await self._disks.remove(problems, late=late)
+
+    async def remove_disks_that_never_ran(self) -> list[str]:
+        """Remove the copies of the disks of a domain that is active nowhere, if that is safe.
+
+        Returns sentences about copies that stay.
+        """
+        return await self._disks.remove_if_never_ran()
+
+    @property
+    def is_cleared(self) -> bool:
+        """Whether the destination has no remains that a later try may remove."""
+        return not (self._definition_is_left or self.record.state.disks)
+
+    async def _note_if_unsettled(self) -> End | None:
+        """Note in the journal that the end must be decided again, once the silent host answers.
+
+        Returns None if it is certain.
+        """
+        location = self._location
+        if location is None or location.place == "source":
+            end: End = "stayed"
+            is_open = not self.is_cleared
+        else:
+            end = "unknown"
+            is_open = location.place == "unknown" and bool(location.silent)
+        if not is_open:
+            return None
+        await self._note_unsettled(end)
+        return end
+
+    async def _note_unsettled(self, end: End) -> None:
+        if not (state := self.record.state).uuid:
+            return  # the check has failed, so nothing was begun
+        self.is_unsettled = True
+        entry = UnsettledMigration(spec=self.spec, state=state, end=end, since=time.time())
+        await self._runtime.unsettled.put(entry)
 
     async def undo_after(self, error: HypervisorError) -> HypervisorError:
         """Undo the migration. Returns the error: the reason, and where the domain is."""
@@ -409,17 +501,19 @@ class Migration:
                 # Nothing moved, so there is no need to query the destination.
                 words += await self._undo_on_source()
             else:
-                location = self._location or await self.reconcile()
+                location = self._location = self._location or await self.reconcile()
                 known = location.place == "source"
                 if location.place == "divided":
                     self._runtime.divided[state.uuid] = state
                 words += await self._undo_on_source(location.note) if known else [location.whole]
                 if location.place == "nowhere":
-                    words += await self._disks.remove_if_never_ran()
+                    words += await self.remove_disks_that_never_ran()
                 elif not known:
                     words += self._disks.words_of_uncertain()
                 if not known and state.snapshots:
                     words += await self._restore_uncertain_records()
+            if spec.kind != "offline" and await self._note_if_unsettled() == "unknown":
+                words.append("the daemon decides that once both hosts answer")
         if isinstance(error, TaskCancelledError):
             return TaskCancelledError("; ".join(words))
         final = FinalError if not known or isinstance(error, FinalError) else HypervisorError

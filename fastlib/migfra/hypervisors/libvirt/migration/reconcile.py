@@ -7,6 +7,7 @@ copy, and the result says so.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -45,6 +46,8 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a sentence, such as `vm1 runs on node01`."""
     note: str | None = None
     """A remark for the operator."""
+    silent: Sequence[str] = ()
+    """The hosts that could not be queried."""
 
     @property
     def whole(self) -> str:
@@ -59,12 +62,17 @@ async def reconcile(
     context: Context,
     *,
     patience: float = PATIENCE_SECONDS,
+    stayed: bool = False,
 ) -> Location:
-    """Find the domain of a migration that has ended, and repair unfinished steps."""
+    """Find the domain of a migration that has ended, and repair unfinished steps.
+
+    `stayed`: the order was answered before, with the domain on its source.
+    """
     facts = MigrationFacts(
         was_running=state.was_running,
         known_on_destination=state.known_on_destination,
-        arrives_paused=spec.vcpu_map is not None or not state.was_running,
+        arrives_paused=state.arrives_paused or not state.was_running,
+        stayed=stayed,
     )
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -125,8 +133,10 @@ async def _act(
     connection = await runtime.connections.get(host, spec.driver, spec.transport)
     if what == "resume":
         await connection.call(cleanup.resume_source, spec.name, state.uuid)
-    elif what == "pause":
+    elif what == "pause" and where == "source":
         await connection.call(cleanup.pause_source, spec.name, state.uuid)
+    elif what == "pause":
+        await connection.call(cleanup.pause_copy, spec.name, state.uuid)
     elif where == "source":
         await connection.call(cleanup.destroy_copy, spec.name, state.uuid, {PAUSED_FOR_MIGRATION})
     else:
@@ -142,10 +152,16 @@ def _location(
 ) -> Location:
     note = decision.note
     if note is not None:
-        note = note.format(source=spec.source, destination=spec.destination)
+        note = note.format(name=spec.name, source=spec.source, destination=spec.destination)
     # The last action had no effect, so nothing is certain.
     place = "unknown" if decision.action is not None else decision.place
-    return Location(place=place, words=_words(spec, place, source, destination), note=note)
+    answers = ((spec.source, source), (spec.destination, destination))
+    return Location(
+        place=place,
+        words=_words(spec, place, source, destination),
+        note=note,
+        silent=tuple(host for host, observed in answers if observed is None),
+    )
 
 
 def _words(

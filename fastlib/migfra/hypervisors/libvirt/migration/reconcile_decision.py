@@ -12,21 +12,37 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import (
     RUNS_AFTER_CANCEL,
     RUNS_IN_POST_COPY,
     SHUT_OFF_BY_FAILURE,
+    SHUT_OFF_BY_MIGRATION,
+    STARTED_HERE,
     DomainState,
 )
 
 Place = Literal["source", "destination", "both", "nowhere", "divided", "lost", "unknown"]
 """divided: post-copy has not ended, so neither host can continue without the other. lost: a part of
 its memory has ended with its process on one host."""
-Action = Literal["resume source", "pause source", "end source", "end destination"]
+Action = Literal[
+    "resume source", "pause source", "pause destination", "end source", "end destination"
+]
 _STALE_SOURCE: Final = (
     "a copy that is paused on {source} ran there in the meantime and is stale; destroy it there "
     "once nothing of it is needed"
 )
 _PERHAPS_THERE: Final = (
-    "it may also run on {destination}, which cannot be queried; check there before it is reached "
-    "again"
+    "it may also run on {destination}, which cannot be queried; once {destination} answers, the "
+    "daemon pauses such a copy"
 )
+_PERHAPS_PAUSED_THERE: Final = (
+    "a paused copy that has never run may be on {destination}, which cannot be queried; once "
+    "{destination} answers, the daemon removes it"
+)
+_STALE_DESTINATION: Final = (
+    "a copy that is paused on {destination} ran there for a time and is stale; destroy it there "
+    "with virsh destroy {name} once nothing of it is needed"
+)
+_HAS_LEFT: Final = (
+    "{source} no longer knows it, so its images and its definition on {destination} stay"
+)
+_IS_THERE: Final = "it is active on {destination}, to which it may have migrated since"
 _COPY_THERE: Final = "{destination} has a copy of it too; check there, and destroy the stale one"
 _COPY_HERE: Final = "{source} cannot be queried for a copy of it; check there"
 _SPLIT: Final = (
@@ -75,6 +91,9 @@ class MigrationFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the destination had a definition of the domain before."""
     arrives_paused: bool = False
     """Whether it is paused on the destination until the migration's end."""
+    stayed: bool = False
+    """Whether the order was answered with: the domain is on its source. The destination was silent.
+    """
 
 
 WAIT: Final = Decision("unknown", final=False)
@@ -91,7 +110,9 @@ def decide(
 
     With `last` there is no time left to wait for a better answer.
     """
-    if source is None:
+    if facts.stayed:
+        decision = _when_it_stayed(source, destination, facts)
+    elif source is None:
         decision = _when_source_unreachable(destination)
     elif not source.active:
         decision = _when_source_inactive(source, destination)
@@ -113,8 +134,35 @@ def decide(
     return decision if decision.action in _IMMEDIATE_ACTIONS else WAIT
 
 
-_IMMEDIATE_ACTIONS: Final = frozenset({"resume source", "pause source", "end source"})
+_IMMEDIATE_ACTIONS: Final = frozenset(
+    {"resume source", "pause source", "pause destination", "end source"}
+)
 """Actions that need not wait. libvirt may still destroy an arriving copy."""
+
+
+def _when_it_stayed(
+    source: DomainState | None, destination: DomainState | None, facts: MigrationFacts
+) -> Decision:
+    """Decide about a copy on the destination after the answer that the domain is on its source.
+
+    The source has run since, and others have relied on the answer. So it keeps the domain, although
+    the copy has the memory of the switch-over, too.
+    """
+    if source is None or destination is None or source.migrating or source.left_behind:
+        return Decision("unknown", final=False)
+    place: Place = "source" if source.active else "nowhere"
+    if not destination.active:
+        return Decision(place, note=None if source.known else _HAS_LEFT)
+    if _never_ran(destination, facts):
+        if destination.migrating and not source.active:
+            return Decision("unknown", final=False, note=_ARRIVING)  # perhaps from another host
+        return Decision(place, final=False, action="end destination")
+    has_left = not source.known or source.reason == SHUT_OFF_BY_MIGRATION
+    if not source.active and (has_left or destination.reason in STARTED_HERE):
+        return Decision("destination", note=_IS_THERE)
+    if destination.running:
+        return Decision(place, final=False, action="pause destination")
+    return Decision(place, note=_STALE_DESTINATION)
 
 
 def _runs_with_all_memory(domain_state: DomainState | None) -> bool:
@@ -163,7 +211,7 @@ def _when_source_runs(
     had_stopped = source.reason == RUNS_AFTER_CANCEL
     if destination is None:
         if had_stopped:
-            return Decision("source", final=False, note=_PERHAPS_THERE)
+            return Decision("source", final=False, note=_perhaps_there(facts))
         return Decision("source")
     if not destination.active:
         return Decision("source")
@@ -199,7 +247,7 @@ def _when_source_paused_otherwise(
 ) -> Decision:
     """Decide for a source that its user paused, or that the monitor paused at the timeout."""
     if destination is None:
-        return Decision("source", final=False, note=_PERHAPS_THERE)
+        return Decision("source", final=False, note=_perhaps_there(facts))
     if not destination.active:
         return Decision("source")
     if _never_ran(destination, facts):
@@ -207,6 +255,10 @@ def _when_source_paused_otherwise(
     if destination.running:
         return Decision("destination", note=_STALE_SOURCE)
     return Decision("both", final=False, note=_COPY_THERE)
+
+
+def _perhaps_there(facts: MigrationFacts) -> str:
+    return _PERHAPS_PAUSED_THERE if facts.arrives_paused else _PERHAPS_THERE
 
 
 def _never_ran(destination: DomainState, facts: MigrationFacts) -> bool:

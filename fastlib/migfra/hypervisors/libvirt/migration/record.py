@@ -42,6 +42,8 @@ class MigrationState(msgspec.Struct, frozen=True, kw_only=True):
     """The host to which the destination's name led when the migration began."""
     known_on_destination: bool = False
     """Whether the destination had a definition of the domain before."""
+    arrives_paused: bool = False
+    """Whether the daemon resumes it at the destination, once it is certain that it has arrived."""
     encrypted: bool | None = None
     """Whether the memory is sent encrypted. None if nothing is to be encrypted."""
     server_name: str | None = None

@@ -18,6 +18,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
     read_identity,
 )
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
+from fastlib.migfra.hypervisors.libvirt.migration.settling import settle_first
 from fastlib.migfra.hypervisors.libvirt.migration.turn import in_turn
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import Whereabouts, find_domain
@@ -269,6 +270,7 @@ async def _migrate_with_retries(
             found = await find()
             if not found.here.active:
                 return found.sentence, None
+            await settle_first(runtime, spec.name)
             migration = new()
             details = await migration.run()
         return details if retries is None else None, migration.encrypted

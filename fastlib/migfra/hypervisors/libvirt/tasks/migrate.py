@@ -5,6 +5,7 @@ from functools import partial
 from fastlib.message import Migrate, MigrationResult
 from fastlib.migfra.hypervisors.libvirt.migration.divided import resume_if_divided
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
+from fastlib.migfra.hypervisors.libvirt.migration.settling import settle_first
 from fastlib.migfra.hypervisors.libvirt.migration.swap import check_swap, swap
 from fastlib.migfra.hypervisors.libvirt.migration.turn import in_turn
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
@@ -25,12 +26,14 @@ async def migrate(runtime: LibvirtRuntime, task: Migrate, context: Context) -> M
             there, back = spec.swap_specs(task)
             check = partial(check_swap, runtime, there, back, scope, context)
             async with in_turn(runtime, (there, back), scope, context, check):
+                await settle_first(runtime, there.name, back.name)
                 details, encrypted = await swap(runtime, there, back, context)
                 return migration_result(spec.name, details, encrypted=encrypted)
         if (resumed := await resume_if_divided(runtime, spec, scope, context)) is not None:
             return resumed
         new = partial(Migration, runtime, spec, scope, context, context.measurement)
         async with in_turn(runtime, (spec,), scope, context, lambda: new().check()):
+            await settle_first(runtime, spec.name)
             migration = new()
             details = await migration.run()
             return migration_result(spec.name, details, encrypted=migration.encrypted)

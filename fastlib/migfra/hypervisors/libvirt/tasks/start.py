@@ -11,6 +11,7 @@ from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.hypervisors.libvirt.domain import creation, devices
 from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
+from fastlib.migfra.hypervisors.libvirt.migration.settling import settle_first
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
@@ -32,6 +33,7 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
     with CancelScope(context) as scope:
         async with runtime.exclusive(spec.name, task.driver, scope):
             context.progress("check", vm_name=spec.name)
+            await settle_first(runtime, spec.name)
             plan = await check_start(runtime, task.driver, spec, context)
             images = SavedImages(runtime, spec.name, plan.uuid, task.driver, context)
             await images.check(task)

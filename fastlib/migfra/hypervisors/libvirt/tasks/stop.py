@@ -16,6 +16,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import (
     look_up,
     read_xml,
 )
+from fastlib.migfra.hypervisors.libvirt.migration.settling import settle_first
 from fastlib.migfra.hypervisors.libvirt.runtime import POLL_SECONDS, LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain, refuse_if_elsewhere
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
@@ -63,6 +64,7 @@ async def _stop(
         else runtime.exclusive(name, task.driver, scope)
     )
     async with exclusive:
+        await settle_first(runtime, name)
         local = await runtime.local(task.driver)
         found = await local.call(look_up, name)
         if not (found.active or task.undefine):
@@ -109,6 +111,7 @@ async def _stop(
             details.append(await removal.remove())
         if task.undefine:
             await local.call(control.undefine, name)
+        details += [entry.remark for entry in runtime.unsettled.of(name)]
     return "; ".join(details) or None
 
 

@@ -1,0 +1,131 @@
+"""A destination whose libvirtd stands still in the last call of a migration, and runs on later.
+
+libvirt on the source then gives up and resumes the domain there. When the libvirtd of the
+destination runs on, it also ends its call, which starts the domain, unless it arrives paused.
+"""
+
+import contextlib
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.lab.fleet import PATIENCE, assert_error
+from tests.support.lab.local_disks import (
+    LocalDisk,
+    images_on,
+    make_folder,
+    outside,
+    remove_images,
+)
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.laboratory
+LONG = PATIENCE * 3
+STATUS = Path("/run/libvirt/qemu/vm1.xml")
+"""libvirt writes the phase of a migration into it."""
+LAST_PHASE = b"phase='finish3'"
+
+
+@pytest.fixture
+def daemon_options():
+    return {"unreachable-timeout": 8, "stall-timeout": 6}
+
+
+@pytest.fixture
+def disk(fleet):
+    """A disk that only hostA has. Afterwards all images are removed."""
+    for host in fleet.lab.hosts:
+        remove_images(host)
+        make_folder(host)
+    yield LocalDisk(fleet.lab.host("hostA"), "vm1", "qcow2")
+    fleet.reset()
+    for host in fleet.lab.hosts:
+        remove_images(host)
+
+
+def freeze_in_last_call(host):
+    """Freeze the libvirtd of a destination in the call that starts the domain."""
+    status, libvirtd = outside(host, STATUS), host.libvirtd
+    deadline = time.monotonic() + PATIENCE
+    while LAST_PHASE not in read(status):  # the call takes milliseconds
+        assert time.monotonic() < deadline, "the migration has not reached its last call"
+    libvirtd.freeze()
+
+
+def read(path):
+    with contextlib.suppress(FileNotFoundError):  # libvirt replaces it
+        return path.read_bytes()
+    return b""
+
+
+def unsettled(fleet, host):
+    """The unsettled migrations that a daemon reports: the domain and the destination of each."""
+    report = fleet.client.query(host).result(PATIENCE).node
+    return [(each.vm_name, each.destination) for each in report.unsettled or ()]
+
+
+def test_copy_on_a_destination_that_was_silent_never_runs(fleet, disk):
+    destination, daemon = fleet.lab.host("hostB"), fleet.daemons["hostA"]
+    guest = fleet.run_guest("hostA", "vm1", disk=disk)
+    handle = fleet.client.migrate(
+        "vm1", "hostA", "hostB", migration_type="live", copy_storage="all"
+    )
+    freeze_in_last_call(destination)
+    assert_error(
+        handle.result(LONG),
+        "vm1 runs on hostA; a paused copy that has never run may be on hostB, which cannot be "
+        "queried; once hostB answers, the daemon removes it",
+        f"{disk.path} of disk hda may have stayed on hostB .*; the daemon removes it once hostB",
+    )
+    assert unsettled(fleet, "hostA") == [("vm1", "hostB")]
+    daemon.kill()
+    destination.libvirtd.thaw()
+    wait_until(
+        lambda: destination.domains().get("vm1") in ("paused", None),
+        lambda: f"the late call has ended: {destination.domains()}",
+        PATIENCE,
+    )
+    daemon.start()
+    wait_until(
+        lambda: unsettled(fleet, "hostA") == [],
+        lambda: f"the migration is settled: {fleet.domain_states()}",
+        PATIENCE,
+    )
+    assert "vm1" not in destination.domains()
+    assert images_on(destination) == []
+    fleet.assert_runs_only_on("vm1", "hostA")  # with heartbeats of one copy
+    fleet.lab.host("hostA").virsh("destroy", "vm1")
+    last = guest.heartbeats[-1]
+    assert last.stale == 0
+    assert last.disk <= disk.count <= last.disk + 1
+    assert disk.digest == disk.right_digest
+
+
+def test_late_copy_that_libvirt_starts_is_paused_and_keeps_its_images(fleet, disk):
+    """With post-copy, libvirt must start the domain at the destination."""
+    destination = fleet.lab.host("hostB")
+    fleet.run_guest("hostA", "vm1", disk=disk)
+    handle = fleet.client.migrate(
+        "vm1", "hostA", "hostB", migration_type="live", copy_storage="all",
+        migration_timeout=300, on_timeout="post-copy",
+    )  # fmt: skip
+    freeze_in_last_call(destination)
+    assert_error(
+        handle.result(LONG),
+        "vm1 runs on hostA; it may also run on hostB, which cannot be queried; once hostB answers, "
+        "the daemon pauses such a copy",
+    )
+    destination.libvirtd.thaw()
+    wait_until(
+        lambda: unsettled(fleet, "hostA") == [],
+        lambda: f"the migration is settled: {fleet.domain_states()}",
+        PATIENCE,
+    )
+    states = fleet.domain_states()
+    assert (states["hostA"]["vm1"], states["hostB"]["vm1"]) == ("running", "paused")
+    assert images_on(destination) == [disk.path.name]
+    advice = "destroy it there with virsh destroy vm1 once nothing of it is needed"
+    assert any(advice in line for line in fleet.daemons["hostA"].log)
+    fleet.lab.host("hostA").virsh("destroy", "vm1")
+    assert disk.digest == disk.right_digest
