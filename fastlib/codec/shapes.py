@@ -387,18 +387,21 @@ def _load_pairs(
 ) -> Any:
     """Return a dict of pairs with free keys, or INVALID. `load` loads each value."""
     values: dict[str, Any] = {}
-    failed = False
+    reported: set[int] = set()
+    """The ids of keys that are not texts. With aliases, one key may come several times."""
     for key, item in pairs:
         context.count_node(item)
+        if id(key) in reported:
+            continue
         name = key_text(key, context, path)
         if name is None:
-            failed = True
+            reported.add(id(key))
         elif name in values:
             add_duplicate_key(key, context, (*path, name))
             values[name] = INVALID
         else:
             values[name] = load(item, context, (*path, name))
-    return INVALID if failed or INVALID in values.values() else values
+    return INVALID if reported or INVALID in values.values() else values
 
 
 class Map(Shape):

@@ -90,6 +90,15 @@ def test_tag_null_does_not_change_other_texts(text):
     assert name == text.removeprefix("!!null ").strip("\"'")
 
 
+@pytest.mark.parametrize("repeat", [1, 2, 100])
+def test_key_null_is_reported_once(repeat):
+    """Categories may be a list of mappings, and an alias repeats a mapping with its wrong key."""
+    aliases = ", *x" * repeat
+    text = f"repeat: 1\ncategories: [&x {{~: a}}{aliases}, {{~: b}}]"
+    found = [(each.path, each.line, each.column) for each in fastlib.validate(text, Kpis).errors]
+    assert found == [("categories", 2, 18), ("categories", 2, 26 + len(aliases))]
+
+
 def test_free_tree_knows_null_and_text_by_their_tags():
     text = "task: KPI\nsource: a\nKPIS: {a: ~, b: !!str ~, c: !!str , d: '~', e: [!, ~]}"
     assert KpiReport.from_yaml(text).kpis == {
