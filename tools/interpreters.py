@@ -10,6 +10,7 @@ from .processes import CACHE, ROOT
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 EXTRAS = ".[test,bench]"
+LIBVIRT = ".[libvirt]"
 
 
 def environment_of(version: str) -> Path | None:
@@ -57,4 +58,14 @@ def _environment(program: str, name: str, options: list[str]) -> Path:
         subprocess.run([program, "-m", "venv", str(folder)], check=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, *options, "--editable", EXTRAS], cwd=ROOT, check=True)
+    _install_libvirt([*pip, *options])
     return python
+
+
+def _install_libvirt(pip: list[str]) -> None:
+    """Install libvirt-python, which pip compiles, if that is possible on this machine."""
+    command = [*pip, "--editable", LIBVIRT]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip() or "pip failed").splitlines()[-1]
+        print(f"libvirt is not tested, as pip cannot install {LIBVIRT}: {reason}", flush=True)
