@@ -20,7 +20,8 @@ from fastlib.display.text import natural_key
 from fastlib.message import HistoryReport, OrderReport
 from fastlib.transport.errors import RefusedError
 
-from .state import MAX_NAME, State, cut, short
+from .state import State
+from .texts import MAX_NAME, cut, short
 
 ANSWER_SECONDS: Final = 10.0
 MAX_ORDERS: Final = 50

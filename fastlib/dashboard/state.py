@@ -25,6 +25,9 @@ from fastlib.message import (
 from fastlib.message.node import NodeReport, Presence, Progress
 from fastlib.message.task import declaration_of_result
 
+from .hardware import Hardware, hardware_of
+from .texts import MAX_NAME, cut, short, short_or_none
+
 MAX_HOSTS: Final = 2000
 """Maximum hosts; further ones are counted and not shown."""
 MAX_DOMAINS: Final = 50_000
@@ -35,10 +38,6 @@ MAX_RESULTS: Final = 200
 """Maximum results; one more drops the oldest."""
 MAX_RESULTS_OF_TASK: Final = 50
 """Maximum results that one container adds."""
-MAX_NAME: Final = 256
-"""Maximum characters of a name, an id or a word; the rest is cut."""
-MAX_TEXT: Final = 2000
-"""Maximum characters of an error or another text; the rest is cut."""
 
 QUERIES: Final = (Query.declaration, QueryHistory.declaration)
 """Tasks that change nothing, and that the page does not show."""
@@ -73,6 +72,7 @@ class HostView(msgspec.Struct, frozen=True, omit_defaults=True):
     """KiB."""
     free_memory: int | None = None
     """KiB."""
+    hardware: Hardware | None = None
     domains: tuple[Domain, ...] = ()
     domains_left_out: int = 0
     silent: str | None = None
@@ -253,6 +253,7 @@ class State:
                 cpus=report.cpus,
                 memory=report.memory,
                 free_memory=report.free_memory,
+                hardware=hardware_of(report),
                 domains=tuple(sorted(domains, key=lambda domain: natural_key(domain.name))),
                 domains_left_out=len(report.domains) - len(domains),
                 silent=None,
@@ -303,8 +304,8 @@ class State:
                 status=status,
                 degraded=None if degraded is None else cut(degraded),
                 since=since,
-                hypervisor=_short(presence.hypervisor) or known.hypervisor,
-                version=_short(presence.version) or known.version,
+                hypervisor=short_or_none(presence.hypervisor) or known.hypervisor,
+                version=short_or_none(presence.version) or known.version,
                 silent=None if presence.status == "offline" else known.silent,
             )
         )
@@ -338,7 +339,7 @@ class State:
 
     def _on_progress(self, name: str, progress: Progress, time: float, now: float) -> None:
         id = short(progress.id or "")
-        domain = _short(domain_of(progress))
+        domain = short_or_none(domain_of(progress))
         whole = self._work.get((name, id, ""))
         before = self._work.get((name, id, domain or "")) or whole
         if domain is not None:  # the whole task has begun with its domains
@@ -391,7 +392,7 @@ class State:
             host=name,
             title=short(results.result),
             failed=result.status != "success",
-            id=_short(results.id),
+            id=short_or_none(results.id),
             domain=None if result.vm_name in ("", "n/a") else short(result.vm_name),
             details=None if not result.details else cut(result.details),
             again=results.executed is not None,
@@ -411,7 +412,7 @@ class State:
         for task in report.tasks:
             if task.task in _QUERY_TITLES:
                 continue
-            domain = None if task.vm_name in (None, "", "n/a") else _short(task.vm_name)
+            domain = None if task.vm_name in (None, "", "n/a") else short_or_none(task.vm_name)
             id = short(task.id or "")
             told[name, id, domain or ""] = Work(
                 host=name,
@@ -477,17 +478,3 @@ class State:
         self._ended_number += 1
         self._ended.appendleft(Ended(number=self._ended_number, **facts))
         self._results_version = self._next()
-
-
-def short(text: str) -> str:
-    """Return a name or a word of at most `MAX_NAME` characters."""
-    return text if len(text) <= MAX_NAME else text[: MAX_NAME - 1] + "…"
-
-
-def _short(text: str | None) -> str | None:
-    return None if text is None else short(text)
-
-
-def cut(text: str) -> str:
-    """Return a text of at most `MAX_TEXT` characters."""
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

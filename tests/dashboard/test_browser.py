@@ -101,6 +101,22 @@ def test_history_of_a_vm_by_keyboard(browser, small):
     assert browser.value("document.activeElement.dataset.vm") == vm, "the focus is back"
 
 
+def test_hardware_of_a_host_is_shown_with_its_vms(browser, small):
+    row = host(small.cluster.hosts[0])
+    browser.get(small.url)
+    browser.until(f"{row}?.innerText.includes('VMs')")
+    assert "storage pool" not in browser.value(f"{row}.innerText")
+    browser.value(f"{row}.querySelector('.toggle').click()")
+    browser.until(f"{row}.innerText.includes('storage pool default: 80.0 GiB of 100 GiB free')")
+    shown = browser.value(f"{row}.querySelector('.hardware').innerText").splitlines()
+    assert shown[0] == "CPU model: Skylake-Server"
+    assert [line.split(",")[0] for line in shown[1:3]] == [
+        "NUMA node 0: 14 CPUs", "NUMA node 1: 14 CPUs",
+    ]  # fmt: skip
+    browser.value(f"{row}.querySelector('.toggle').click()")
+    browser.until(f"!{row}.innerText.includes('storage pool')")
+
+
 KEYS = {"Enter": ("Enter", 13, "\r"), "Tab": ("Tab", 9, ""), "Escape": ("Escape", 27, "")}
 
 

@@ -75,6 +75,8 @@ def test_state_has_hosts_with_load_and_domains(free):
         "online", True, True,
     )  # fmt: skip
     assert first["domains"][0]["state"] == "running"
+    assert [node["id"] for node in first["hardware"]["numa_nodes"]] == [0, 1]
+    assert first["hardware"]["storage_pools"][0]["name"] == "default"
     assert (found["title"], found["broker"]["connected"]) == ("simulated", True)
 
 

@@ -5,9 +5,13 @@ from datetime import UTC, datetime
 import pytest
 
 from fastlib.client import ObservedMessage
+from fastlib.dashboard import hardware
 from fastlib.dashboard import state as module
+from fastlib.dashboard.hardware import Hardware, HugePages, NumaNode, StoragePool
 from fastlib.dashboard.state import State
+from fastlib.dashboard.texts import MAX_NAME, MAX_TEXT
 from fastlib.message import Message, ResultContainer, TaskContainer
+from fastlib.message.hardware import HugePagesReport, NumaNodeReport, StoragePoolReport
 from fastlib.message.node import DomainReport, NodeReport, Presence, Progress, TaskReport
 
 NOW = datetime.fromtimestamp(1_800_000_000).astimezone()
@@ -126,6 +130,34 @@ def test_silence_is_shown_until_the_next_answer(state):
     assert state.host("hostA").silent == "no answer within 10 s"
     state.report("hostA", report(memory=10, free_memory=5), asked=2.0)
     assert state.host("hostA").silent is None
+
+
+def test_hardware_of_a_report_is_shown_with_bounds(state, monkeypatch):
+    assert state.host("hostA").hardware is None
+    nodes = [NumaNodeReport(id=number, cpus=[0, 1], free_memory=5) for number in range(3)]
+    pages = [HugePagesReport(size=size, total=size - 4, free=1) for size in (4, 2048)]
+    pools = [
+        StoragePoolReport(name="p" * 999, type="dir", path="/p", state="running", free=1),
+        StoragePoolReport(name="q", details="d" * 9999),
+    ]
+    monkeypatch.setattr(hardware, "MAX_ROWS", 2)
+    known = report(cpu_model="m" * 999, numa_nodes=nodes, huge_pages=pages, storage_pools=pools)
+    state.report("hostA", known, asked=2.0)
+    short = "…".rjust(MAX_NAME, "p")
+    assert state.host("hostA").hardware == Hardware(
+        cpu_model="…".rjust(MAX_NAME, "m"),
+        numa_nodes=(NumaNode(0, 2, None, 5), NumaNode(1, 2, None, 5)),
+        huge_pages=(HugePages(2048, 2044, 1),),
+        storage_pools=(
+            StoragePool(short, "running", None, 1),
+            StoragePool("q", details="…".rjust(MAX_TEXT, "d")),
+        ),
+    )
+    version = state.version
+    state.report("hostA", known, asked=3.0)
+    assert state.version == version, "nothing has changed"
+    state.report("hostA", report(), asked=4.0)
+    assert state.host("hostA").hardware is None
 
 
 def test_late_result_of_a_query_brings_no_forgotten_host_back(state):
@@ -254,5 +286,5 @@ def test_results_and_their_texts_are_bounded(state, monkeypatch):
     assert last.details == "2 more results, 1 of them errors"
     assert last.failed
     for ended in others:
-        assert len(ended.domain) == module.MAX_NAME
-        assert len(ended.details) == module.MAX_TEXT
+        assert len(ended.domain) == MAX_NAME
+        assert len(ended.details) == MAX_TEXT

@@ -1,5 +1,9 @@
 """Run every task from message to result, with real daemons, broker, libvirt and QEMU."""
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from fastlib import DeviceIvshmem, PciId, SwapWith
@@ -7,6 +11,7 @@ from fastlib.migfra.virt.domain_xml_policy import check_domain_xml
 from fastlib.migfra.virt.xml_values import XmlPolicy
 from fastlib.transport import MqttOptions, connect
 from tests.support.lab.fleet import PATIENCE, SHORT_WAITS, assert_error, assert_success
+from tests.support.lab.hung_folder import hung_folder
 from tests.support.waiting import wait_until
 
 both_modes = pytest.mark.both_modes
@@ -40,6 +45,59 @@ def test_domain_goes_through_all_states(fleet):
     assert fleet.lab.host("hostA").domains() == {"vm1": "shut off"}
     assert_success(client.stop("hostA", "vm1", undefine=True).result(PATIENCE))
     assert fleet.lab.host("hostA").domains() == {}
+
+
+@pytest.fixture
+def pools(fleet):
+    """The hosts' own folders of two storage pools, `good` and `hung`, both active on hostA."""
+    host = fleet.lab.host("hostA")
+    folders = {name: Path("/var/lib/fastlib-pools") / name for name in ("good", "hung")}
+    for name, folder in folders.items():
+        host.run(["mkdir", "--parents", folder])
+        host.virsh("pool-define-as", name, "dir", "--target", folder)
+        host.virsh("pool-start", name)
+    yield folders
+    for name in folders:
+        host.run(["virsh", "pool-destroy", name], check=False)  # a failed refresh stopped it
+        host.virsh("pool-undefine", name)
+
+
+def test_query_shows_the_hardware_and_the_pools_also_if_one_hangs(fleet, pools):
+    """A refresh of the pool `hung` holds libvirt's lock of it, because its file system hangs."""
+    host = fleet.lab.host("hostA")
+
+    def report():
+        return fleet.client.query("hostA").result(PATIENCE).node
+
+    def rows():
+        return {pool.name: pool for pool in report().storage_pools}
+
+    first = report()
+    on_nodes = [cpu for node in first.numa_nodes for cpu in node.cpus]
+    assert len(set(on_nodes)) == len(on_nodes) == os.cpu_count()
+    assert all(node.memory > node.free_memory > 0 for node in first.numa_nodes)
+    assert {pages.size for pages in first.huge_pages} == {
+        int(folder.name.removeprefix("hugepages-").removesuffix("kB"))
+        for folder in Path("/sys/kernel/mm/hugepages").iterdir()
+    }
+    assert all(pages.total >= pages.free >= 0 for pages in first.huge_pages)
+    assert first.cpu_vendor in ("AMD", "Intel")
+    good = rows()["good"]
+    assert (good.type, good.path, good.state) == ("dir", str(pools["good"]), "running")
+    assert good.capacity > good.free > 0
+    assert rows()["hung"].details is None
+    with hung_folder(host, pools["hung"]):
+        refresh = host.popen(["virsh", "pool-refresh", "hung"], stderr=subprocess.DEVNULL)
+        hung = wait_until(lambda: (row := rows()["hung"]).details and row, "the pool hangs")
+        assert "libvirt does not answer" in hung.details
+        assert (hung.type, hung.path, hung.state, hung.free) == (None, None, None, None)
+        for _ in range(8):  # more than libvirt serves for a connection at the same time
+            known = rows()
+            assert known["good"].details is None
+            assert known["good"].path == str(pools["good"])
+            assert known["hung"].details is not None
+    refresh.wait(PATIENCE)
+    wait_until(lambda: rows()["hung"].details is None, "the pool answers again")
 
 
 def test_query_is_answered_after_the_daemon_was_away(fleet):

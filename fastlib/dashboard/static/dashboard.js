@@ -101,9 +101,11 @@ function makeHost(name) {
     cpusText: element("span", {class: "figure"}),
     counts: element("span", {class: "counts"}),
     note: element("p", {class: "note"}),
+    hardware: element("ul", {class: "hardware"}),
     list: element("ul", {class: "vms"}),
   };
   parts.note.hidden = true;
+  parts.hardware.hidden = true;
   parts.list.hidden = true;
   parts.list.id = `vms-${hostRows.size}-${Math.random().toString(36).slice(2)}`;
   toggle.setAttribute("aria-controls", parts.list.id);
@@ -111,7 +113,7 @@ function makeHost(name) {
     element("div", {class: "line"}, toggle, parts.status,
       element("span", {class: "load"}, memory, parts.memoryText),
       element("span", {class: "load"}, cpus, parts.cpusText), parts.counts),
-    parts.note, parts.list);
+    parts.note, parts.hardware, parts.list);
   return parts;
 }
 
@@ -143,7 +145,7 @@ function showHost(host) {
   setText(parts.counts, domains.length ? `${plural(domains.length, "VM")}: ${counts.join(", ")}${left}` :
     (host.memory === undefined ? "" : "no VMs"));
   showNote(parts.note, host, status);
-  if (open.has(host.name)) showDomains(host.name);
+  if (open.has(host.name)) { showHardware(host.name); showDomains(host.name); }
 }
 
 function showLoad(meter, text, known, used, all, format, between = " of ", after = "") {
@@ -160,6 +162,35 @@ function showNote(note, host, status) {
   if (host.silent) said.push(`It does not answer queries: ${host.silent}`);
   note.hidden = !said.length;
   setText(note, visible(said.join(" ")));
+}
+
+const freeOf = (free, all, format) => (all === undefined ? "unknown" :
+  `${free === undefined ? "unknown" : format(free)} of ${format(all)} free`);
+
+function hardwareLines(hardware) {
+  const lines = hardware.cpu_model ? [`CPU model: ${hardware.cpu_model}`] : [];
+  for (const node of hardware.numa_nodes || []) {
+    const memory = freeOf(node.free_memory, node.memory, (kib) => bytes(kib * 1024));
+    lines.push(`NUMA node ${node.id}: ${plural(node.cpus, "CPU")}, ${memory}`);
+  }
+  for (const pages of hardware.huge_pages || []) {
+    lines.push(`huge pages of ${bytes(pages.size * 1024)}: ${freeOf(pages.free, pages.total, String)}`);
+  }
+  for (const pool of hardware.storage_pools || []) {
+    const state = pool.state && pool.state !== "running" ? `${pool.state}, ` : "";
+    const size = freeOf(pool.free, pool.capacity, (mib) => bytes(mib * 1024 * 1024));
+    lines.push(`storage pool ${pool.name}: ${state}${pool.details || size}`);
+  }
+  return lines;
+}
+
+function showHardware(name) {
+  const parts = hostRows.get(name);
+  const lines = hardwareLines(hosts.get(name).hardware || {}).map(visible);
+  while (parts.hardware.children.length > lines.length) parts.hardware.lastChild.remove();
+  while (parts.hardware.children.length < lines.length) parts.hardware.append(element("li"));
+  lines.forEach((line, index) => setText(parts.hardware.children[index], line));
+  parts.hardware.hidden = !lines.length;
 }
 
 function showDomains(name) {
@@ -187,7 +218,8 @@ function showDomains(name) {
 
 function setOpen(name, shown) {
   const parts = hostRows.get(name);
-  if (shown) { open.add(name); showDomains(name); } else { open.delete(name); parts.list.replaceChildren(); }
+  if (shown) { open.add(name); showHardware(name); showDomains(name); }
+  else { open.delete(name); parts.hardware.hidden = true; parts.list.replaceChildren(); }
   parts.list.hidden = !shown;
   parts.toggle.setAttribute("aria-expanded", String(shown));
 }

@@ -13,6 +13,7 @@ from fastlib.dashboard import Access, Dashboard, ServerOptions, serve
 from fastlib.demo.cluster import DemoCluster
 from fastlib.demo.layout import first_host, vm_names
 from fastlib.demo.settings import Settings
+from fastlib.message.hardware import StoragePoolReport
 from fastlib.message.node import (
     DomainReport,
     NodeReport,
@@ -111,7 +112,15 @@ class DashboardCluster:
             if container.task == "query node":
                 domain = DomainReport(name=name, state=name, vcpus=1, memory=1 << 20)
                 task = TaskReport(id=name, task=name, vm_name=name, state="running")
-                report = NodeReport(host=host, hypervisor=name, domains=[domain], tasks=[task])
+                pool = StoragePoolReport(name=name, state=name, details=name)
+                report = NodeReport(
+                    host=host,
+                    hypervisor=name,
+                    cpu_model=name,
+                    storage_pools=[pool],
+                    domains=[domain],
+                    tasks=[task],
+                )
                 results = ResultContainer.answer(
                     container, [NodeResult(status="success", node=report)]
                 )

@@ -70,7 +70,8 @@ def run_scenario(
 
     async def main() -> None:
         parameters.setdefault("probe_hosts", ["127.0.0.1"])
-        options = LibvirtOptions(driver="test", local_uri=f"test://{host}", **parameters)
+        parameters.setdefault("local_uri", f"test://{host}")
+        options = LibvirtOptions(driver="test", **parameters)
         hypervisor = LibvirtHypervisor(options, NodeContext("node01"))
         await hypervisor.open()
         try:

@@ -614,7 +614,14 @@ class FakeConnectionPool(ConnectionPool):
 
     hosts: dict[str, FakeHost]
 
-    async def get(self, host: str, driver: str | None = None, transport: str | None = None) -> Any:
+    async def get(
+        self,
+        host: str,
+        driver: str | None = None,
+        transport: str | None = None,
+        *,
+        use: str = "",
+    ) -> Any:
         self.uri(host, driver, transport)
         if not self.hosts[host].is_there:
             raise LostError(f"libvirt on {host} is away")

@@ -17,16 +17,20 @@ from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
 from fastlib.migfra.virt.combinations import COMPRESSIONS, supported_compressions
+from fastlib.migfra.virt.hardware import huge_pages_of_host
 from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.names import check_name
 
 from .domain import control, host_info, pinning
 from .domain.emulator import Emulator
+from .domain.host_hardware import read_hardware
 from .errors import LibvirtError, LostError
+from .known_problems import KnownProblems
 from .migration.encryption import check_own_certificates
 from .migration.option_checks import read_versions
 from .migration.settling import Settler
 from .options import LibvirtOptions
+from .pool_reports import PoolReports
 from .runtime import LibvirtRuntime
 from .whereabouts import refuse_if_elsewhere
 
@@ -42,6 +46,8 @@ class LibvirtHypervisor(Hypervisor):
         super().__init__(options, node)
         self._runtime = LibvirtRuntime(options, node)
         self._settler = Settler(self._runtime)
+        self._problems = KnownProblems(node.log)
+        self._pools = PoolReports(self._runtime, self._problems)
 
     # Life
 
@@ -69,6 +75,7 @@ class LibvirtHypervisor(Hypervisor):
 
     async def close(self) -> None:
         await self._settler.end()
+        self._pools.close()
         await self._runtime.connections.close()
 
     def capabilities(self) -> dict[str, Any]:
@@ -160,6 +167,12 @@ class LibvirtHypervisor(Hypervisor):
     async def query(self, task: Query, context: Context) -> NodeReport:
         """Describe the host and its domains."""
         local = await self._runtime.local(task.driver)
+        hardware = await local.call(read_hardware)
+        nodes = hardware.numa_nodes
+        self._problems.note(
+            "hardware",
+            hardware.problem and f"some of the hardware is not known: {hardware.problem}",
+        )
         facts = await local.call(host_info.read)
         versions = await read_versions(local, Emulator(), context)
         free = facts.free_memory
@@ -169,6 +182,11 @@ class LibvirtHypervisor(Hypervisor):
             cpus=facts.cpus,
             memory=facts.memory,
             free_memory=None if free is None else max(0, free - self.options.reserved_memory),
+            cpu_model=hardware.cpu_model,
+            cpu_vendor=hardware.cpu_vendor,
+            numa_nodes=nodes,
+            huge_pages=None if nodes is None else huge_pages_of_host(nodes),
+            storage_pools=await self._pools.read(task.driver),
             domains=facts.domains,
             unsettled=[entry.report for entry in self._runtime.unsettled.entries] or None,
             capabilities={"compression": supported_compressions(versions)},

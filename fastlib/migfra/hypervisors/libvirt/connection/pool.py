@@ -2,7 +2,7 @@
 
 The pool keeps one connection for each host, driver and transport, and reopens a lost one. libvirt
 serves five calls of a connection at the same time. So a long call, such as a migration, has its own
-connection.
+connection. Calls that may hang have one, too: see `pool_reports.py`.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ class ConnectionPool:
         self._host = host
         self._options = options
         self._log = log
-        self._connections: dict[tuple[str, str], Connection] = {}
-        self._opening: dict[tuple[str, str], asyncio.Lock] = {}
+        self._connections: dict[tuple[str, str, str], Connection] = {}
+        self._opening: dict[tuple[str, str, str], asyncio.Lock] = {}
 
     def uri(self, host: str, driver: str | None, transport: str | None) -> str:
         """Return the URI by which this host reaches a host's libvirt. Raises HypervisorError."""
@@ -65,10 +65,19 @@ class ConnectionPool:
         )
 
     async def get(
-        self, host: str, driver: str | None = None, transport: str | None = None
+        self,
+        host: str,
+        driver: str | None = None,
+        transport: str | None = None,
+        *,
+        use: str = "",
     ) -> Connection:
-        """Return a working connection to a host; open one if needed. Raises HypervisorError."""
-        key = (host, self.uri(host, driver, transport))
+        """Return a working connection to a host; open one if needed. Raises HypervisorError.
+
+        Each `use` has a connection of its own.
+        """
+        uri = self.uri(host, driver, transport)
+        key = (host, uri, use)
         async with self._opening.setdefault(key, asyncio.Lock()):
             connection = self._connections.get(key)
             if connection is not None:
@@ -77,7 +86,7 @@ class ConnectionPool:
                 del self._connections[key]
                 self._log.info("the connection to libvirt on %s is lost, opening it again", host)
                 await connection.close()
-            connection = Connection(*key, self._options)
+            connection = Connection(host, uri, self._options)
             await connection.open()
             self._connections[key] = connection
             return connection
