@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from fastlib import (
@@ -91,6 +92,43 @@ def test_tasks_of_a_domain_are_executed_one_after_the_other():
 
     off = {"state": "shut off"}
     simulated(cluster_of(("vm1", "a", off), ("vm2", "a", off)), scenario, stop_seconds=30)
+
+
+def test_starts_and_migrations_at_the_same_time_do_not_together_exceed_the_memory():
+    """Each of them alone has room on host a."""
+    names = [f"new{number}" for number in range(4)]
+    moving = [f"old{number}" for number in range(4)]
+
+    async def scenario(simulation):
+        orders = [
+            *(
+                simulation["a"].start(Start(vm_name=name, memory=5 * GIB), Context("a"))
+                for name in names
+            ),
+            *(
+                simulation["b"].migrate(
+                    Migrate(vm_name=name, destination="a", parameter=live()), Context("b")
+                )
+                for name in moving
+            ),
+        ]
+        ends = await asyncio.gather(*orders, return_exceptions=True)
+        assert simulation.cluster.problems() == []
+        assert {domain.memory for domain in simulation.cluster.domains("a")} == {5 * GIB}
+        return [domain.name for domain in simulation.cluster.domains("a") if domain.active], ends
+
+    domains = [(name, "c", {"state": "shut off", "memory": 5 * GIB}) for name in names]
+    domains += [(name, "b", {"memory": 5 * GIB}) for name in moving]
+    hosts = [
+        HostDescription(name=name, cpus=16, memory=size * GIB)
+        for name, size in (("a", 16), ("b", 64), ("c", 64))
+    ]
+    description = msgspec.structs.replace(cluster_of(*domains), hosts=hosts)
+    active, ends = simulated(description, scenario)
+    assert len(active) == 3
+    refused = [str(end) for end in ends if isinstance(end, HypervisorError)]
+    assert len(refused) == 5
+    assert all("of memory free" in each for each in refused), refused
 
 
 def test_task_that_waits_for_another_one_can_be_cancelled():

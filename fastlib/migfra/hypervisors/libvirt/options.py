@@ -306,6 +306,13 @@ class LibvirtOptions(ConfigSection):
     image_directory: Annotated[
         str, Wire("The folder of the images that tasks create by 'disks' without a path.")
     ] = "/var/lib/libvirt/images"
+    overcommit_disks: Annotated[
+        bool,
+        Wire(
+            "Whether the images of new disks may together be larger than the room for them. Then "
+            "domains may find their disks full."
+        ),
+    ] = False
     reserved_memory: Annotated[
         Annotated[int, Meta(ge=0, le=1 << 40)],
         Wire("Memory of a host that is kept free of domains.", unit="KiB"),

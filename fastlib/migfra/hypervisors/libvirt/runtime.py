@@ -39,8 +39,10 @@ class LibvirtRuntime:
         self.locks: Final = NamedLocks()
         self.storage: Final = asyncio.Lock()
         """Held for each call that uses a storage pool: libvirt has one for a folder."""
-        self.new_images: Final[set[str]] = set()
-        """The paths of the images that starts are about to create."""
+        self.new_images: Final[dict[str, int]] = {}
+        """The bytes that each image may take which starts are about to create, by its path."""
+        self.claims: Final = asyncio.Lock()
+        """Held while a start claims paths and room for new images."""
         self.moved_to: Final[dict[str, str]] = {}
         """The hosts to which this daemon has moved domains, by name. They are queried first."""
         self.divided: Final[dict[str, MigrationState]] = {}

@@ -20,8 +20,13 @@ _DISK: Final = f"{{{NAMESPACE}}}disk"
 
 def recorded_images(xml: str) -> dict[str, str]:
     """Return the images that starts have created for a domain: the target of each path."""
+    return images_in(parse(xml))
+
+
+def images_in(root: Element) -> dict[str, str]:
+    """Return the images that `recorded_images` returns, from parsed XML."""
     found = {}
-    for disk in parse(xml).iterfind(f"metadata/{_RECORD}/{_DISK}"):
+    for disk in root.iterfind(f"metadata/{_RECORD}/{_DISK}"):
         path, target = disk.get("path"), disk.get("target")
         if path is not None and target is not None:
             found[path] = target

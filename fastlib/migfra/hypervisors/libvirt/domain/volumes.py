@@ -108,14 +108,21 @@ def read_room(connection: Any, folder: str) -> Room:
         return Room(free=int(free))
 
 
-def read_present(connection: Any, folder: str, paths: Sequence[str]) -> tuple[int, list[str]]:
+def read_present(connection: Any, folder: str, paths: Sequence[str]) -> tuple[int, dict[str, int]]:
     """Return the free bytes of a folder, and those of the paths that are there.
 
-    Raises HypervisorError if libvirt cannot use the folder.
+    Each of these has the bytes that its image may still take. Raises HypervisorError if libvirt
+    cannot use the folder.
     """
     with _pool_of(connection, posixpath.join(folder, "image")) as pool:
         _, _, _, free = pool.info()
-        return int(free), [path for path in paths if _find(pool, path) is not None]
+        present = {}
+        for path in paths:
+            volume = _find(pool, path)
+            if volume is not None:
+                _, capacity, allocation = volume.info()
+                present[path] = max(0, capacity - allocation)
+        return int(free), present
 
 
 def create_image(connection: Any, image: Image) -> None:

@@ -5,8 +5,8 @@ before it is created, and a note after it. The definition of the domain has them
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 
 from .new_disks_check import PlannedImage
+from .new_disks_room import check_room_of_all
 from .undo import Undo
 
 _KEY: Final = "new-disks"
@@ -47,20 +48,30 @@ class NewDisksState(msgspec.Struct, frozen=True, kw_only=True):
     """The domain's definition before the start. None without one."""
 
 
-@contextmanager
-def claimed(runtime: LibvirtRuntime, planned: Sequence[PlannedImage]) -> Iterator[None]:
-    """Reserve the paths of new images. Raises HypervisorError if another start has reserved one."""
-    paths = {each.image.path for each in planned}
-    taken = sorted(paths & runtime.new_images)
-    if taken:
-        raise HypervisorError(
-            f"another start creates {', '.join(taken)} at the same time; choose another path"
-        )
-    runtime.new_images.update(paths)
+@asynccontextmanager
+async def claimed(
+    runtime: LibvirtRuntime, driver: str | None, name: str, planned: Sequence[PlannedImage]
+) -> AsyncIterator[None]:
+    """Reserve the paths of new images, and the room that they may take.
+
+    Raises HypervisorError if another start has reserved a path, or if the images of all starts may
+    together take more room than there is.
+    """
+    sizes = {each.image.path: each.image.capacity for each in planned}
+    async with runtime.claims:
+        taken = sorted(sizes.keys() & runtime.new_images.keys())
+        if taken:
+            raise HypervisorError(
+                f"another start creates {', '.join(taken)} at the same time; choose another path"
+            )
+        if planned and not runtime.options.overcommit_disks:
+            await check_room_of_all(runtime, driver, name, planned)
+        runtime.new_images.update(sizes)
     try:
         yield
     finally:
-        runtime.new_images.difference_update(paths)
+        for path in sizes:
+            del runtime.new_images[path]
 
 
 class NewDisks:

@@ -41,7 +41,7 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
             disks = NewDisks(runtime, spec.name, task.driver, context)
             try:
                 scope.check()
-                with claimed(runtime, plan.images):
+                async with claimed(runtime, task.driver, spec.name, plan.images):
                     await scope.begin()
                     await disks.create(plan.images, plan.before, scope, undo)
                     await _start(runtime, task.driver, spec, plan, images, undo, context)
