@@ -294,6 +294,15 @@ def test_special_characters_stay_where_there_is_no_unused_one() -> None:
     assert made.restore("a\ue000") == "a\ue000"
 
 
+@both_parsers
+def test_character_that_the_parser_refuses_is_reported_where_no_placeholder_is_left() -> None:
+    kind, code, line, column, message = refused(PRIVATE + "\x01")
+    assert (kind, code, line, column) == (ParseError, "syntax", None, None)
+    assert re.fullmatch(
+        "unacceptable character #x0001: (control|special) characters are not allowed", message
+    )
+
+
 def test_messages_have_the_characters_of_the_text() -> None:
     made = composer._SpecialCharacters("\x07\r")
     assert made.restore_words("found '\\ue000' and '\ue000'") == "found '\\x07' and '\x07'"
@@ -365,6 +374,9 @@ def test_unknown_directives_are_ignored(text: str, value: str) -> None:
         ("--- a\n...\n%FOO\n--- b", "--- a\n...\n#FOO\n--- b"),
         ("--- a\n... # c\n%FOO\n--- b", "--- a\n... # c\n#FOO\n--- b"),
         ("--- a\n...\t\n\n \t\r\n # d\n%FOO\n", "--- a\n...\t\n\n \t\r\n # d\n#FOO\n"),
+
+        ("--- a\n...\n\xa0\n%FOO\n", None), ("--- a\n...\nX\n%FOO\n", None),
+        ("--- a\n...\n\xa0#\n%FOO\n", None), ("--- a\n...\nX#\n%FOO\n", None),
         ("--- a\n...b\n%FOO\n", None), ("--- a\n ...\n%FOO\n", None), ("a\n%FOO\n", None),
         ("%YAML 1.123 x\n", "%YAML 1.2   x\n"), ("%YAML 1.2\n", None), ("%YAML 1.3x\n", None),
         ("%YAML 2.0\n", None), ("%YAML 1.3\r\n%TAG a\n%TAGa\n%YAML\n",
@@ -408,6 +420,7 @@ IN_MAPPING = "(while parsing a block mapping, which began in line 1)"
         ("a: [b\n\n", (1, 4, LIST)), ("a: {b\n\n", (1, 4, MAPPING)),
         ("a: {b: c\n\nd", (1, 4, MAPPING)),
         ("[a, {b: c\n", (1, 5, MAPPING)), ("[a, [b], {c: d}, [e\n", (1, 18, LIST)),
+        ("[a, [b], {c: d}, e\n", (1, 1, LIST)),
         ("{a: b, c\n", (1, 1, MAPPING)), ("a: b\n---\n[", (3, 1, LIST)),
         # The pair in a list is a mapping without a bracket.
         ("[a b: c d\n, e: ", (1, 1, LIST)), ("[x, {y: [z, e: ", (1, 9, LIST)),

@@ -117,7 +117,7 @@ def test_title_that_is_read_without_a_declaration_is_a_warning() -> None:
     long = "free " + "x" * 100
     for title, shown, near in (("free", "'free'", None), ("freemany", "'freemany'", "many")):
         value, (found,) = load(f"{{kind: {title}, list: []}}")
-        assert value == Box(kind=title)
+        assert value == Box(kind=title, members=())
         assert (found.code, found.path, found.line, found.column) == ("unknown-title", "x.kind",
                                                                       1, 8)  # fmt: skip
         assert found.message == (f"unknown title {shown}; its contents are read as plain members")
@@ -243,7 +243,7 @@ def test_each_member_is_counted() -> None:
          {"kind": "inline first", "word": "a"}),
         (Box(kind="list first", members=(Item(word="a"),), shared="s"),
          {"kind": "list first", "entries": [{"word": "a"}], "shared": "s"}),
-        (Box(kind="free of that"), {"kind": "free of that", "list": []}),
+        (Box(kind="free of that", members=()), {"kind": "free of that", "list": []}),
     ],
 )  # fmt: skip
 def test_container_is_written_in_its_first_layout(value: Box, tree: dict[str, Any]) -> None:
@@ -257,7 +257,7 @@ class Another(Box):
 
 
 def test_only_containers_are_accepted() -> None:
-    value = Another(kind="one")
+    value = Another(kind="one", members=())
     assert box().check(value) is value
     with pytest.raises(InvalidValue) as caught:
         box().check("a")

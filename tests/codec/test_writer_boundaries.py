@@ -319,12 +319,12 @@ NAME = Thing(name="a", shared="s")
         (Box(kind="one", members=(Thing(),)), ["kind: one"]),
         (Box(kind="many", members=(Item(word="a"), Item()), number="7", shared="s"),
          ["kind: many", "list:", "  - word: a", "  - word: w", 'number: "7"', "shared: s"]),
-        (Box(kind="many"), ["kind: many", "list: []"]),
+        (Box(kind="many", members=()), ["kind: many", "list: []"]),
         (Box(kind="inline first", members=(Item(word="a"),), shared="s"),
          ["kind: inline first", "word: a", "shared: s"]),
         (Box(kind="list first", members=(Item(word="a"),)),
          ["kind: list first", "entries:", "  - word: a"]),
-        (Box(kind="free: no"), ['kind: "free: no"', "list: []"]),
+        (Box(kind="free: no", members=()), ['kind: "free: no"', "list: []"]),
     ],
 )  # fmt: skip
 def test_container_is_written_in_its_first_layout(value: Box, lines: list[str]) -> None:
@@ -376,13 +376,13 @@ def test_functions_of_only_some_titles_are_kept(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(writer, "_compile", compile_)
     envelope = box()
     for number in range(MAX_TITLES + 1):
-        write_block(Box(kind=f"free {number}"), envelope)
+        write_block(Box(kind=f"free {number}", members=()), envelope)
     compiled.clear()
     for number in (0, MAX_TITLES - 1):
-        write_block(Box(kind=f"free {number}"), envelope)
+        write_block(Box(kind=f"free {number}", members=()), envelope)
     assert compiled == []
     for _ in range(2):
-        write_block(Box(kind=f"free {MAX_TITLES}"), envelope)
+        write_block(Box(kind=f"free {MAX_TITLES}", members=()), envelope)
     assert len(compiled) == 2
 
 

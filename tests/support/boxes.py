@@ -34,7 +34,7 @@ class Box(msgspec.Struct, kw_only=True):
     """The container."""
 
     kind: str
-    members: Annotated[tuple[Thing, ...], Wire("The members.")] = ()
+    members: Annotated[tuple[Thing, ...], Wire("The members.")]
     number: Annotated[str | None, Wire("x", old={"id": "write 'number'"})] = None
     shared: str | None = None
 
