@@ -7,9 +7,11 @@ import pytest
 from fastlib.codec.composer import compose
 from fastlib.codec.envelope import MAX_TITLES, Envelope, Members, Variant
 from fastlib.codec.errors import Problem
+from fastlib.codec.extensions import extensions_of
 from fastlib.codec.limits import Limits
 from fastlib.codec.load_context import INVALID, MAX_SUGGESTIONS, LoadContext
 from fastlib.codec.shapes import InvalidValue
+from fastlib.message import Extension, Task
 from tests.support.boxes import KINDS, Box, Item, Thing, box, record_of, variant
 
 
@@ -283,6 +285,22 @@ def test_shape_of_an_inline_container() -> None:
     assert record.rules == Thing.rules
     assert record.extensions is record_of(Thing).extensions
     assert record.known_keys() == ["kind", "name", "label", "shared", "number"]
+
+
+@pytest.mark.usefixtures("isolated_registry")
+def test_inline_member_may_have_extensions() -> None:
+    class Extended(Task, task="boxed", result="unboxed", layout="inline"):
+        """A task that others may extend."""
+
+    class Part(Extension, of=Extended):
+        """An extension."""
+
+        size: str | None = None
+
+    kind = Variant(title="boxed", member=Extended, layouts=("inline",))
+    record = box().inline_record(kind)
+    assert record.extensions is extensions_of(Extended)
+    assert "size" in record.known_keys()
 
 
 def test_shape_of_a_container_with_a_list() -> None:

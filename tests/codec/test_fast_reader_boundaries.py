@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from fastlib.codec import AllOrNone, Wire, fast_reader
+from fastlib.codec import AllOrNone, Wire, fast_reader, is_compiled
 from fastlib.codec.caches import clear_derived_caches
 from fastlib.codec.derivation import fields_of, shape_of
 from fastlib.codec.dispatch import read_exact
@@ -18,6 +18,10 @@ from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.shapes import Choice, Float, Int, List, Map, Shape, Text, Tree
 from fastlib.message import Message, PciAddress
 from tests.support.boxes import Box, Item, Thing, box, record_of
+
+replaces_functions = pytest.mark.skipif(
+    is_compiled(), reason="functions of a compiled module cannot be replaced"
+)
 
 Digit = Annotated[int, msgspec.Meta(ge=0, le=9)]
 Large = Annotated[int, msgspec.Meta(ge=0, le=2**64 - 1)]
@@ -208,6 +212,7 @@ def test_upper_bound_of_nodes() -> None:
     assert bound("x" * 2048) == 6
 
 
+@replaces_functions
 @pytest.mark.parametrize(("size", "reads"), [(10, True), (11, False)])
 def test_nodes_are_only_estimated_in_texts_that_may_have_too_many(
     monkeypatch: pytest.MonkeyPatch, size: int, reads: bool
@@ -340,6 +345,7 @@ def envelope_of(kinds: dict[str, Variant]) -> Envelope:
     )  # fmt: skip
 
 
+@replaces_functions
 def test_reader_is_found_once_for_each_line_of_a_title(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = {"x": Variant(title="x", member=Item, layouts=("list",))}
     envelope = envelope_of(kinds)
@@ -359,6 +365,7 @@ def test_reader_is_found_once_for_each_line_of_a_title(monkeypatch: pytest.Monke
     assert fast(envelope, "kind: x", "entries:", "- word: a") == value
 
 
+@replaces_functions
 def test_only_some_titles_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     envelope = box()
     made: list[Record] = []
@@ -527,6 +534,7 @@ def test_converted_mapping_is_read() -> None:
         declines(Record(Item, [field]), "word:", "  a: b")
 
 
+@replaces_functions
 def test_readers_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = kinds()
     assert fast(shape, "text: a") == Kinds(text="a")

@@ -11,7 +11,11 @@ from fastlib.codec.records import Record
 from fastlib.message import Message
 
 
-class Thing(Message):
+class Member(Message):
+    """The base class of the members."""
+
+
+class Thing(Member):
     """A member that is beside the title."""
 
     rules = (AllOrNone("name", "shared"),)
@@ -22,7 +26,7 @@ class Thing(Message):
     shared: str | None = None
 
 
-class Item(Message):
+class Item(Member):
     """A member in a list."""
 
     word: Annotated[
@@ -34,7 +38,7 @@ class Box(msgspec.Struct, kw_only=True):
     """The container."""
 
     kind: str
-    members: Annotated[tuple[Thing, ...], Wire("The members.")]
+    members: Annotated[tuple[Member, ...], Wire("The members.")]
     number: Annotated[str | None, Wire("x", old={"id": "write 'number'"})] = None
     shared: str | None = None
 
