@@ -29,6 +29,7 @@ from .plugin_api.lifecycle import opened
 from .plugin_api.thread_pool import ThreadPool
 from .tasks.admission import Admission
 from .tasks.builtin_tasks import BuiltinTasks
+from .tasks.decoding import digest_of
 from .tasks.dispatcher import Dispatcher
 from .tasks.events import Events
 from .tasks.executor import Executor
@@ -389,6 +390,7 @@ async def open_runtime(
         host=config.host,
         on_failure=on_failure,
         clock=plan.clock,
+        digest_of=digest_of,
     )
     parts.push_async_callback(journal.close, CLOSE_SECONDS)
     threads = ThreadPool(config.limits.members + SPARE_THREADS, f"migfra-{config.host}")

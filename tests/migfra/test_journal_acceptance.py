@@ -508,3 +508,40 @@ def test_host_and_identity_are_kept(tmp_path: Path) -> None:
         await other.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("stored", "came", "kind", "computed"),
+    [
+        ((None, b"same"), (None, b"same"), "unanswered", []),
+        ((None, b"same 1"), (None, b"same 2"), "unanswered", [b"same 1", b"same 2"]),
+        ((None, b"same"), (None, b"other"), "other", [b"same", b"other"]),
+        ((b"same", b"earlier"), (None, b"same"), "unanswered", [b"same"]),
+        ((b"same", b"earlier"), (None, b"other"), "other", [b"other"]),
+        ((None, b"same"), (b"same", b"later"), "unanswered", [b"same"]),
+        ((b"1", b"same"), (b"2", b"same"), "other", []),
+    ],
+)
+def test_digests_are_computed_only_for_a_key_that_comes_again_with_other_bytes(
+    tmp_path: Path,
+    stored: tuple[bytes | None, bytes],
+    came: tuple[bytes | None, bytes],
+    kind: str,
+    computed: list[bytes],
+) -> None:
+    """Each order has a digest, or None, and a payload."""
+    calls: list[bytes] = []
+
+    def digest_of(payload: bytes) -> bytes:
+        calls.append(payload)
+        return payload.split()[0]
+
+    async def main() -> None:
+        journal = Journal(tmp_path / "journal", digest_of=digest_of)
+        assert (await journal.accept("1", *stored, key="k")).kind == "new"
+        assert calls == []
+        assert (await journal.accept("1", *came, key="k")).kind == kind
+        assert calls == computed
+        await journal.close()
+
+    asyncio.run(main())

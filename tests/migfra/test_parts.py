@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import hashlib
 import io
 import json
 import logging
@@ -26,7 +27,7 @@ from fastlib.migfra.plugin_api.thread_pool import ThreadPool
 from fastlib.migfra.service.lock import InstanceLock, lock_path
 from fastlib.migfra.service.memory import collect_rarely, return_large_blocks
 from fastlib.migfra.service.systemd import notify
-from fastlib.migfra.tasks.decoding import digest, read
+from fastlib.migfra.tasks.decoding import digest, digest_of, read
 from fastlib.migfra.telemetry.logs import About, JsonFormatter, TextFormatter, about, task_log
 from tests.support.migfra.bench import PATIENCE, Bench
 
@@ -228,6 +229,13 @@ def test_digest_leaves_the_expiry_out_and_the_container_as_it_is() -> None:
     later = msgspec.structs.replace(order, expires=datetime(2028, 1, 1, tzinfo=UTC))
     assert digest(order) == digest(later) == digest(msgspec.structs.replace(order, expires=None))
     assert order.expires == datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def test_payload_of_an_order_has_the_digest_of_its_container() -> None:
+    order = TaskContainer(tasks=[Stop(vm_name="vm1")], id="1")
+    assert digest_of(order.to_yaml().encode()) == digest(order)
+    unreadable = b"task: of an older fastlib"
+    assert digest_of(unreadable) == hashlib.sha256(unreadable).digest()
 
 
 def test_retained_task_is_not_executed(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Store a new order in the tables, or find the one that it repeats."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -74,6 +74,8 @@ class Order(msgspec.Struct, frozen=True):
     clock: float
     """The monotonic clock."""
     boot: str
+    digest_of: Callable[[bytes], bytes]
+    """Returns the digest of the content of a payload, which `arrival` may not have."""
     has_room: bool = True
     """Whether it may be stored if it is new."""
     turn: Turn | None = None
@@ -102,11 +104,14 @@ def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
         assert number is not None  # without a key, no order is known by the index
         _remember_packet(connection, order, number)
         return Acceptance("new", number)
-    query = "SELECT digest, state, answer, answered, accepted, id FROM containers WHERE number = ?"
-    digest, state, answer, answered, accepted, other_id = connection.execute(
+    query = (
+        "SELECT digest, payload, state, answer, answered, accepted, id"
+        " FROM containers WHERE number = ?"
+    )
+    digest, payload, state, answer, answered, accepted, other_id = connection.execute(
         query, (known.number,)
     ).fetchone()
-    if digest != order.arrival.content:
+    if not _has_content(order, digest, payload):
         mark_followed(connection, order.id)
         add_event(connection, known.number, order.now, "refused", "the key came with another order")
         return Acceptance("other", known.number, other_id=other_id)
@@ -119,6 +124,22 @@ def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
         return Acceptance("unanswered", known.number)
     began = schema.began(connection, known.number)
     return Acceptance("answered", known.number, answer, began or answered or accepted)
+
+
+def _has_content(order: Order, digest: bytes, payload: bytes | None) -> bool:
+    """Return whether an order has the content of a stored one.
+
+    Most orders never come again. So a digest is computed only if both have the same key, and other
+    bytes.
+    """
+    if payload == order.payload and not (digest and order.arrival.content):
+        return True
+    stored = digest or order.digest_of(payload or b"")
+    return stored == _content_of(order)
+
+
+def _content_of(order: Order) -> bytes:
+    return order.arrival.content or order.digest_of(order.payload)
 
 
 def mark_followed(
@@ -175,12 +196,13 @@ def _repeated_packet(connection: sqlite3.Connection, order: Order) -> _Known | N
 def _repeated_from_version_1(connection: sqlite3.Connection, order: Order) -> _Known | None:
     if not order.arrival.duplicate:
         return None
+    arrival = msgspec.structs.replace(order.arrival, content=_content_of(order))
     row = connection.execute(
         "SELECT number, digest FROM containers"
         " WHERE raw IS NULL AND key IS NULL AND digest = ? AND id IS ? ORDER BY number LIMIT 1",
-        (order.arrival.content, order.id),
+        (arrival.content, order.id),
     ).fetchone()
-    if row is None or not is_packet_of_version_1(order.arrival, row[1], order.fresh):
+    if row is None or not is_packet_of_version_1(arrival, row[1], order.fresh):
         return None
     # From now on it is found like any other order.
     connection.execute(

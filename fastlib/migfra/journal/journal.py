@@ -83,6 +83,7 @@ class Journal:
         host: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         on_failure: OnFailure = log_failure,
+        digest_of: Callable[[bytes], bytes] = lambda payload: hashlib.sha256(payload).digest(),
     ) -> None:
         """Open the journal; with None as its path it is kept in memory.
 
@@ -90,7 +91,8 @@ class Journal:
         journal's running time, or oldest first when the file has more than `max_size` bytes. The
         same bytes with the same id within `repetition_window` seconds are one order. `host` is the
         name of the host that orders come to. `on_failure` is called for a failure of the journal
-        that no retry can correct.
+        that no retry can correct. `digest_of` returns the same for payloads that order the same. It
+        is called in the thread that writes, for orders that come again with other bytes.
 
         Raises JournalError.
         """
@@ -101,6 +103,7 @@ class Journal:
         self._max_size = max_size
         self._window = repetition_window
         self._clock = clock
+        self._digest_of = digest_of
         self._opened = clock.monotonic()
         self._trimmed = self._opened
         """Time of the last trimming, by the monotonic clock."""
@@ -199,7 +202,7 @@ class Journal:
     async def accept(
         self,
         id: str | None,
-        digest: bytes,
+        digest: bytes | None,
         payload: bytes,
         *,
         key: str | None = None,
@@ -213,7 +216,8 @@ class Journal:
     ) -> Acceptance:
         """Accept a container, unless it is known by its key or by the rules of `repetition.py`.
 
-        `digest` identifies the content. `task` and `vm_names` are its title and domains. With
+        `digest` identifies the content; None lets the journal call `digest_of` if it must compare
+        it. `task` and `vm_names` are its title and domains. With
         `any_domain` it may also affect other domains. It does not begin after `expires` (seconds
         since 1970). Without `has_room`, it is only looked up. Calls take effect in their order.
 
@@ -231,7 +235,7 @@ class Journal:
         order = Order(
             arrival=Arrival(
                 raw=hashlib.sha256(payload).digest(),
-                content=digest,
+                content=digest or b"",
                 duplicate=origin.duplicate,
                 session=self._session_of(origin.session_start),
             ),
@@ -251,6 +255,7 @@ class Journal:
             now=self._clock.now(),
             clock=clock,
             boot=self._boot,
+            digest_of=self._digest_of,
             has_room=has_room,
             turn=turn,
         )

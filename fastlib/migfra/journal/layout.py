@@ -56,6 +56,8 @@ END;
 - `settled` is in seconds of the journal's own running time, see `Run.seconds`.
 - The other times are seconds since 1970, for people. No decision depends on them.
 
+`digest` is that of the content. It is empty if the payload was stored without computing it.
+
 `followed` is 2 if a message other than an order has come since with the same id. It is 1 for an
 order that may affect any domain. `raw` is NULL with a key. It is also NULL for an order of version
 1 that the broker may repeat. `packets` has the newest use of each packet id, unless that was an

@@ -47,7 +47,7 @@ class Arrival(msgspec.Struct, frozen=True):
     raw: bytes
     """A digest of its bytes."""
     content: bytes
-    """A digest of its content, the same for all spellings."""
+    """A digest of its content, the same for all spellings. Empty if it was not computed."""
     duplicate: bool
     """The DUP flag."""
     session: int

@@ -25,7 +25,7 @@ from fastlib.migfra.telemetry.logs import About, about
 from fastlib.transport import ReceivedMessage
 
 from .container_bounds import waiting_memory
-from .decoding import Unreadable, digest
+from .decoding import Unreadable
 from .descriptions import describe_container, only_domain
 from .dispatcher import Dispatcher, Execution
 from .executor import Executor
@@ -139,7 +139,7 @@ class Admission:
             with self._room.reserve(container, len(message.payload)) as refused:
                 acceptance = await self._journal.accept(
                     container.id,
-                    digest(container),
+                    None,
                     message.payload,
                     key=container.idempotency_key,
                     origin=Origin(

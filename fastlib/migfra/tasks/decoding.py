@@ -86,6 +86,14 @@ def digest(container: TaskContainer) -> bytes:
     return hashlib.sha256(container.to_yaml().encode("utf-8", "surrogatepass")).digest()
 
 
+def digest_of(payload: bytes) -> bytes:
+    """Return the `digest` of the container of a payload that was accepted."""
+    found = read(payload, max(len(payload), 1))
+    if isinstance(found, Unreadable):  # an older fastlib or a missing plugin has read it
+        return hashlib.sha256(payload).digest()
+    return digest(found)
+
+
 def _explained(payload: bytes, error: MessageError, limits: Limits) -> Unreadable:
     """Return the problems of a text, and its id from a second search.
 
