@@ -325,7 +325,7 @@ def test_difference_shows_the_request_and_both_answers() -> None:
     assert "driver:" in lost.ours
     assert lost.theirs
     assert "driver:" not in lost.theirs
-    assert lost.words == "driver: 'a', not absent"
+    assert lost.words == "driver: expected 'a'; got nothing"
 
 
 def test_one_fault_in_several_types_is_one_difference() -> None:
@@ -382,6 +382,10 @@ def test_hanging_program_is_given_up_soon(fault: str, monkeypatch: pytest.Monkey
     [
         ("import sys; sys.exit('no such option')", "ended with status 1"),
         ("import os; os.kill(os.getpid(), 9)", "ended by signal 9"),
+        (
+            "print(input()[:7]); print('{}', flush=True); input()",
+            r'more than one line: {"type"\n{}\n',
+        ),
         ("import os, signal; os.close(1); signal.pause()", "closed"),
     ],
 )

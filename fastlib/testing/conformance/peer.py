@@ -154,7 +154,7 @@ class Peer:
                     self._selector.unregister(process.stdin)
         answer, _, rest = bytes(self._out).partition(b"\n")
         if rest:
-            raise PeerError("garbage", f"more than one line: {_shown(rest)}")
+            raise PeerError("garbage", f"more than one line: {_shown(self._out)}")
         if left:
             raise PeerError("garbage", f"an answer before the request was read: {_shown(answer)}")
         self._out.clear()
@@ -204,4 +204,4 @@ class Peer:
 
 def _shown(data: bytes | bytearray) -> str:
     text = bytes(data[:_SHOWN]).decode("utf-8", "backslashreplace")
-    return text + ("…" if len(data) > _SHOWN else "")
+    return text.replace("\r", "\\r").replace("\n", "\\n") + ("…" if len(data) > _SHOWN else "")

@@ -9,7 +9,7 @@ import yaml
 
 from fastlib.codec.errors import Path, Problem, Report
 from fastlib.message import Message, validate
-from fastlib.testing.differences import ABSENT, same, word
+from fastlib.testing.differences import ABSENT, same
 
 from .aspects import aspects_at
 from .cases import Case, place_of_problem
@@ -161,10 +161,10 @@ def _differences(case: Case, emit: str) -> list[Fault]:
             if place == case.place and case.aspects and not loss.startswith("list-"):
                 aspects = case.aspects
             at = ".".join(map(str, path))
-            words = f"{word(ours)}, not {word(other)}"
+            words = f"expected {_word(ours)}; got {_word(other)}"
             add(place, loss, aspects, f"{at}: {words}" if at else words)
         if not found:
-            add(case.place, "changed", case.aspects, f"{message!r}, not {theirs!r}")
+            add(case.place, "changed", case.aspects, f"expected {message!r}; got {theirs!r}")
     # A warning that also applies to the sent text is not a fault of the program.
     sent = validate(case.text, case.cls).warnings if report.warnings else ()
     known = {_kind(case.cls, case.text, problem) for problem in sent}
@@ -201,7 +201,11 @@ def _plain_tree(text: str) -> Any:
 def _absent(tree: Any, path: Path) -> str:
     for step in path:
         tree = tree[step]
-    return f"{'.'.join(map(str, path))}: {word(tree)}, not absent"
+    return f"{'.'.join(map(str, path))}: expected {_word(tree)}; got nothing"
+
+
+def _word(value: Any) -> str:
+    return "nothing" if value is ABSENT else repr(value)
 
 
 def _lost_keys(ours: Any, theirs: Any, path: Path = ()) -> Iterator[Path]:
