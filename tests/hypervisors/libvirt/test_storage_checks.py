@@ -213,6 +213,28 @@ def test_copy_of_a_disk_is_refused(tmp_path, kind):
     assert "of vm1 is another file on node02 than on node01" in refusal
 
 
+@pytest.mark.parametrize("kind", ["live", "warm"])
+@pytest.mark.parametrize("content", [b"DATA" * 300, b"data" * 301, b""])
+def test_medium_that_the_domain_reads_must_have_the_same_content_there(tmp_path, kind, content):
+    """Else the guest, which may have it mounted, would suddenly read something else."""
+    path = image(tmp_path, "cd.iso")
+    cdrom = disk(path).replace("device='disk'", "device='cdrom'")
+    read_only = disk(path).replace("</disk>", "<readonly/></disk>")
+    for xml, role in (cdrom, "cdrom"), (read_only, "disk"):
+        storage = Storage(xml)
+        assert storage.check(kind) == []
+        storage.destination.hidden = [tmp_path]
+        storage.destination.own[str(path)] = path.read_bytes()
+        assert storage.check(kind) == []
+        storage.destination.own[str(path)] = content
+        assert storage.refusal(kind=kind) == (
+            f"{path} ({role} vda) of vm1 has other content on node02 than on node01, and the "
+            "domain may have read it; copy it there, or take it out of the domain, such as a "
+            "CD-ROM by virsh change-media --eject"
+        )
+        assert storage.check("offline") == []  # it reads the medium anew
+
+
 def test_copy_is_refused_for_the_way_back_of_a_swap(tmp_path):
     path = image(tmp_path)
     storage = Storage()

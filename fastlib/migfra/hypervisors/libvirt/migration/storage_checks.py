@@ -281,7 +281,8 @@ class _StorageCheck:
         spec = self._spec
         templates = [file.template for file in files if file.template is not None]
         paths = list(dict.fromkeys([*(file.path for file in files), *templates]))
-        compared = [file.path for file in files if file.written or file.if_on_source]
+        read = [] if self._offline else [file.path for file in files if _is_only_read(file)]
+        compared = [file.path for file in files if file.written or file.if_on_source] + read
         there, here = await asyncio.gather(
             self._probe(spec.destination, paths), self._probe(spec.source, compared)
         )
@@ -289,7 +290,8 @@ class _StorageCheck:
         sharing = await self._find_sharing([file.path for file in written if not file.block])
         facts = StorageFacts(here=here, there=there, sharing=sharing, at_rest=self._offline)
         if not self._offline:
-            return facts
+            content = await self._compare_content(read, facts)
+            return msgspec.structs.replace(facts, same_content=content)
         unclear = [file.path for file in written if sharing.get(file.path, "unknown") == "unknown"]
         content = await self._compare_content(unclear, facts)
         return msgspec.structs.replace(facts, same_content=content)
@@ -370,12 +372,24 @@ class _StorageCheck:
                     else ", or remove it there and order copy-storage: all"
                 )
             )
+        if decision.unlike:
+            self._problems.append(
+                f"{', '.join(decision.unlike)} of {spec.name} has other content on "
+                f"{spec.destination} than on {spec.source}, and the domain may have read it; copy "
+                "it there, or take it out of the domain, such as a CD-ROM by virsh change-media "
+                "--eject"
+            )
         if decision.unasked:
             paths = ", ".join(decision.unasked)
             self._notes.append(f"whether {spec.destination} has {paths} {_UNCHECKED}")
         if decision.unshown:
             paths = ", ".join(decision.unshown)
             self._notes.append(f"whether {paths} is the same file on both hosts {_UNCHECKED}")
+
+
+def _is_only_read(file: DomainFile) -> bool:
+    """Return whether a file is the medium of a disk that the domain does not write."""
+    return file.disk is not None and not (file.written or file.is_behind or file.block)
 
 
 def _sharing_of(marker: Marker, here: FileFacts, there: FileFacts) -> Sharing:

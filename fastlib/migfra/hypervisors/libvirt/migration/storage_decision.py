@@ -34,6 +34,8 @@ class StorageDecision(msgspec.Struct, frozen=True, kw_only=True):
     """Paths that the destination lacks, with their roles."""
     other: Sequence[str] = ()
     """Paths that lead to another file at the destination, with their roles."""
+    unlike: Sequence[str] = ()
+    """Read-only disks whose files have other content at the destination, with their roles."""
     unshown: Sequence[str] = ()
     """Paths that may lead to another file at the destination."""
     unasked: Sequence[str] = ()
@@ -42,7 +44,7 @@ class StorageDecision(msgspec.Struct, frozen=True, kw_only=True):
 
 def decide(files: Sequence[DomainFile], facts: StorageFacts) -> StorageDecision:
     """Decide which files prevent the migration."""
-    missing, other, unshown, unasked = [], [], [], []
+    missing, other, unlike, unshown, unasked = [], [], [], [], []
     for file in files:
         wanted, there = file, facts.there.get(file.path, _UNASKED)
         if file.if_on_source and facts.here.get(file.path, _UNASKED).presence == "absent":
@@ -65,7 +67,18 @@ def decide(files: Sequence[DomainFile], facts: StorageFacts) -> StorageDecision:
                     other.append(words)
                 case None:
                     unshown.append(words)
-    return StorageDecision(missing=missing, other=other, unshown=unshown, unasked=unasked)
+        elif _is_unlike(wanted, facts):
+            unlike.append(words)
+    return StorageDecision(
+        missing=missing, other=other, unlike=unlike, unshown=unshown, unasked=unasked
+    )
+
+
+def _is_unlike(file: DomainFile, facts: StorageFacts) -> bool:
+    """Return whether a file that the domain only reads has other content at the destination."""
+    here, there = facts.here.get(file.path, _UNASKED), facts.there.get(file.path, _UNASKED)
+    has_other_size = None not in (here.size, there.size) and here.size != there.size
+    return has_other_size or not facts.same_content.get(file.path, True)
 
 
 def _is_same(file: DomainFile, facts: StorageFacts) -> bool | None:
