@@ -136,6 +136,34 @@ def test_virtual_cluster_is_one_container_and_each_start_is_on_its_own(fleet, ba
     assert fleet.lab.host("hostA").virsh("pool-list", "--all", "--name").strip() == ""
 
 
+def test_disks_of_a_container_have_room_together_also_when_they_are_full(fleet, base):
+    """Each start alone has enough. The room is free again when the images are removed."""
+    host = fleet.lab.host("hostA")
+    small = FOLDER / "small"
+    host.run(["mkdir", small])
+    host.run(["mount", "-t", "tmpfs", "-o", "size=64m", "small", small])
+
+    def member(name):
+        disk = NewDisk(target="vda", size=20, path=str(small / name))
+        return Start(xml=bios_xml(fleet, name), disks=[disk], probe_with_ssh=False)
+
+    names = [f"node{number}" for number in range(6)]
+    results = fleet.client.submit("hostA", [*map(member, names)]).result(LONG).results
+    refused = [result for result in results if result.status == "error"]
+    assert len(refused) == 3
+    for result in refused:
+        assert_error(result, "the disks of other starts may take .* disk vda of node. may need 20")
+    started = set(domains(fleet))
+    assert started == {name for name in names if name not in {each.vm_name for each in refused}}
+    again = fleet.client.submit("hostA", [member(refused[0].vm_name)])
+    assert_error(again.result(LONG).results[0], "may take .* overcommit-disks: true")
+    assert_success(stop(fleet, started.pop()))
+    [result] = fleet.client.submit("hostA", [member(refused[0].vm_name)]).result(LONG).results
+    assert_success(result)
+    fleet.reset()
+    host.run(["umount", small])
+
+
 def test_failed_start_leaves_the_host_as_it_was(fleet, base):
     host = fleet.lab.host("hostA")
     gone = "<disk type='file'><source file='/gone'/><target dev='vdz' bus='virtio'/></disk>"

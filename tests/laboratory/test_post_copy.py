@@ -169,6 +169,39 @@ def test_swap_and_evacuation_recover_too(fleet):
     assert_arrived(fleet, evacuated, "hostC")
 
 
+def test_post_copy_that_was_given_up_is_resumed_by_the_same_order(fleet):
+    handle = begin_post_copy(fleet)
+    fleet.lab.host("hostB").disconnect()
+    wait_for_failed_post_copy(fleet)
+    fleet.wait_for_phase(handle, "recover")
+    handle.cancel()
+    assert_error(
+        handle.result(LONG),
+        "the memory of vm1 is divided between hostA and hostB, as post-copy has not ended",
+        "destroy neither, repair the link, and order the migration from hostA to hostB again with",
+    )
+    # The end of the stream at the destination: else it continues when the link is back.
+    fleet.lab.host("hostB").reset_arriving_migrations()
+    fleet.lab.host("hostB").reconnect()
+    again = fleet.client.migrate("vm1", "hostA", "hostB", **ORDER)
+    assert_arrived(fleet, again.result(LONG))
+
+
+@if_long
+@pytest.mark.parametrize("phase", ["recover", "post-copy"])
+def test_libvirtd_of_the_source_may_be_killed_in_the_recovery(fleet, phase):
+    """Before the daemon resumes it, and while libvirt resumes it."""
+    handle = begin_post_copy(fleet)
+    fleet.lab.host("hostA").reset_migrations()
+    wait_for_failed_post_copy(fleet)
+    fleet.wait_for_phase(handle, "recover")
+    fleet.wait_for_phase(handle, phase)
+    libvirtd = fleet.lab.host("hostA").libvirtd
+    libvirtd.kill()
+    libvirtd.start()
+    finish(fleet, handle)
+
+
 @if_long
 def test_cancelled_order_does_not_wait_for_the_link(fleet):
     handle = begin_post_copy(fleet)
@@ -179,7 +212,7 @@ def test_cancelled_order_does_not_wait_for_the_link(fleet):
     assert_error(
         handle.result(LONG),
         "the memory of vm1 is divided between hostA and hostB, as post-copy has not ended",
-        "destroy neither, repair the link, and continue with virsh migrate --postcopy-resume",
+        "destroy neither, repair the link, and order the migration from hostA to hostB again with",
     )
     fleet.lab.host("hostB").reconnect()
     fleet.assert_runs_only_on("vm1", "hostB")
