@@ -5,6 +5,7 @@ import yaml
 
 import fastlib
 from fastlib import ResultContainer, Stop, TaskContainer, ValidationError
+from fastlib.codec import composer
 from fastlib.message.agent import InitAgent, KpiReport, Kpis
 
 NULLS = ["~", "null", "Null", "NULL", "", "!!null ~", "!!null", "!!null 'null'"]
@@ -74,7 +75,9 @@ def test_tag_null_stays_null():
 
 @pytest.mark.parametrize("word", ["~", "null", "Null", "NULL"])
 @pytest.mark.parametrize("quote", ["", "'", '"'])
-def test_tag_null_makes_null_of_its_words_in_quotes(word, quote):
+@pytest.mark.parametrize("has_c_parser", sorted({composer.HAS_C_PARSER, False}))
+def test_tag_null_makes_null_of_its_words_in_quotes(word, quote, has_c_parser, monkeypatch):
+    monkeypatch.setattr(composer, "HAS_C_PARSER", has_c_parser)
     null = f"!!null {quote}{word}{quote}"
     for text in (f"vm-name: a\ndriver: {null}\nforce: {null}", f"{{vm-name: a, driver: {null}}}"):
         assert Stop.from_yaml(text) == Stop(vm_name="a")
