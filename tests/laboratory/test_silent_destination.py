@@ -5,6 +5,7 @@ destination runs on, it also ends its call, which starts the domain, unless it a
 """
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -25,6 +26,8 @@ LONG = PATIENCE * 3
 STATUS = Path("/run/libvirt/qemu/vm1.xml")
 """libvirt writes the phase of a migration into it."""
 LAST_PHASE = b"phase='finish3'"
+POLL_SECONDS = 0.0002
+"""The call takes some milliseconds."""
 
 
 @pytest.fixture
@@ -48,9 +51,23 @@ def freeze_in_last_call(host):
     """Freeze the libvirtd of a destination in the call that starts the domain."""
     status, libvirtd = outside(host, STATUS), host.libvirtd
     deadline = time.monotonic() + PATIENCE
-    while LAST_PHASE not in read(status):  # the call takes milliseconds
-        assert time.monotonic() < deadline, "the migration has not reached its last call"
-    libvirtd.freeze()
+    with hurry():
+        while LAST_PHASE not in read(status):
+            assert time.monotonic() < deadline, "the migration has not reached its last call"
+            time.sleep(POLL_SECONDS)
+        libvirtd.freeze()
+
+
+@contextlib.contextmanager
+def hurry():
+    """Let this thread go before all others, if the machine allows that."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def read(path):
@@ -72,12 +89,21 @@ def test_copy_on_a_destination_that_was_silent_never_runs(fleet, disk):
         "vm1", "hostA", "hostB", migration_type="live", copy_storage="all"
     )
     freeze_in_last_call(destination)
-    assert_error(
-        handle.result(LONG),
-        "vm1 runs on hostA; a paused copy that has never run may be on hostB, which cannot be "
-        "queried; once hostB answers, the daemon removes it",
-        f"{disk.path} of disk hda may have stayed on hostB .*; the daemon removes it once hostB",
-    )
+    details = assert_error(handle.result(LONG))
+    stayed = details.startswith("vm1 did not migrate to hostB")
+    if stayed:
+        assert_words(
+            details,
+            "vm1 runs on hostA; a paused copy that has never run may be on hostB, which cannot be "
+            "queried; once hostB answers, the daemon removes it",
+            "; the daemon removes it once hostB answers",
+        )
+    else:  # libvirtd had just sent its answer, so libvirt has ended the domain on the source
+        assert_words(
+            details,
+            "vm1 has arrived on hostB, which does not answer now: could not resume",
+            "; the daemon does that once hostB answers",
+        )
     assert unsettled(fleet, "hostA") == [("vm1", "hostB")]
     daemon.kill()
     destination.libvirtd.thaw()
@@ -92,10 +118,22 @@ def test_copy_on_a_destination_that_was_silent_never_runs(fleet, disk):
         lambda: f"the migration is settled: {fleet.domain_states()}",
         PATIENCE,
     )
-    assert "vm1" not in destination.domains()
-    assert images_on(destination) == []
-    fleet.assert_runs_only_on("vm1", "hostA")  # with heartbeats of one copy
-    fleet.lab.host("hostA").virsh("destroy", "vm1")
+    place = "hostA" if stayed else "hostB"
+    fleet.assert_runs_only_on("vm1", place)  # with heartbeats of one copy
+    if stayed:
+        assert "vm1" not in destination.domains()
+        assert images_on(destination) == []
+    assert_disk_is_right(disk.on(fleet.lab.host(place)), guest)
+
+
+def assert_words(details, *words):
+    for each in words:
+        assert each in details, details
+
+
+def assert_disk_is_right(disk, guest):
+    """End the guest, and check that its disk has all that it has written, and the rest."""
+    disk.host.virsh("destroy", "vm1")
     last = guest.heartbeats[-1]
     assert last.stale == 0
     assert last.disk <= disk.count <= last.disk + 1
@@ -111,8 +149,8 @@ def test_late_copy_that_libvirt_starts_is_paused_and_keeps_its_images(fleet, dis
         migration_timeout=300, on_timeout="post-copy",
     )  # fmt: skip
     freeze_in_last_call(destination)
-    assert_error(
-        handle.result(LONG),
+    assert_words(
+        assert_error(handle.result(LONG)),
         "vm1 runs on hostA; it may also run on hostB, which cannot be queried; once hostB answers, "
         "the daemon pauses such a copy",
     )
@@ -127,5 +165,5 @@ def test_late_copy_that_libvirt_starts_is_paused_and_keeps_its_images(fleet, dis
     assert images_on(destination) == [disk.path.name]
     advice = "destroy it there with virsh destroy vm1 once nothing of it is needed"
     assert any(advice in line for line in fleet.daemons["hostA"].log)
-    fleet.lab.host("hostA").virsh("destroy", "vm1")
+    disk.host.virsh("destroy", "vm1")
     assert disk.digest == disk.right_digest

@@ -185,6 +185,20 @@ def test_definition_that_was_there_before_stays(run):
     run(scenario)
 
 
+def test_copy_of_a_domain_without_copied_disks_is_removed_too(run):
+    async def scenario(hosts):
+        resumed(hosts)
+        hosts.destination.is_there = False
+        await hosts.fail(disks=(), known_on_destination=True)
+        assert hosts.entries == ["stayed"]
+        copy = hosts.there(PAUSED, 1)
+        hosts.destination.is_there = True
+        await hosts.settled()
+        assert copy.state_now[0] == SHUT_OFF
+
+    run(scenario)
+
+
 def test_copy_that_runs_is_paused_and_keeps_its_images(run, caplog):
     async def scenario(hosts):
         resumed(hosts)
@@ -326,7 +340,11 @@ def test_arrived_domain_is_resumed_later_unless_a_user_has_paused_it(run, vcpu_n
     async def scenario(hosts):
         copy = arrived(hosts, vcpu_ns=vcpu_ns)
         hosts.destination.is_there = False
-        with pytest.raises(ArrivedError, match=r"could not resume: .* away.*does that once node02"):
+        with pytest.raises(
+            ArrivedError,
+            match=r"^vm1 has arrived on node02, which does not answer now: could not resume: .* away; "
+            "the daemon does that once node02 answers$",
+        ):
             await hosts.migration(disks=()).finish()
         assert hosts.entries == ["arrived"]
         hosts.destination.is_there = True

@@ -4,6 +4,7 @@ The pools are fakes. `tests/laboratory/test_disk_copies.py` has real ones.
 """
 
 import errno
+from contextlib import nullcontext
 
 import pytest
 
@@ -174,3 +175,49 @@ def test_host_without_storage_driver_has_a_remedy():
 
     with pytest.raises(HypervisorError, match="install its storage driver"):
         volumes.read_room(WithoutStorage(), FOLDER)
+
+
+# An image that a migration has left long ago
+
+
+@pytest.mark.parametrize(
+    ("format", "found", "capacity", "error"),
+    [
+        ("qcow2", "qcow2", 1024, None),
+        ("raw", "raw", 1024, None),
+        ("raw", "qcow2", 1024, None),  # the domain has written that into its raw disk
+        ("qcow2", "raw", 1024, "it is another image by now"),
+        ("qcow2", "qcow2", 2048, "it is another image by now"),
+    ],
+)
+def test_left_image_is_removed_if_it_is_still_the_same_and_unneeded(
+    monkeypatch, format, found, capacity, error
+):
+    class Volume:
+        def XMLDesc(self, flags):
+            return (
+                f"<volume><capacity>{capacity}</capacity><target><path>/a</path>"
+                f"<format type='{found}'/></target></volume>"
+            )
+
+    removed = []
+    monkeypatch.setattr(volumes, "_pool_of", lambda connection, path: nullcontext())
+    monkeypatch.setattr(volumes, "_find", lambda pool, path: Volume())
+    monkeypatch.setattr(
+        volumes, "remove_unneeded_image", lambda host, path, **named: removed.append((path, named))
+    )
+    image = volumes.Image(path="/a", format=format, capacity=1024)
+    if error is None:
+        volumes.remove_left_image(None, image)
+        assert removed == [("/a", {"on_own_host": False})]
+    else:
+        with pytest.raises(HypervisorError, match=error):
+            volumes.remove_left_image(None, image)
+        assert removed == []
+
+
+def test_left_image_may_be_gone(monkeypatch):
+    monkeypatch.setattr(volumes, "_pool_of", lambda connection, path: nullcontext())
+    monkeypatch.setattr(volumes, "_find", lambda pool, path: None)
+    image = volumes.Image(path="/a", format="raw", capacity=1)
+    assert volumes.remove_left_image(None, image) is False

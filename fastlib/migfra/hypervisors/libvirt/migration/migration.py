@@ -18,7 +18,7 @@ from fastlib.migfra.hypervisors.libvirt.connection.uris import migration_uri
 from fastlib.migfra.hypervisors.libvirt.domain import control, job, pinning
 from fastlib.migfra.hypervisors.libvirt.domain.snapshots import SnapshotRecord
 from fastlib.migfra.hypervisors.libvirt.domain.state import PAUSED_IN_POST_COPY, look_up
-from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError, LostError
+from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
@@ -28,6 +28,7 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 from . import checks, cleanup
 from .arguments import MigrateArguments, arrives_paused, migrate_arguments
 from .call import follow, run_migration
+from .destination_remains import DestinationRemains
 from .disks_check import CopyPlan
 from .disks_copy import DiskCopies
 from .encryption import Encryption, decide_encryption, with_required_encryption
@@ -63,6 +64,7 @@ class Migration:
         self.record: Final = MigrationRecord(context, spec.name, state)
         self._preparation = Preparation(runtime, spec, self.record, scope, context, self._measure)
         self._disks = DiskCopies(runtime, spec, self.record, scope, context)
+        self.remains: Final = DestinationRemains(runtime, spec, self.record, self._disks, context)
         self._plan = CopyPlan()
         self._pscom_count = 0
         self._snapshots: Sequence[SnapshotRecord] = ()
@@ -73,8 +75,6 @@ class Migration:
         """The place of the domain, once `reconcile` has found it."""
         self.is_unsettled = False
         """Whether its end must be decided again, once the silent host answers."""
-        self._definition_is_left = False
-        """Whether the destination may have a definition of the domain that this migration made."""
 
     async def run(self) -> str | None:
         """Run all phases. Returns the details of the success or None. Raises HypervisorError."""
@@ -339,10 +339,13 @@ class Migration:
         disks = await self._disks.finish(is_certain=not (problems or stayed or left))
         if problems:
             location = await self.reconcile()
-            problems += [text for text in (stayed, disks) if text is not None]
             if spec.destination in location.silent:
-                problems.append(f"the daemon does that once {spec.destination} answers")
                 await self._note_unsettled("arrived")
+                raise ArrivedError(
+                    f"{spec.name} has arrived on {spec.destination}, which does not answer now: "
+                    f"{'; '.join(problems)}; the daemon does that once {spec.destination} answers"
+                )
+            problems += [text for text in (stayed, disks) if text is not None]
             raise ArrivedError(f"{location.whole}, but {'; '.join(problems)}")
         return "; ".join(text for text in (details, stayed, disks) if text is not None) or None
 
@@ -424,31 +427,9 @@ class Migration:
         await self._preparation.reattach(spec.source, problems)
         await self._preparation.resume_pscom(problems)
         await self._preparation.restore_snapshot_records(spec.source, problems)
-        await self.clear_destination(problems, late=late)
-        return problems
-
-    async def clear_destination(self, problems: list[str], *, late: bool = False) -> None:
-        """Remove what the migration has made on the destination, where the domain is not.
-
-        It is `late` if the order was answered before.
-        """
-        spec, state = self.spec, self.record.state
         is_silent = self._location is not None and spec.destination in self._location.silent
-        if state.phase != "prepare" and state.uuid and not state.known_on_destination:
-            self._definition_is_left = True
-            try:
-                if not is_silent:
-                    await self._call_destination(cleanup.forget_inactive, state.uuid)
-                    self._definition_is_left = False
-            except LostError as error:
-                self._context.log.warning("%s", error)
-            except HypervisorError as error:
-                self._definition_is_left = False
-                problems.append(
-                    f"its definition may have stayed on {spec.destination} ({error}); remove it "
-                    f"there by virsh undefine --keep-nvram {spec.name}"
-                )
-        await self._disks.remove(problems, late=late)
+        await self.remains.clear(problems, is_silent=is_silent, late=late)
+        return problems
 
     async def remove_disks_that_never_ran(self) -> list[str]:
         """Remove the copies of the disks of a domain that is active nowhere, if that is safe.
@@ -456,11 +437,6 @@ class Migration:
         Returns sentences about copies that stay.
         """
         return await self._disks.remove_if_never_ran()
-
-    @property
-    def is_cleared(self) -> bool:
-        """Whether the destination has no remains that a later try may remove."""
-        return not (self._definition_is_left or self.record.state.disks)
 
     async def _note_if_unsettled(self) -> End | None:
         """Note in the journal that the end must be decided again, once the silent host answers.
@@ -470,7 +446,7 @@ class Migration:
         location = self._location
         if location is None or location.place == "source":
             end: End = "stayed"
-            is_open = not self.is_cleared
+            is_open = not self.remains.are_cleared
         else:
             end = "unknown"
             is_open = location.place == "unknown" and bool(location.silent)

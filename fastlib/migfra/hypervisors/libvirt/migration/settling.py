@@ -91,10 +91,10 @@ async def _decide_again(migration: Migration, entry: UnsettledMigration) -> str 
         problems = await migration.remove_disks_that_never_ran()
     else:
         if entry.end == "stayed":
-            await migration.clear_destination(problems, late=True)
+            await migration.remains.clear(problems, late=True)
         else:
             problems = await migration.undo(late=True)
-        if not migration.is_cleared:
+        if not migration.remains.are_cleared:
             return None
     return "; ".join([found.whole, *problems])
 
