@@ -340,11 +340,11 @@ def test_arrived_domain_is_resumed_later_unless_a_user_has_paused_it(run, vcpu_n
     async def scenario(hosts):
         copy = arrived(hosts, vcpu_ns=vcpu_ns)
         hosts.destination.is_there = False
-        with pytest.raises(
-            ArrivedError,
-            match=r"^vm1 has arrived on node02, which does not answer now: could not resume: .* away; "
-            "the daemon does that once node02 answers$",
-        ):
+        words = (
+            r"^vm1 has arrived on node02, which does not answer now: could not resume: .* away; "
+            "the daemon does that once node02 answers$"
+        )
+        with pytest.raises(ArrivedError, match=words):
             await hosts.migration(disks=()).finish()
         assert hosts.entries == ["arrived"]
         hosts.destination.is_there = True
