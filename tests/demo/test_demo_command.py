@@ -20,6 +20,7 @@ from tests.support.shell import (
     run_on_terminal,
     run_process,
 )
+from tests.support.waiting import wait_until
 
 STEPS = [
     "3 daemons start",
@@ -169,8 +170,12 @@ def test_demo_over_mqtt_leaves_nothing_at_broker(mosquitto):
     assert [message.topic for message in seen] == [real]
     ids = set(re.findall(r"as (fastlib-demo-\S+-c) \(", "".join(mosquitto.log)))
     (killed,) = ids
-    sessions = re.findall(rf"as {killed} \(p\d, (c\d)", "".join(mosquitto.log))
-    assert sessions == ["c0", "c0", "c1"]  # it was kept, and is not any more
+
+    def sessions():
+        return re.findall(rf"as {killed} \(p\d, (c\d)", "".join(mosquitto.log))
+
+    wait_until(lambda: len(sessions()) == 3, "the last line of the broker's log")
+    assert sessions() == ["c0", "c0", "c1"]  # it was kept, and is not any more
 
 
 def test_interrupt_leaves_nothing_at_broker(mosquitto):
