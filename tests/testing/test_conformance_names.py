@@ -91,7 +91,7 @@ def test_features_of_a_written_text(text: str, features: set[str], line_end: str
     for around in ("vm-name: {}\n", "\ufeff%FOO\n---\nvm-name:  {}\n---\n'b'"):
         written = around.format(text).replace("\n", line_end)
         key, value = scalars_in(written)
-        assert (key.value, key.features) == ("vm-name", {"no-quotes"})
+        assert (key.value, key.features) == ("vm-name", frozenset({"no-quotes"}))
         assert value.features == features
 
 
