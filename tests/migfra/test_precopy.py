@@ -28,6 +28,7 @@ from fastlib.migfra.virt.precopy import (
     finishes,
     predict,
     rounds,
+    seconds_left,
 )
 from tests.support.strategies import examples
 
@@ -151,6 +152,36 @@ def test_migration_does_not_take_longer_than_expected(workload, bandwidth, downt
     prediction = predict(workload, bandwidth, downtime)
     assume(expected is not None and prediction.converges)
     assert prediction.seconds <= expected * TOLERANCE
+
+
+@SOME
+@given(workloads, rates, downtimes, st.floats(0, 0.99), st.floats(0, 1))
+def test_seconds_left_are_those_of_the_prediction(workload, bandwidth, downtime, throttle, part):
+    """At the begin, and less what has passed in the middle of the first round."""
+    prediction = predict(workload, bandwidth, downtime, throttle)
+    passed = part * workload.memory / bandwidth
+    unsent = workload.memory - passed * bandwidth
+    left = seconds_left(workload, unsent, passed, bandwidth, downtime, throttle)
+    if left is None:
+        assert not prediction.converges
+    else:
+        assume(prediction.converges)  # rates that are almost equal are rounded
+        assert passed + left == pytest.approx(prediction.seconds, rel=1e-6)
+
+
+@pytest.mark.parametrize("bandwidth", [0, -1])
+def test_end_of_a_migration_that_does_not_move_is_unknown(bandwidth):
+    assert seconds_left(Workload(memory=1), 1, 0, bandwidth) is None
+
+
+def test_seconds_left_in_later_rounds():
+    workload = Workload(memory=1000, dirty_rate=50, working_set=30)
+    # The round has written 30 in its 4 s so far, and writes no other memory: 0.3 s of downtime.
+    assert seconds_left(workload, 100, 4, 100) == 1 + 0.3
+    # A longer round is necessary for the shorter downtime, and it does not converge further.
+    assert seconds_left(workload, 100, 4, 100, downtime=0.1) == 1 + 0.3 + 0.15 + 0.075
+    assert seconds_left(Workload(memory=1000, dirty_rate=100), 100, 4, 100) is None
+    assert seconds_left(Workload(memory=1000, dirty_rate=100), 100, 0, 100, throttle=0.9) == 1.1
 
 
 # Decisions
