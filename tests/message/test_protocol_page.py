@@ -98,6 +98,7 @@ PLACES = {
     "NodeReport": "query node",
     "DomainReport": "query node",
     "TaskReport": "query node",
+    "UnsettledReport": "query node",
     "NumaNodeReport": "query node",
     "HugePagesReport": "query node",
     "StoragePoolReport": "query node",
