@@ -167,13 +167,13 @@ class LibvirtHypervisor(Hypervisor):
     async def query(self, task: Query, context: Context) -> NodeReport:
         """Describe the host and its domains."""
         local = await self._runtime.local(task.driver)
+        facts = await local.call(host_info.read)
         hardware = await local.call(read_hardware)
         nodes = hardware.numa_nodes
         self._problems.note(
             "hardware",
             hardware.problem and f"some of the hardware is not known: {hardware.problem}",
         )
-        facts = await local.call(host_info.read)
         versions = await read_versions(local, Emulator(), context)
         free = facts.free_memory
         return NodeReport(
