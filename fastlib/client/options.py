@@ -178,6 +178,8 @@ class MigrateOptions(MovingOptions, total=False):
     """The domain that moves to the source host at the same time."""
     vcpu_map: Sequence[Sequence[int]] | None
     """Entry i lists the destination's CPUs that vCPU i may use."""
+    memnode_map: Sequence[Sequence[int]] | None
+    """Entry i lists the destination's NUMA nodes for the domain's node i."""
 
 
 class EvacuateOptions(MovingOptions, total=False):

@@ -196,6 +196,11 @@ class SwapWith(Message):
         Wire("Entry i lists the CPUs that vCPU i may use on the host where it arrives."),
     ] = None
     """Entry i lists the CPUs that vCPU i may use on the host where it arrives."""
+    memnode_map: Annotated[
+        NodeMap | None,
+        Wire("Entry i lists the NUMA nodes for the domain's node i on the host where it arrives."),
+    ] = None
+    """Entry i lists the NUMA nodes for the domain's node i on the host where it arrives."""
 
 
 _LIVE_MIGRATION = {
@@ -341,6 +346,11 @@ class MigrateParameter(MigrationOptions):
         CpuMap | None, Wire("Entry i lists the destination's CPUs that vCPU i may use.")
     ] = None
     """Entry i lists the destination's CPUs that vCPU i may use."""
+    memnode_map: Annotated[
+        NodeMap | None,
+        Wire("Entry i lists the destination's NUMA nodes for the domain's node i."),
+    ] = None
+    """Entry i lists the destination's NUMA nodes for the domain's node i."""
 
 
 class Migrate(

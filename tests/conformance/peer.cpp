@@ -607,11 +607,14 @@ std::map<std::string, ShapePtr> types() {
     return own;
   };
 
-  const auto swap_with = record({{"vm-name", kText, true}, {"pscom-hook-procs", kText}, {"vcpu-map", u32_map}});
+  const auto swap_with = record({{"vm-name", kText, true}, {"pscom-hook-procs", kText}, {"vcpu-map", u32_map}},
+                                {}, {"memnode-map"});
   auto migrate_fields = with_options({});
   migrate_fields.push_back({"swap-with", std::make_shared<SwapWith>(swap_with)});
   migrate_fields.push_back({"vcpu-map", u32_map});
-  const auto migrate_parameter = record(migrate_fields, {}, options);
+  auto migrate_options = options;
+  migrate_options.insert("memnode-map");
+  const auto migrate_parameter = record(migrate_fields, {}, migrate_options);
   const auto evacuate_parameter = record(
       with_options({{"mode", std::make_shared<Word>(std::set<std::string>{"auto", "compact", "scatter"})},
                     {"overbooking", kBool}}),

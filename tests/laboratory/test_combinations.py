@@ -15,6 +15,7 @@ from fastlib.migfra.hypervisors.libvirt.domain import emulator
 from fastlib.migfra.virt import combinations
 from fastlib.migfra.virt.combinations import Choice, version_text
 from fastlib.transport import MqttOptions, connect
+from tests.support.lab.bindings import assert_bound, assert_never_paused
 from tests.support.lab.fleet import PATIENCE, Fleet, assert_error, assert_success
 from tests.support.lab.libvirt_access import libvirt_of
 from tests.support.lab.local_disks import LocalDisk, images_on, make_folder, remove_images
@@ -126,7 +127,10 @@ def check_shown(fleet: Fleet, choices: Sequence[Choice]) -> None:
     if swaps:
         fleet.assert_runs_only_on("vm2", "hostB" if aborts else "hostA")
     if combinations.VCPU_MAP in choices and not aborts:
-        assert fleet.lab.host(host).virsh("vcpupin", "vm1").split()[-2:] == ["0", "0"]
+        nodes = ["0"] if combinations.MEMNODE_MAP in choices else None
+        assert_bound(fleet.lab.host(host), "vm1", ["0"], nodes)
+        if combinations.LIVE in choices and combinations.PAUSE not in choices:
+            assert_never_paused(fleet.lab.host(host), "vm1")
     for disk in disks:
         is_moved = not aborts
         other = fleet.lab.host("hostB" if disk.host.name == "hostA" else "hostA")

@@ -7,6 +7,7 @@ here, and reports a failed post-copy.
 import pytest
 
 from fastlib import SwapWith
+from tests.support.lab.bindings import assert_bound
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
 from tests.support.lab.local_disks import LocalDisk, images_on, make_folder, remove_images
 from tests.support.lab.qemu_certificates import certified
@@ -107,7 +108,7 @@ def test_reset_connection_is_resumed_again_and_again(fleet):
 
 def test_encrypted_stream_is_resumed_encrypted_by_a_restarted_daemon(fleet):
     with certified(fleet.lab):
-        handle = begin_post_copy(fleet)
+        handle = begin_post_copy(fleet, vcpu_map=[[1]], memnode_map=[[0]])
         fleet.daemons["hostA"].kill()
         fleet.lab.host("hostA").reset_migrations()
         wait_for_failed_post_copy(fleet)
@@ -115,6 +116,7 @@ def test_encrypted_stream_is_resumed_encrypted_by_a_restarted_daemon(fleet):
         result = finish(fleet, handle)
     assert result.encrypted is True
     assert "found done after the daemon's restart; " in result.details
+    assert_bound(fleet.lab.host("hostB"), "vm1", ["1"], ["0"])
 
 
 def test_restarted_daemon_waits_for_the_link(fleet):

@@ -2,6 +2,8 @@
 
 import pytest
 
+from fastlib import SwapWith
+from tests.support.lab.bindings import assert_bound
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
 
 pytestmark = pytest.mark.laboratory
@@ -32,9 +34,12 @@ def test_migration_fails_when_destination_has_no_memory(fleet):
 def test_swap_goes_through_storage_when_memory_is_short(fleet, snapshot_directory):
     run_both(fleet)
     swapped = fleet.client.migrate(
-        "vm1", "hostA", "hostB", migration_type="live", swap_with="vm2", time_measurement=True
-    ).result(PATIENCE)
+        "vm1", "hostA", "hostB", migration_type="live", vcpu_map=[[1]], time_measurement=True,
+        swap_with=SwapWith(vm_name="vm2", vcpu_map=[[0]], memnode_map=[[0]]),
+    ).result(PATIENCE)  # fmt: skip
     assert_success(swapped)
+    assert_bound(fleet.lab.host("hostB"), "vm1", ["1"], None)
+    assert_bound(fleet.lab.host("hostA"), "vm2", ["0"], ["0"])
     assert {"suspend-vm2", "downtime-vm2", "migrate-vm1"} <= set(swapped.time_measurement.timings)
     fleet.assert_runs_only_on("vm1", "hostB")
     fleet.assert_runs_only_on("vm2", "hostA")

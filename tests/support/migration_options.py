@@ -27,6 +27,7 @@ VALUES: Final[Mapping[Choice, Mapping[str, Any]]] = {
     combinations.COPY_ALL: {"copy_storage": "all"},
     combinations.COPY_INCREMENTAL: {"copy_storage": "incremental"},
     combinations.VCPU_MAP: {"vcpu_map": [[0]]},
+    combinations.MEMNODE_MAP: {"memnode_map": [[0]]},
     combinations.SWAP: {"swap_with": SwapWith(vm_name="vm2")},
     combinations.PSCOM: {"pscom_hook_procs": "1"},
 }
@@ -56,6 +57,8 @@ ALWAYS: Final = (
     combinations.AUTO_CONVERGE,
     combinations.PSCOM,
     combinations.DEVICES,
+    combinations.VCPU_MAP,
+    combinations.MEMNODE_MAP,
 )
 SHOWN: Final[tuple[tuple[Choice, ...], ...]] = tuple(
     (*ALWAYS, *group)
@@ -64,16 +67,16 @@ SHOWN: Final[tuple[tuple[Choice, ...], ...]] = tuple(
          combinations.ENCRYPTED, combinations.COPY_ALL),
         (combinations.LIVE, combinations.POST_COPY, combinations.MT, combinations.MANAGED,
          combinations.ENCRYPTED, combinations.COPY_INCREMENTAL),
-        (combinations.LIVE, combinations.PAUSE, combinations.PARALLEL, combinations.VCPU_MAP,
-         combinations.ENCRYPTED, combinations.COPY_ALL),
-        (combinations.WARM, combinations.PAUSE, combinations.XBZRLE, combinations.VCPU_MAP,
-         combinations.MANAGED, combinations.ENCRYPTED, combinations.COPY_INCREMENTAL),
-        (combinations.WARM, combinations.PAUSE, combinations.MT, combinations.VCPU_MAP,
-         combinations.SWAP, combinations.COPY_ALL),
-        (combinations.LIVE, combinations.ABORT, combinations.XBZRLE, combinations.VCPU_MAP,
+        (combinations.LIVE, combinations.PAUSE, combinations.PARALLEL, combinations.ENCRYPTED,
+         combinations.COPY_ALL),
+        (combinations.WARM, combinations.PAUSE, combinations.XBZRLE, combinations.MANAGED,
          combinations.ENCRYPTED, combinations.COPY_INCREMENTAL),
-        (combinations.WARM, combinations.ABORT, combinations.PARALLEL, combinations.VCPU_MAP,
-         combinations.SWAP, combinations.MANAGED, combinations.COPY_INCREMENTAL),
+        (combinations.WARM, combinations.PAUSE, combinations.MT, combinations.SWAP,
+         combinations.COPY_ALL),
+        (combinations.LIVE, combinations.ABORT, combinations.XBZRLE, combinations.ENCRYPTED,
+         combinations.COPY_INCREMENTAL),
+        (combinations.WARM, combinations.ABORT, combinations.PARALLEL, combinations.SWAP,
+         combinations.MANAGED, combinations.COPY_INCREMENTAL),
         (combinations.LIVE, combinations.ABORT, combinations.MT, combinations.MANAGED,
          combinations.COPY_ALL),
     )

@@ -171,6 +171,7 @@ COPY_INCREMENTAL: Final = Choice(
     option="copy-storage", value="incremental", only_qemu=True, bounds=_VOLUMES
 )
 VCPU_MAP: Final = Choice(option="vcpu-map")
+MEMNODE_MAP: Final = Choice(option="memnode-map", only_qemu=True)
 SWAP: Final = Choice(option="swap-with")
 PSCOM: Final = Choice(option="pscom-hook-procs")
 MANAGED: Final = Choice(option="migration", value="managed", kind="daemon")
@@ -183,8 +184,8 @@ NO_MEMORY_LIMIT: Final = Choice(
 
 CHOICES: Final = (
     LIVE, WARM, OFFLINE, ABORT, PAUSE, POST_COPY, MAX_DOWNTIME, BANDWIDTH_LIMIT, AUTO_CONVERGE,
-    PARALLEL, XBZRLE, MT, ZLIB, ZSTD, RDMA, ENCRYPTED, COPY_ALL, COPY_INCREMENTAL, VCPU_MAP, SWAP,
-    PSCOM, MANAGED, DEVICES, PAUSED, FILE_MEMORY, NO_MEMORY_LIMIT,
+    PARALLEL, XBZRLE, MT, ZLIB, ZSTD, RDMA, ENCRYPTED, COPY_ALL, COPY_INCREMENTAL, VCPU_MAP,
+    MEMNODE_MAP, SWAP, PSCOM, MANAGED, DEVICES, PAUSED, FILE_MEMORY, NO_MEMORY_LIMIT,
 )  # fmt: skip
 NEUTRAL: Final = (
     *("retry_counter", "timeout", "transport", "mode", "overbooking"),
@@ -226,16 +227,17 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
             source="fastlib",
         ),
     )
-    yield (
-        OFFLINE,
-        VCPU_MAP,
-        Rule(
-            verdict="refused",
-            reason="CPUs are pinned when a domain arrives running",
-            remedy="leave out vcpu-map, and give it to 'start vm' on the destination",
-            source="fastlib",
-        ),
-    )
+    for bound in (VCPU_MAP, MEMNODE_MAP):
+        yield (
+            OFFLINE,
+            bound,
+            Rule(
+                verdict="refused",
+                reason="only a domain that arrives running gets CPUs and memory nodes",
+                remedy=f"leave out {bound}, and give it to 'start vm' on the destination",
+                source="fastlib",
+            ),
+        )
     for copied in (COPY_ALL, COPY_INCREMENTAL):
         yield (
             OFFLINE,
@@ -265,16 +267,6 @@ def _pairs() -> Iterator[tuple[Choice, Choice, Rule]]:
         ZSTD, RDMA, ENCRYPTED, PSCOM, DEVICES,
     ):  # fmt: skip
         yield OFFLINE, choice, without_memory
-    yield (
-        POST_COPY,
-        VCPU_MAP,
-        Rule(
-            verdict="refused",
-            reason="with a vcpu-map the domain arrives paused, with post-copy it arrives running",
-            remedy="leave out vcpu-map and send 'repin vm' later, or choose another on-timeout",
-            source="libvirt refuses it (qemuMigrationSrcBegin)",
-        ),
-    )
     yield (
         POST_COPY,
         BANDWIDTH_LIMIT,
@@ -447,6 +439,7 @@ _USED: Final[Mapping[Choice, Callable[[MigrationSpec], object]]] = {
     COPY_ALL: lambda spec: spec.parameter.copy_storage == "all",
     COPY_INCREMENTAL: lambda spec: spec.parameter.copy_storage == "incremental",
     VCPU_MAP: lambda spec: spec.vcpu_map is not None,
+    MEMNODE_MAP: lambda spec: spec.memnode_map is not None,
     SWAP: lambda spec: (
         isinstance(spec.parameter, MigrateParameter) and spec.parameter.swap_with is not None
     ),

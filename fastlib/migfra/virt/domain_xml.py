@@ -229,23 +229,23 @@ def normal_uuid(text: str, where: str) -> str:
 def read_memory(root: Element) -> int | None:
     """Read a domain's memory in KiB. Returns None if it has none. Raises HypervisorError."""
     element = root.find("memory")
-    memory = None if element is None else _kib(element.text, element.get("unit"), "<memory>")
+    memory = None if element is None else read_size(element.text, element.get("unit"), "<memory>")
     cells = [
-        _kib(cell.get("memory"), cell.get("unit"), "<cell memory>")
+        read_size(cell.get("memory"), cell.get("unit"), "<cell memory>")
         for cell in root.findall("cpu/numa/cell")
         if cell.get("memory") is not None
     ]
     if sum(cells):
         # The sizes of NUMA cells have priority. Those of memory modules are added to them.
         modules = [
-            _kib(size.text, size.get("unit"), "<memory> <target> <size>")
+            read_size(size.text, size.get("unit"), "<memory> <target> <size>")
             for size in root.findall("devices/memory/target/size")
         ]
         return sum(cells) + sum(modules)
     return memory
 
 
-def _kib(text: str | None, unit: str | None, where: str) -> int:
+def read_size(text: str | None, unit: str | None, where: str) -> int:
     """Return a size in KiB, rounded up. Raises HypervisorError."""
     factor = _UNITS.get((unit or "KiB").lower())
     if factor is None:

@@ -5,7 +5,7 @@ from typing import Literal, Self
 import msgspec
 
 from fastlib.message import Migrate
-from fastlib.message.numbers import CpuMap
+from fastlib.message.numbers import CpuMap, NodeMap
 from fastlib.message.tasks import MigrateParameter, MigrationOptions
 from fastlib.migfra.errors import HypervisorError
 
@@ -23,6 +23,8 @@ class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The driver of the hypervisor. None means the configured one."""
     vcpu_map: CpuMap | None = None
     """The CPUs of the vCPUs on the destination."""
+    memnode_map: NodeMap | None = None
+    """The memory nodes of the domain's NUMA nodes on the destination."""
     pscom_hook_procs: str | None = None
     timer: str = "migrate"
     """Name of the timer of the whole migration."""
@@ -35,6 +37,11 @@ class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
     def kind(self) -> Literal["live", "warm", "offline"]:
         """The type of the migration: warm if the task does not name one."""
         return self.parameter.migration_type or "warm"
+
+    @property
+    def has_map(self) -> bool:
+        """Whether the task says where the vCPUs or the memory are on the destination."""
+        return self.vcpu_map is not None or self.memnode_map is not None
 
     @property
     def transport(self) -> str | None:
@@ -52,6 +59,7 @@ class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
             parameter=parameter,
             driver=task.driver,
             vcpu_map=parameter.vcpu_map,
+            memnode_map=parameter.memnode_map,
             pscom_hook_procs=parameter.pscom_hook_procs,
         )
 
@@ -75,6 +83,7 @@ class MigrationSpec(msgspec.Struct, frozen=True, kw_only=True):
             source=self.destination,
             destination=self.source,
             vcpu_map=partner.vcpu_map,
+            memnode_map=partner.memnode_map,
             pscom_hook_procs=partner.pscom_hook_procs,
             timer=f"migrate-{name}",
             partner=self.name,

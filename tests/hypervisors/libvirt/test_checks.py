@@ -207,7 +207,8 @@ def test_check_refuses_pins_that_the_destination_has_no_cpu_for():
     check(hosts)
     hosts.destination.offline_cpus = {2, 3}
     assert refused(hosts) == (
-        "vCPU 1 of vm1 may use the CPUs 2,3 only, none of which is online on node02; repin it first"
+        "vCPU 1 of vm1 may use the CPUs 2,3 only, none of which is online on node02; repin it "
+        "first, or give a vcpu-map"
     )
 
 

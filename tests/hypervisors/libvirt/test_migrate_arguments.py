@@ -20,6 +20,7 @@ from fastlib.migfra.hypervisors.libvirt.migration import (
     pscom,
 )
 from fastlib.migfra.hypervisors.libvirt.migration.call import _perform
+from fastlib.migfra.hypervisors.libvirt.migration.destination_xml import with_maps
 from fastlib.migfra.hypervisors.libvirt.migration.disks_check import CopyPlan, PlannedCopy
 from fastlib.migfra.hypervisors.libvirt.migration.disks_copy import DiskCopies
 from fastlib.migfra.hypervisors.libvirt.migration.disks_decision import DiskFacts
@@ -60,6 +61,7 @@ PROBES = {
     "encrypted": False,
     "swap_with": SwapWith(vm_name="vm2"),
     "vcpu_map": [[0], [1]],
+    "memnode_map": [[0]],
     "copy_storage": "all",
     "copy_disks": ["vda"],
     "source_disks": "remove",
@@ -67,6 +69,7 @@ PROBES = {
 """A value for each option that is another one than that of its absence."""
 NEEDED = {"copy_disks": {"copy_storage": "all"}, "source_disks": {"copy_storage": "all"}}
 """Other options that an option needs."""
+MAPPABLE = "<domain><vcpu>2</vcpu></domain>"
 DISKS = [Disk(target=name, kind="file", path=f"/{name}") for name in ("vda", "vdb")]
 NOWHERE = FileFacts(presence="absent")
 
@@ -202,6 +205,7 @@ def test_every_option_has_an_effect(migrate_arguments, field, mode):
             asyncio.run(pscom.process_count(hosts.runtime, spec)),
             retry_counter(task),
             spec.swap_specs(task)[1].name if swaps else None,
+            with_maps(spec, MAPPABLE, None),
             disks_decision.decide(
                 spec, DISKS, DiskFacts(there=dict.fromkeys(("/vda", "/vdb"), NOWHERE))
             ),

@@ -76,9 +76,10 @@ def test_swap_is_refused_for_the_options_of_its_partner():
     swap = task_of(
         migration_type="live",
         on_timeout="post-copy",
-        swap_with=SwapWith(vm_name="vm2", vcpu_map=[[0], [1]]),
+        swap_with=SwapWith(vm_name="vm2", memnode_map=[[0]]),
     )
-    with pytest.raises(FinalError, match="post-copy does not work with vcpu-map"):
+    hosts.source.kind = hosts.destination.kind = "Xen"
+    with pytest.raises(FinalError, match=r"memnode-map needs QEMU, but node02 has .* Xen"):
         run_virtual(migrate(hosts.runtime, swap, hosts.context))
     assert hosts.calls == []
 

@@ -15,6 +15,7 @@ from fastlib.migfra.virt.domain_vcpus import (
 from fastlib.migfra.virt.domain_xml import plain_text
 from fastlib.migfra.virt.xml_numbers import read_number
 
+from .tuning_xml import bind_memory
 from .xml import drop_children, only_child, parse, text
 
 
@@ -49,7 +50,7 @@ def with_changes(xml: str, changes: Changes, uuid: str | None = None) -> str:
     if changes.vcpu_map is not None:
         _pin_vcpus(root, changes.vcpu_map)
     if changes.memnode_map is not None:
-        _pin_memory(root, changes.memnode_map)
+        bind_memory("the domain", root, changes.memnode_map)
     return text(root)
 
 
@@ -98,22 +99,3 @@ def _pin_vcpus(root: Element, vcpu_map: Sequence[Sequence[int]]) -> None:
     drop_children(tune, "vcpupin")
     for vcpu, cpus in sorted(pins.items()):
         SubElement(tune, "vcpupin", vcpu=str(vcpu), cpuset=cpu_set(cpus))
-
-
-def _pin_memory(root: Element, memnode_map: Sequence[Sequence[int]]) -> None:
-    """Bind the memory: one row for the whole memory, or one for each of the domain's NUMA cells."""
-    if not memnode_map or not all(memnode_map):
-        raise HypervisorError("the memnode-map has no memory node in a row; name at least one")
-    cells = len(root.findall("cpu/numa/cell"))
-    drop_children(root, "numatune")
-    tune = SubElement(root, "numatune")
-    if len(memnode_map) == 1:
-        SubElement(tune, "memory", mode="strict", nodeset=cpu_set(memnode_map[0]))
-        return
-    if len(memnode_map) != cells:
-        raise HypervisorError(
-            f"the memnode-map has {len(memnode_map)} rows, but the domain has {cells} NUMA cells; "
-            "give one row for all of its memory, or one for each cell"
-        )
-    for index, row in enumerate(memnode_map):
-        SubElement(tune, "memnode", cellid=str(index), mode="strict", nodeset=cpu_set(row))

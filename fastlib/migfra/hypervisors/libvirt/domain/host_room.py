@@ -74,7 +74,7 @@ def check_pins(name: str, host: str, cpus: HostCpus, xml: str) -> None:
         if allowed is not None and not allowed & online:
             raise HypervisorError(
                 f"vCPU {vcpu} of {name} may use the CPUs {cpu_set(allowed)} only, none of which is "
-                f"online on {host}; repin it first"
+                f"online on {host}; repin it first, or give a vcpu-map"
             )
     for tag, what in _OTHER_PINS.items():
         for pin in root.iterfind(f"cputune/{tag}"):
@@ -99,7 +99,8 @@ def check_memory_nodes(
     missing = frozenset().union(*memnode_map) - (nodes or frozenset())
     if nodes is not None and missing:
         raise HypervisorError(
-            f"the memnode-map has memory node {min(missing)}, but {host} has {cpu_set(nodes)}"
+            f"the memnode-map has memory node {min(missing)}, but {host} has {cpu_set(nodes)}; "
+            "choose one of these"
         )
 
 

@@ -9,20 +9,19 @@ functions block.
 import errno
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
-from xml.etree.ElementTree import Element
 
 import msgspec
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.errors import LostError, NoDomainError, translated
-from fastlib.migfra.virt.domain_vcpus import parse_cpu_set, read_pins, read_vcpus
+from fastlib.migfra.virt.domain_vcpus import read_pins, read_vcpus
 from fastlib.migfra.virt.domain_xml import read_memory, read_uuid
 from fastlib.migfra.virt.saved_state import SavedImage
-from fastlib.migfra.virt.xml_numbers import read_number
 
 from .snapshots import SnapshotRecord, read_records
 from .state import PAUSED_FOR_MIGRATION, find, has_job
+from .tuning_xml import read_memory_nodes
 from .xml import parse
 
 _NOT_PERMITTED: Final = frozenset({29, 88})
@@ -148,21 +147,10 @@ def _described(xml: str) -> SavedImage:
             vcpus=len(found.online),
             maximum_vcpus=found.maximum,
             pinning={row: pins[vcpu] for row, vcpu in enumerate(found.online) if vcpu in pins},
-            memory_nodes=_memory_nodes(root),
+            memory_nodes=read_memory_nodes(root),
         )
     except HypervisorError as error:
         return SavedImage(uuid=root.findtext("uuid"), problem=str(error))
-
-
-def _memory_nodes(root: Element) -> list[frozenset[int]]:
-    """Read the strict bindings of the memory, as a start's memnode-map makes them."""
-    cells = root.findall("numatune/memnode")
-    whole = root.find("numatune/memory")
-    elements = cells or ([] if whole is None else [whole])
-    if any(element.get("mode", "strict") != "strict" for element in elements):
-        return []
-    elements.sort(key=lambda element: read_number(element.get("cellid", "0"), "<memnode cellid>"))
-    return [parse_cpu_set(each.get("nodeset"), f"<{each.tag} nodeset>") for each in elements]
 
 
 def was_restored(connection: Any, name: str, run: int) -> bool | None:

@@ -1,5 +1,6 @@
 """Save and restore a domain. The functions block."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
@@ -19,11 +20,19 @@ def save(connection: Any, name: str, path: str) -> None:
     connection.lookupByName(name).saveFlags(path, None, 0)
 
 
-def restore(connection: Any, name: str, path: str, paused: bool) -> None:
-    """Restore a domain from a file. Raises LibvirtError, for example if it is active already."""
+def restore(
+    connection: Any, name: str, path: str, paused: bool, change: Callable[[str], str] | None
+) -> None:
+    """Restore a domain from a file. Raises LibvirtError, for example if it is active already.
+
+    `change` makes the domain's XML from that in the file. None leaves it as it is.
+    """
     libvirt = api()
     flags = libvirt.VIR_DOMAIN_SAVE_PAUSED if paused else libvirt.VIR_DOMAIN_SAVE_RUNNING
-    connection.restoreFlags(path, None, flags)
+    xml = None
+    if change is not None:
+        xml = change(str(connection.saveImageGetXMLDesc(path, libvirt.VIR_DOMAIN_XML_SECURE)))
+    connection.restoreFlags(path, xml, flags)
 
 
 def define(connection: Any, name: str, xml: str) -> None:

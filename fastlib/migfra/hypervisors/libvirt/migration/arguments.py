@@ -8,6 +8,7 @@ from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.virt.combinations import PARALLEL_ONLY
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
+from .destination_xml import DestinationXml
 from .disks_check import CopyPlan
 
 
@@ -30,11 +31,13 @@ def migrate_arguments(
     server_name: str | None = None,
     plan: CopyPlan = CopyPlan(),  # noqa: B008, it is immutable
     arrives_paused: bool = False,
+    xml: DestinationXml | None = None,
 ) -> MigrateArguments:
     """Return the arguments. `peer` is the URI of the destination, None without peer-to-peer.
 
     `server_name` is the name in the destination's certificate, None without encryption. With
-    `arrives_paused`, libvirt does not start the domain at the destination.
+    `arrives_paused`, libvirt does not start the domain at the destination. `xml` is the domain's
+    XML for the destination, None if it is that of the source.
     """
     libvirt = api()
     options = spec.parameter
@@ -51,6 +54,10 @@ def migrate_arguments(
         flags |= libvirt.VIR_MIGRATE_LIVE
     if arrives_paused:
         flags |= libvirt.VIR_MIGRATE_PAUSED
+    if xml is not None:
+        parameters[libvirt.VIR_MIGRATE_PARAM_DEST_XML] = xml.live
+        if xml.definition is not None:
+            parameters[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = xml.definition
     if options.auto_converge:
         flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
     if options.on_timeout == "post-copy":
@@ -88,8 +95,10 @@ def migrate_arguments(
     )
 
 
-def arrives_paused(spec: MigrationSpec, plan: CopyPlan) -> bool:
+def arrives_paused(spec: MigrationSpec, plan: CopyPlan, *, by_xml: bool) -> bool:
     """Return whether the daemon, and not libvirt, starts the domain at the destination.
+
+    `by_xml`: the destination's XML has the CPUs of its vCPUs. If not, they are pinned before.
 
     libvirt's call to start it may be executed late, after the source has resumed the domain. Each
     copy would then write its own disks. In post-copy libvirt must start it, because the source has
@@ -98,23 +107,25 @@ def arrives_paused(spec: MigrationSpec, plan: CopyPlan) -> bool:
     if spec.kind == "offline":
         return False
     copies_disks = bool(plan.copies) and spec.parameter.on_timeout != "post-copy"
-    return copies_disks or spec.vcpu_map is not None
+    return copies_disks or (spec.vcpu_map is not None and not by_xml)
 
 
 def resuming(arguments: MigrateArguments) -> MigrateArguments | None:
     """Return the arguments that resume the post-copy which a call with these began.
 
-    The copies of disks are complete when post-copy begins. Returns None if libvirt is too old.
+    The copies of disks are complete when post-copy begins, and the destination has its XML. Returns
+    None if libvirt is too old.
     """
     libvirt = api()
     if not hasattr(libvirt, "VIR_MIGRATE_POSTCOPY_RESUME"):
         return None
     disks = libvirt.VIR_MIGRATE_NON_SHARED_INC | libvirt.VIR_MIGRATE_NON_SHARED_DISK
-    parameters = {
-        key: value
-        for key, value in arguments.parameters.items()
-        if key != libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS
+    done = {
+        libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS,
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML,
+        libvirt.VIR_MIGRATE_PARAM_PERSIST_XML,
     }
+    parameters = {key: value for key, value in arguments.parameters.items() if key not in done}
     return msgspec.structs.replace(
         arguments,
         flags=arguments.flags & ~disks | libvirt.VIR_MIGRATE_POSTCOPY_RESUME,

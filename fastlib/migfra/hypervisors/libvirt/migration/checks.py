@@ -28,9 +28,11 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from . import kept_data
 from .arrival_checks import check_arrival
+from .destination_xml import read_arriving
 from .emulated_cpus import warn_of_lost_writes
 from .inactive_disks import check_inactive_disks
 from .option_checks import check_options
+from .room_checks import check_room
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +73,12 @@ async def check(
     if not source.domain_state.active:
         await _refuse_domain_elsewhere(runtime, spec)
     _check_source(spec, source)
-    _check_destination(runtime, spec, source, destination)
+    _check_destination(spec, source, destination)
+    arriving = None
+    if spec.kind != "offline":
+        here = await runtime.connections.get(spec.source, spec.driver, spec.transport)
+        arriving = await here.call(read_arriving, spec.name, spec, source.kind)
+        await check_room(runtime, spec, arriving, destination.free_memory)
     if (reason := kept_data.refusal(spec, source.kept, destination.kept)) is not None:
         raise HypervisorError(reason)
     if source.domain_state.paused and source.kind == "QEMU":
@@ -81,7 +88,7 @@ async def check(
         here = await runtime.connections.get(spec.source, spec.driver, spec.transport)
         await warn_of_lost_writes(here, spec.name, source.version, context)
     await check_options(runtime, spec, context)
-    await check_arrival(runtime, spec, source.domain_state.uuid)
+    await check_arrival(runtime, spec, source.domain_state.uuid, arriving)
     if spec.kind != "offline":
         await _check_cpu(runtime, spec, context)
     return source, destination
@@ -144,9 +151,7 @@ def _check_source(spec: MigrationSpec, source: Peer) -> None:
         )
 
 
-def _check_destination(
-    runtime: LibvirtRuntime, spec: MigrationSpec, source: Peer, destination: Peer
-) -> None:
+def _check_destination(spec: MigrationSpec, source: Peer, destination: Peer) -> None:
     here, there = source.domain_state, destination.domain_state
     if there.active:
         raise HypervisorError(f"{spec.destination} has an active domain {spec.name} already")
@@ -166,13 +171,6 @@ def _check_destination(
             f"{spec.destination} has {host_info.version_text(destination.version)}; the major "
             "versions must be the same"
         )
-    if spec.kind != "offline" and spec.check_room and destination.free_memory is not None:
-        free = max(0, destination.free_memory - runtime.options.reserved_memory)
-        if here.memory > free:
-            raise HypervisorError(
-                f"{spec.destination} has {free} KiB of memory free, {spec.name} needs "
-                f"{here.memory} KiB"
-            )
     if spec.vcpu_map is not None:
         check_vcpu_map(spec.name, here.vcpus, spec.vcpu_map)
         check_cpus(spec.destination, destination.cpus, spec.vcpu_map)

@@ -29,6 +29,13 @@ from . import checks, cleanup
 from .arguments import MigrateArguments, arrives_paused, migrate_arguments
 from .call import follow, run_migration
 from .destination_remains import DestinationRemains
+from .destination_xml import (
+    DestinationXml,
+    Differences,
+    arrives_by_xml,
+    read_destination_xml,
+    read_differences,
+)
 from .disks_check import CopyPlan
 from .disks_copy import DiskCopies
 from .encryption import Encryption, decide_encryption, with_required_encryption
@@ -122,7 +129,7 @@ class Migration:
         self._notes, self._plan = storage.notes, storage.plan
         self._pscom_count = await self.run_or_undo(process_count(self._runtime, spec))
         self._scope.check()
-        observed = source.domain_state
+        observed, by_xml = source.domain_state, arrives_by_xml(spec, source.kind)
         self._snapshots = source.kept.snapshots
         self.record.state = msgspec.structs.replace(
             self.record.state,
@@ -131,10 +138,11 @@ class Migration:
             autostart=observed.autostart,
             destination_identity=destination.identity,
             known_on_destination=destination.domain_state.known,
-            arrives_paused=arrives_paused(spec, self._plan),
+            arrives_paused=arrives_paused(spec, self._plan, by_xml=by_xml),
             encrypted=None if self._encryption is None else self._encryption.encrypted,
             server_name=None if self._encryption is None else self._encryption.server_name,
             is_persistent=observed.persistent,
+            arrives_by_xml=by_xml,
         )
 
     def _spec_to_check(self) -> MigrationSpec:
@@ -176,17 +184,25 @@ class Migration:
         # libvirt pauses the domain after it has copied the disks.
         is_downtime = spec.kind == "warm" and not self._plan.copies
         try:
+            arguments = self._arguments(await self._read_xml())
             with self._measure(f"downtime-{spec.name}") if is_downtime else nullcontext():
-                await run_migration(
-                    self._runtime, spec, self._arguments(), self._scope, self._context
-                )
+                await run_migration(self._runtime, spec, arguments, self._scope, self._context)
         except HypervisorError as error:
             return await self.resolve_failure(error)
         if spec.kind == "live" and self._measurement.enabled:
             await self._measure_downtime()
         return None
 
-    def _arguments(self) -> MigrateArguments:
+    async def _read_xml(self) -> DestinationXml | None:
+        """Return the domain's XML for the destination. None if it is that of the source."""
+        spec = self.spec
+        if not self.record.state.arrives_by_xml:
+            return None
+        source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
+        found: DestinationXml = await source.call(read_destination_xml, spec.name, spec)
+        return found
+
+    def _arguments(self, xml: DestinationXml | None = None) -> MigrateArguments:
         """Return the arguments of libvirt's call, also after a restart of the daemon."""
         spec, options, state = self.spec, self._runtime.options, self.record.state
         peer = None
@@ -204,6 +220,7 @@ class Migration:
             server_name=state.server_name,
             plan=self._plan,
             arrives_paused=state.arrives_paused,
+            xml=xml,
         )
 
     async def _measure_downtime(self) -> None:
@@ -321,10 +338,7 @@ class Migration:
         self._report("finish", percent=100.0)
         self.record.save(phase="finish")
         problems = [] if problems is None else problems
-        if spec.vcpu_map is not None:
-            with self._measure("repin"):
-                step = self._call_destination(pinning.pin, spec.vcpu_map)
-                await attempt(problems, "repin", step)
+        await self._finish_maps(problems)
         if self.record.state.was_running:
             with self._measure(f"resume-{spec.name}"):
                 await attempt(problems, "resume", self._call_destination(control.ensure_running))
@@ -348,6 +362,26 @@ class Migration:
             problems += [text for text in (stayed, disks) if text is not None]
             raise ArrivedError(f"{location.whole}, but {'; '.join(problems)}")
         return "; ".join(text for text in (details, stayed, disks) if text is not None) or None
+
+    async def _finish_maps(self, problems: list[str]) -> None:
+        """Compare the domain with the maps of the order, and repair the pinning if it differs."""
+        spec = self.spec
+        is_pinned = spec.vcpu_map is None
+        if self.record.state.arrives_by_xml:
+            differences = Differences()
+            try:
+                differences = await self._call_destination(read_differences, spec)
+            except HypervisorError as error:
+                problems.append(f"could not compare its CPUs and memory nodes: {error}")
+            is_pinned = not differences.vcpus
+            problems += differences.memory
+            if not is_pinned:
+                words = "; ".join(differences.vcpus)
+                self._context.log.warning("%s is pinned again: %s", spec.name, words)
+        if not is_pinned:
+            with self._measure("repin"):
+                step = self._call_destination(pinning.pin, spec.vcpu_map)
+                await attempt(problems, "repin", step)
 
     async def _clear_source(self) -> str | None:
         """Remove the remains of the domain from the source. Returns what could not be removed.

@@ -50,6 +50,8 @@ class MigrationState(msgspec.Struct, frozen=True, kw_only=True):
     """The name in the destination's certificate. None without encryption."""
     is_persistent: bool = True
     """Whether the domain is defined on its source."""
+    arrives_by_xml: bool = False
+    """Whether the destination's XML has the CPUs and memory nodes of the order."""
     pscom: int = 0
     """The number of suspended pscom processes."""
     detached: Sequence[AttachedDevice] = ()

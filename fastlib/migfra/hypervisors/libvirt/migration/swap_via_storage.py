@@ -5,6 +5,7 @@ have newer data than the memory in the file.
 """
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
@@ -14,6 +15,7 @@ from fastlib.migfra.hypervisors.libvirt.runtime import POLL_SECONDS
 from fastlib.migfra.virt.encryption import effective_mode
 
 from .call import await_call, wait_for_job_end
+from .destination_xml import live_with_maps, read_destination_xml
 from .encryption import Encryption
 from .migration import Migration
 from .monitor import MigrationMonitor
@@ -58,6 +60,8 @@ class MigrationViaStorage(Migration):
         try:
             source = await self._runtime.connections.get(spec.source, spec.driver, spec.transport)
             xml = await source.call(storage.definition, spec.name)
+            if self.record.state.arrives_by_xml and xml is not None:
+                xml = (await source.call(read_destination_xml, spec.name, spec)).definition
             await self._save(phase="saving", path=path, xml=xml)
             with self._measure(f"suspend-{spec.name}"):
                 async with own(spec.source, spec.driver, spec.transport) as connection:
@@ -117,7 +121,8 @@ class MigrationViaStorage(Migration):
         await self._save(phase="restoring")
         try:
             with self._measure(f"resume-{spec.name}"):
-                await self._restore(spec.destination, paused=spec.vcpu_map is not None)
+                paused = self.record.state.arrives_paused
+                await self._restore(spec.destination, paused=paused)
         except HypervisorError as error:
             await self._check_destination_after(error)
         await self.finish_on_destination()
@@ -184,7 +189,10 @@ class MigrationViaStorage(Migration):
         assert state.path is not None
         paused = paused or not state.was_running
         async with self._runtime.connections.own(host, spec.driver, spec.transport) as connection:
-            call = connection.submit(storage.restore, spec.name, state.path, paused)
+            change = None
+            if state.arrives_by_xml and host == spec.destination:
+                change = partial(live_with_maps, spec)
+            call = connection.submit(storage.restore, spec.name, state.path, paused, change)
             await asyncio.wrap_future(call)
 
     async def _unlink(self, problems: list[str]) -> None:

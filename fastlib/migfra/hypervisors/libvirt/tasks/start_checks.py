@@ -9,6 +9,7 @@ from fastlib.migfra.hypervisors.libvirt.domain import devices, host_room
 from fastlib.migfra.hypervisors.libvirt.domain.creation import Values, values_of
 from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import with_changes
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import check_shared_memory
+from fastlib.migfra.hypervisors.libvirt.domain.host_memory import read_host_memory
 from fastlib.migfra.hypervisors.libvirt.domain.identity import (
     Namesakes,
     check_identity,
@@ -22,10 +23,12 @@ from fastlib.migfra.hypervisors.libvirt.domain.new_disks_xml import (
 )
 from fastlib.migfra.hypervisors.libvirt.domain.source_checks import check_sources
 from fastlib.migfra.hypervisors.libvirt.domain.state import find, read_xml
+from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
 from fastlib.migfra.hypervisors.libvirt.options import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import ask_hosts
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.memory_needs import is_particular, problem_of_memory, read_needs
 
 from .new_disks_check import PlannedImage, plan_images
 from .start_spec import StartSpec
@@ -190,6 +193,13 @@ def _check_room(
                 f"{spec.name} needs {meant.memory} KiB of memory, but {host} has {total} KiB in "
                 "total; give it less"
             )
+    needs = read_needs(parse(xml))
+    if is_particular(needs):
+        memory = read_host_memory(connection)
+        # A domain gets normal memory bit by bit, but libvirt reserves all huge pages at the start.
+        problem = problem_of_memory(spec.name, host, needs, memory, nodes="total")
+        if problem is not None:
+            raise HypervisorError(problem)
     if spec.ivshmem is not None:
         check_shared_memory(xml, spec.ivshmem)
     if spec.pci_ids or spec.pci_addresses:

@@ -253,11 +253,8 @@ class Migration:
     async def _switch_over(self, migration: int, next_migration: int | None) -> None:
         """Move the domain. From here on the migration cannot be cancelled."""
         await self._scope.clock.sleep(self._runtime.options.call_seconds)
-        if self._spec.vcpu_map is not None:
-            with self._measure("repin"):
-                await self._scope.clock.sleep(self._runtime.options.call_seconds)
         self._cluster.finish(migration, self._spec.vcpu_map, next_migration)
-        if self._warm or self._spec.vcpu_map is not None:
+        if self._warm:
             with self._measure(f"resume-{self._spec.name}"):
                 await self._scope.clock.sleep(self._runtime.options.call_seconds)
 
