@@ -20,7 +20,10 @@ from fastlib.migfra.hypervisors.libvirt.migration import (
     pscom,
 )
 from fastlib.migfra.hypervisors.libvirt.migration.call import _perform
-from fastlib.migfra.hypervisors.libvirt.migration.destination_xml import with_maps
+from fastlib.migfra.hypervisors.libvirt.migration.destination_xml import (
+    arrives_by_xml,
+    with_maps,
+)
 from fastlib.migfra.hypervisors.libvirt.migration.disks_check import CopyPlan, PlannedCopy
 from fastlib.migfra.hypervisors.libvirt.migration.disks_copy import DiskCopies
 from fastlib.migfra.hypervisors.libvirt.migration.disks_decision import DiskFacts
@@ -94,18 +97,23 @@ def migrate_arguments(monkeypatch):
 
     monkeypatch.setattr(migration, "run_migration", run)
 
-    def migrate_arguments(task, *, persistent=True, has_certificates=False, **options):
+    def migrate_arguments(task, *, persistent=True, has_certificates=False, kind="QEMU", **options):
         async def scenario():
             hosts = FakeHosts(**options)
             if has_certificates:
                 hosts.give_certificates()
             hosts.domain.persistent = persistent
+            hosts.source.kind = hosts.destination.kind = kind
             migration = migration_of(hosts, task)
             encryption = await migration._decide_encryption()
+            by_xml = arrives_by_xml(migration.spec, hosts.source.kind)
             migration.record.state = msgspec.structs.replace(
                 migration.record.state,
                 is_persistent=persistent,
-                arrives_paused=arguments.arrives_paused(migration.spec, migration._plan),
+                arrives_paused=arguments.arrives_paused(
+                    migration.spec, migration._plan, by_xml=by_xml
+                ),
+                arrives_by_xml=by_xml,
                 server_name=None if encryption is None else encryption.server_name,
             )
             await migration._move()
@@ -142,7 +150,7 @@ def test_plan_sets_flags_and_names_the_disks(incremental, flag):
         (True, {"migration_type": "live"}, True),
         (True, {"migration_type": "warm"}, True),
         (True, {"migration_type": "live", "on_timeout": "post-copy"}, False),
-        (True, {"migration_type": "live", "on_timeout": "suspend"}, True),
+        (True, {"migration_type": "live", "on_timeout": "pause"}, True),
         (True, {"migration_type": "offline"}, False),
         (False, {"migration_type": "live"}, False),
         (False, {"migration_type": "live", "vcpu_map": [[0]]}, True),
@@ -152,7 +160,8 @@ def test_daemon_starts_domain_with_copied_disks_at_destination(copies, parameter
     planned = PlannedCopy(target="vdb", image=Image(path="/vdb", format="qcow2", capacity=1 << 30))
     plan = CopyPlan(copies=[planned] if copies else [])
     spec = MigrationSpec.from_task(task_of(**parameter), "node01")
-    assert arguments.arrives_paused(spec, plan) == paused
+    assert arguments.arrives_paused(spec, plan, by_xml=False) == paused
+    assert arguments.arrives_paused(spec, plan, by_xml=True) == (paused and copies)
     made = arguments.migrate_arguments(
         spec, persistent=False, peer=None, migration_uri=None, plan=plan, arrives_paused=paused
     )
@@ -237,7 +246,6 @@ def test_migration_type_sets_flags(migrate_arguments, kind, persistent, mode):
 @pytest.mark.parametrize(
     ("parameter", "flags", "parameters"),
     [
-        ({"vcpu_map": [[0], [1]]}, {"PAUSED"}, {}),
         ({"auto_converge": True}, {"AUTO_CONVERGE"}, {}),
         ({"auto_converge": False}, set(), {}),
         ({"bandwidth_limit": 100}, set(), {"BANDWIDTH": 100}),
@@ -299,8 +307,11 @@ def test_all_options_combine(migrate_arguments):
         rdma_host="<host>-fast",
     )
     assert named(arguments.flags) == PERSISTENT | PEER | {
-        "LIVE", "PAUSED", "AUTO_CONVERGE", "POSTCOPY", "COMPRESSED", "PARALLEL",
+        "LIVE", "AUTO_CONVERGE", "POSTCOPY", "COMPRESSED", "PARALLEL",
     }  # fmt: skip
+    xml = arguments.parameters.pop(api().VIR_MIGRATE_PARAM_DEST_XML)
+    assert arguments.parameters.pop(api().VIR_MIGRATE_PARAM_PERSIST_XML) == xml
+    assert '<vcpupin vcpu="0" cpuset="3" />' in xml
     assert arguments.parameters == keys(
         URI="rdma://node02-fast",
         BANDWIDTH=1,
@@ -309,6 +320,32 @@ def test_all_options_combine(migrate_arguments):
         COMPRESSION="zstd",
     )
     assert arguments.destination_uri == "qemu+tcp://node02/system"
+
+
+@pytest.mark.parametrize("mode", ["peer-to-peer", "managed"])
+def test_maps_are_in_the_xml_of_the_destination(migrate_arguments, mode):
+    task = task_of(migration_type="live", vcpu_map=[[1], [0]], memnode_map=[[2]])
+    arguments = migrate_arguments(task, migration=mode)
+    assert "PAUSED" not in named(arguments.flags)
+    for name in ("DEST_XML", "PERSIST_XML"):
+        xml = arguments.parameters[getattr(api(), f"VIR_MIGRATE_PARAM_{name}")]
+        assert '<vcpupin vcpu="0" cpuset="1" /><vcpupin vcpu="1" cpuset="0" />' in xml
+        assert '<numatune><memory mode="strict" nodeset="2" /></numatune>' in xml
+    arguments = migrate_arguments(task, migration=mode, persistent=False)
+    assert api().VIR_MIGRATE_PARAM_PERSIST_XML not in arguments.parameters
+
+
+def test_vcpus_of_other_hypervisors_are_pinned_while_the_domain_is_paused(migrate_arguments):
+    arguments = migrate_arguments(task_of(vcpu_map=[[1]]), kind="Xen")
+    assert "PAUSED" in named(arguments.flags)
+    assert arguments.parameters == {}
+
+
+def test_resume_of_post_copy_names_no_disks_and_no_xml(migrate_arguments):
+    task = task_of(migration_type="live", on_timeout="post-copy", vcpu_map=[[1]])
+    resumed = arguments.resuming(migrate_arguments(task))
+    assert named(resumed.flags) == PERSISTENT | PEER | {"LIVE", "POSTCOPY", "POSTCOPY_RESUME"}
+    assert resumed.parameters == {}
 
 
 def test_offline_migration_ignores_transfer_options(migrate_arguments):

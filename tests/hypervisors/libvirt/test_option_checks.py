@@ -73,11 +73,7 @@ def test_refused_swap_changes_neither_domain():
 def test_swap_is_refused_for_the_options_of_its_partner():
     hosts = FakeHosts()
     hosts.destination.add(FakeDomain("vm2")).uuid = "22222222-2222-3333-4444-555555555555"
-    swap = task_of(
-        migration_type="live",
-        on_timeout="post-copy",
-        swap_with=SwapWith(vm_name="vm2", memnode_map=[[0]]),
-    )
+    swap = task_of(migration_type="live", swap_with=SwapWith(vm_name="vm2", memnode_map=[[0]]))
     hosts.source.kind = hosts.destination.kind = "Xen"
     with pytest.raises(FinalError, match=r"memnode-map needs QEMU, but node02 has .* Xen"):
         run_virtual(migrate(hosts.runtime, swap, hosts.context))

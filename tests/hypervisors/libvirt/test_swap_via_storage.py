@@ -99,8 +99,35 @@ def test_paused_domain_is_restored_paused(tmp_path):
     run_scenario(scenario, tmp_path, was_running=False)
 
 
-def test_domain_is_pinned_before_it_runs(tmp_path):
+def test_domain_is_restored_with_its_cpus_and_memory_nodes(tmp_path):
     async def scenario(storing):
+        storing.migration.record.save(arrives_by_xml=True)
+        await storing.save()
+        assert storing.state.xml.count('<vcpupin vcpu="1" cpuset="2,3" />') == 1
+        await storing.migration.restore_on_destination()
+        assert storing.calls == [
+            *("node01: save", "node02: restore", "node02: define", "node01: undefine"),
+        ]
+        xml = storing.destination.domains["vm1"].XMLDesc()
+        assert '<vcpupin vcpu="0" cpuset="1" /><vcpupin vcpu="1" cpuset="2,3" />' in xml
+        assert '<numatune><memory mode="strict" nodeset="1" /></numatune>' in xml
+
+    run_scenario(scenario, tmp_path, vcpu_map=[[1], [2, 3]], memnode_map=[[1]])
+
+
+def test_domain_that_goes_back_keeps_the_cpus_of_its_source(tmp_path):
+    async def scenario(storing):
+        storing.migration.record.save(arrives_by_xml=True)
+        await storing.save()
+        await storing.migration.restore_on_source()
+        assert "vcpupin" not in storing.source.domains["vm1"].XMLDesc()
+
+    run_scenario(scenario, tmp_path, vcpu_map=[[1], [2, 3]])
+
+
+def test_domain_of_another_hypervisor_is_pinned_before_it_runs(tmp_path):
+    async def scenario(storing):
+        storing.migration.record.save(arrives_paused=True)
         await storing.save()
         storing.forget()
         await storing.migration.restore_on_destination()
@@ -290,7 +317,7 @@ def test_unreachable_destination_keeps_the_file(tmp_path):
             f"whether it runs there, and only if it does not, use virsh restore {storing.path}"
         )
         assert storing.calls == ["node02: restore"]
-        assert storing.path.read_text() == "vm1"
+        assert storing.path.read_text().startswith("vm1\n")
         assert storing.domain.state()[0] == SHUT_OFF
         assert (storing.state.phase, storing.state.path) == ("restoring", str(storing.path))
 

@@ -205,7 +205,7 @@ class FakeDomain:
 
     def saveFlags(self, path: str, xml: None, flags: int) -> None:
         self._called("save")
-        Path(path).write_text(self._name)
+        Path(path).write_text(f"{self._name}\n{self.XMLDesc()}")
         self._end()
 
     def managedSaveGetXMLDesc(self, flags: int) -> str:
@@ -535,6 +535,14 @@ class FakeHost:
         domain.createWithFlags(flags & ~api().VIR_DOMAIN_START_VALIDATE)
         return domain
 
+    def _set_tuning(self, domain: FakeDomain, xml: str | None) -> None:
+        """Give a domain the pinning and the memory nodes of its XML."""
+        root = None if xml is None else ElementTree.fromstring(xml)
+        found = [] if root is None else [root.find("cputune"), root.find("numatune")]
+        domain.above_devices = "".join(
+            ElementTree.tostring(each, encoding="unicode") for each in found if each is not None
+        )
+
     def _described(self, xml: str, state: int) -> FakeDomain:
         """The domain of a description, with its memory and vCPUs."""
         element = ElementTree.fromstring(xml)
@@ -552,15 +560,18 @@ class FakeHost:
         return domain
 
     def saveImageGetXMLDesc(self, path: str, flags: int) -> str:
+        if Path(path).exists():
+            return Path(path).read_text().partition("\n")[2]
         name = Path(path).stem
         if name not in self.images_left_behind:
             raise refusal("SYSTEM_ERROR", f"Failed to open file '{path}'", errno.ENOENT)
         return self.images_left_behind[name]
 
-    def restoreFlags(self, path: str, xml: None, flags: int) -> None:
+    def restoreFlags(self, path: str, xml: str | None, flags: int) -> None:
         self._called("restore")
-        name = Path(path).read_text()
+        name = Path(path).read_text().partition("\n")[0]
         domain = self.domains.get(name) or self.add(FakeDomain(name))
+        self._set_tuning(domain, xml)
         if flags & api().VIR_DOMAIN_SAVE_PAUSED:
             domain.state_now = [PAUSED, 1]
         else:
