@@ -67,7 +67,8 @@ def migrate(name: str, destination: str, how: MigrationType = "live") -> TaskCon
         retry_counter=3,
         rdma_migration=True,
         pscom_hook_procs="auto",
-        swap_with=SwapWith(vm_name="vm2", vcpu_map=[[0, 1]]),
+        swap_with=SwapWith(vm_name="vm2", vcpu_map=[[0, 1]], memnode_map=[[1]]),
+        memnode_map=((0,), [1]),
     )
     assert_type(parameter.migration_type, MigrationType | None)
     assert_type(parameter.swap_with, SwapWith | None)

@@ -36,6 +36,7 @@ Suspend(vm_name="a", concurrent_execution="yes")  # E: arg-type
 Start(vm_name="a", vcpus="4")  # E: arg-type
 Start(vm_name="a", vcpus=4.0)  # E: arg-type
 Start(vm_name="a", vcpu_map=[1, 2])  # E: list-item
+MigrateParameter(memnode_map=[0])  # E: list-item
 Start(vm_name="a", vcpu_map={1, 2})  # E: arg-type
 Start(vm_name="a", pci_ids=["15b3"])  # E: list-item
 PciId(vendor="0x15b3", device=1)  # E: arg-type

@@ -199,6 +199,24 @@ def test_repin_is_for_the_vcpus_that_are_there(pins, parts):
     assert set(broken(task, SUCCESS, fleet(A=hole), fleet(A=after))) == parts
 
 
+@pytest.mark.parametrize(
+    ("order", "nodes", "parts"),
+    [
+        ([[1]], ("1", "1"), set()),
+        ([[1]], ("1", "0"), {"the memory is on the nodes of the order"}),
+        ([[1]], (None, None), {"the memory is on the nodes of the order"}),
+        (None, ("0", "0"), set()),
+        (None, ("1", "1"), {"a migration keeps the memory nodes"}),
+    ],
+)
+def test_memory_is_on_the_nodes_of_the_order(order, nodes, parts):
+    before = changed(VM1, nodes="0", defined_nodes="0")
+    after = changed(VM1, run=5, nodes=nodes[0], defined_nodes=nodes[1])
+    parameter = MigrateParameter(memnode_map=order)
+    task = Migrate(vm_name="vm1", destination="hostB", parameter=parameter)
+    assert set(broken(task, SUCCESS, fleet(A=before), fleet(B=after))) == parts
+
+
 def test_false_statement_breaks_the_rule():
     claim = Result(vm_name="vm1", status="success", details="vm1 has been shut off in the meantime")
     found = broken(

@@ -42,6 +42,9 @@ class DomainView(msgspec.Struct, frozen=True, kw_only=True):
     """Of the running domain, or of the next start."""
     defined_pins: Pins
     snapshots: tuple[str, ...] = ()
+    nodes: str | None = None
+    """The memory nodes that the memory is bound to. No domain here has NUMA cells."""
+    defined_nodes: str | None = None
 
     @property
     def active(self) -> bool:
@@ -111,6 +114,8 @@ def _view(domain: Any) -> DomainView:
         pins=_pins(present),
         defined_pins=_pins(defined),
         snapshots=tuple(domain.snapshotListNames()),
+        nodes=_nodes(present),
+        defined_nodes=_nodes(defined),
     )
 
 
@@ -130,6 +135,11 @@ def _pins(xml: ElementTree.Element) -> Pins:
             for pin in xml.findall("cputune/vcpupin")
         )
     )
+
+
+def _nodes(xml: ElementTree.Element) -> str | None:
+    memory = xml.find("numatune/memory")
+    return None if memory is None else cpu_text(cpus_of(memory.get("nodeset", "")))
 
 
 def cpus_of(text: str) -> set[int]:

@@ -189,6 +189,10 @@ def _cpu_maps(vcpus: int, exact: bool = False) -> st.SearchStrategy[tuple[tuple[
     return st.one_of(*[fitting] * 7, st.lists(any_rows, max_size=5).map(tuple))
 
 
+_NODE_MAPS: Final = st.sampled_from([*[((0,),)] * 4, ((5,),), ((0,), (0,)), ((),)])
+"""The hosts have node 0, and the domains have no NUMA cells."""
+
+
 # Orders
 
 
@@ -307,7 +311,7 @@ def _start(draw: st.DrawFn, task: Start, domain: PriorDomain, model: _Model) -> 
     strategies: Mapping[str, st.SearchStrategy[Any]] = {
         "vcpus": st.sampled_from([1] if domain.linux else [1, 2, 3, 4] * 3 + [300]),
         "memory": memory,
-        "memnode_map": st.sampled_from([((0,),), ((0,),), ((5,),)]),
+        "memnode_map": _NODE_MAPS,
         "vcpu_map": _cpu_maps(1 if task.vcpus is not None else _present(domain)),
         "ivshmem": st.just(DeviceIvshmem(id="shared", size="1M")),
         "probe_hostname": st.just(task.probe_hostname),
@@ -352,12 +356,18 @@ def _migrate(draw: st.DrawFn, task: Migrate, model: _Model, host: str, name: str
     if partners and draw(st.integers(0, 2)) == 0:
         partner = draw(st.sampled_from(partners))
         rows = _cpu_maps(_present(model.domains[partner]))
-        swap = SwapWith(vm_name=partner, vcpu_map=draw(st.one_of(st.none(), rows)))
+        swap = SwapWith(
+            vm_name=partner,
+            vcpu_map=draw(st.one_of(st.none(), rows)),
+            memnode_map=draw(st.one_of(st.none(), st.none(), _NODE_MAPS)),
+        )
     keep_map = parameter.vcpu_map is not None and draw(st.booleans())
+    keep_nodes = parameter.memnode_map is not None and draw(st.booleans())
     parameter = msgspec.structs.replace(
         parameter,
         swap_with=swap,
         vcpu_map=draw(_cpu_maps(_present(model.domains[name]))) if keep_map else None,
+        memnode_map=draw(_NODE_MAPS) if keep_nodes else None,
     )
     return msgspec.structs.replace(
         task, vm_name=name, destination=destination, parameter=parameter, **_common(draw, task)

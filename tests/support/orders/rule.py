@@ -17,12 +17,14 @@ from xml.etree import ElementTree
 from fastlib.message import (
     Evacuate,
     Migrate,
+    MigrateParameter,
     Repin,
     Result,
     Resume,
     Start,
     Stop,
     Suspend,
+    SwapWith,
     Task,
 )
 
@@ -422,18 +424,25 @@ def _pinned(
             yield _broken("the vCPUs that are there are pinned as described", observed)
 
 
+def _bound(name: str, here: DomainView, wanted: str) -> Iterator[Violation]:
+    """The memory is on the nodes of the map, now and at the next start."""
+    found = {here.nodes, here.defined_nodes}
+    if found != {wanted}:
+        observed = f"that of {name!r} is on {found}, not on {wanted}"
+        yield _broken("the memory is on the nodes of the order", observed)
+
+
 def _migrated(outcome: Outcome, name: str, task: Migrate, result: Result) -> Iterator[Violation]:
     parameter = task.parameter
     swap = None if parameter is None else parameter.swap_with
     destination = canonical_host(task.destination)
     if swap is not None and name == swap.vm_name:
-        yield from _arrived(outcome, name, task, {outcome.order.host}, swap.vcpu_map)
+        yield from _arrived(outcome, name, task, {outcome.order.host}, swap)
         return
     if parameter is not None and parameter.migration_type == "offline":
         yield from _moved_offline(outcome, name, task, destination)
         return
-    rows = None if parameter is None else parameter.vcpu_map
-    yield from _arrived(outcome, name, task, {destination}, rows)
+    yield from _arrived(outcome, name, task, {destination}, parameter)
 
 
 def _moved_offline(
@@ -455,7 +464,7 @@ def _arrived(
     name: str,
     task: Task,
     destinations: set[str | None],
-    rows: object,
+    maps: MigrateParameter | SwapWith | None,
 ) -> Iterator[Violation]:
     active = outcome.before.active_places(name)
     places = outcome.after.active_places(name)
@@ -469,8 +478,13 @@ def _arrived(
     if before.persistent and source not in places and source in outcome.after.places(name):
         yield _broken("a migrated domain leaves no definition", _where(outcome.after, name))
     yield from _same_domain(name, before, after)
-    if rows is not None:
-        yield from _pinned(name, after, rows, defined=after.persistent)
+    if maps is not None and maps.memnode_map is not None:
+        (row,) = maps.memnode_map
+        yield from _bound(name, after, cpu_text(row))
+    elif after.nodes != before.nodes:
+        yield _broken("a migration keeps the memory nodes", f"{before.nodes}, then {after.nodes}")
+    if maps is not None and maps.vcpu_map is not None:
+        yield from _pinned(name, after, maps.vcpu_map, defined=after.persistent)
     elif after.pins != before.pins:
         yield _broken("a migration keeps the pinning", f"{before.pins} became {after.pins}")
 
