@@ -38,17 +38,6 @@ def test_swap_goes_through_storage_when_memory_is_short(fleet, snapshot_director
         swap_with=SwapWith(vm_name="vm2", vcpu_map=[[0]], memnode_map=[[0]]),
     ).result(PATIENCE)  # fmt: skip
     assert_success(swapped)
-    print(
-        "DEBUG", fleet.lab.host("hostB").virsh("domstate", "vm1", "--reason"), fleet.domain_states()
-    )
-    print(
-        fleet.lab.host("hostB")
-        .run(
-            ["sh", "-c", "cat /var/log/libvirt/qemu/vm1.log; grep -i error /var/log/libvirt/*.log"],
-            check=False,
-        )
-        .stdout
-    )
     assert_bound(fleet.lab.host("hostB"), "vm1", ["1"], None)
     assert_bound(fleet.lab.host("hostA"), "vm2", ["0"], ["0"])
     assert {"suspend-vm2", "downtime-vm2", "migrate-vm1"} <= set(swapped.time_measurement.timings)

@@ -1,11 +1,10 @@
-"""Make the XML of a domain for its destination, and compare the domain there with it.
+"""Make the XML of a domain for its destination.
 
 QEMU domains arrive with the CPUs and memory nodes of the order's maps. So they need no pause. Their
 definition gets the same ones. Other hypervisors of libvirt have no such call. Their domains arrive
 paused, get their CPUs, and are resumed.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,8 +15,6 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import read_xml
 from fastlib.migfra.hypervisors.libvirt.domain.tuning_xml import (
     bind_memory,
     bind_vcpus,
-    unbound_memory,
-    unbound_vcpus,
 )
 from fastlib.migfra.hypervisors.libvirt.domain.xml import parse, text
 from fastlib.migfra.virt.domain_vcpus import Pins, read_vcpus, rows_for_online
@@ -30,13 +27,6 @@ class DestinationXml(msgspec.Struct, frozen=True, kw_only=True):
     live: str
     definition: str | None = None
     """None for a transient domain."""
-
-
-class Differences(msgspec.Struct, frozen=True, kw_only=True):
-    """The differences between a domain at its destination and the maps of its order, in words."""
-
-    vcpus: tuple[str, ...] = ()
-    memory: tuple[str, ...] = ()
 
 
 def arrives_by_xml(spec: MigrationSpec, kind: str) -> bool:
@@ -74,7 +64,7 @@ def with_maps(spec: MigrationSpec, live: str, definition: str | None) -> Destina
     Row i of the `vcpu-map` is for the i-th vCPU that is online. The definition may have fewer
     vCPUs. Raises HypervisorError if a map does not fit the domain.
     """
-    rows = _rows(spec, live)
+    rows = rows_of(spec, live)
     return DestinationXml(
         live=_bound(spec, live, rows),
         definition=None if definition is None else _bound(spec, definition, rows),
@@ -86,7 +76,8 @@ def live_with_maps(spec: MigrationSpec, live: str) -> str:
     return with_maps(spec, live, None).live
 
 
-def _rows(spec: MigrationSpec, live: str) -> Pins:
+def rows_of(spec: MigrationSpec, live: str) -> Pins:
+    """Return the CPUs of each vCPU that has a row. `live` is the XML of the running domain."""
     if spec.vcpu_map is None:
         return {}
     return rows_for_online(spec.name, read_vcpus(parse(live)), spec.vcpu_map)
@@ -99,22 +90,3 @@ def _bound(spec: MigrationSpec, xml: str, rows: Pins) -> str:
     if spec.memnode_map is not None:
         bind_memory(spec.name, root, spec.memnode_map)
     return text(root)
-
-
-def read_differences(connection: Any, name: str, spec: MigrationSpec) -> Differences:
-    """Compare a running domain and its definition on the destination with the maps. Blocks."""
-    libvirt = api()
-    domain = active_domain(connection, name)
-    live = str(domain.XMLDesc(0))
-    texts: list[tuple[str, Callable[[str], str]]] = [(live, lambda words: words)]
-    if domain.isPersistent():
-        definition = str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-        texts.append((definition, lambda words: f"in its definition {words}"))
-    rows = _rows(spec, live)
-    vcpus, memory = list[str](), list[str]()
-    for xml, phrase in texts:
-        root = parse(xml)
-        vcpus += map(phrase, unbound_vcpus(root, rows))
-        if spec.memnode_map is not None and (words := unbound_memory(root, spec.memnode_map)):
-            memory.append(phrase(words))
-    return Differences(vcpus=tuple(vcpus), memory=tuple(memory))

@@ -15,7 +15,7 @@ import msgspec
 from fastlib.message import TimeMeasurement
 from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.connection.uris import migration_uri
-from fastlib.migfra.hypervisors.libvirt.domain import control, job, pinning
+from fastlib.migfra.hypervisors.libvirt.domain import control, job
 from fastlib.migfra.hypervisors.libvirt.domain.snapshots import SnapshotRecord
 from fastlib.migfra.hypervisors.libvirt.domain.state import PAUSED_IN_POST_COPY, look_up
 from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
@@ -29,16 +29,11 @@ from . import checks, cleanup
 from .arguments import MigrateArguments, arrives_paused, migrate_arguments
 from .call import follow, run_migration
 from .destination_remains import DestinationRemains
-from .destination_xml import (
-    DestinationXml,
-    Differences,
-    arrives_by_xml,
-    read_destination_xml,
-    read_differences,
-)
+from .destination_xml import DestinationXml, arrives_by_xml, read_destination_xml
 from .disks_check import CopyPlan
 from .disks_copy import DiskCopies
 from .encryption import Encryption, decide_encryption, with_required_encryption
+from .maps_at_arrival import finish_maps
 from .monitor import MigrationMonitor
 from .post_copy import PostCopyRecovery, with_recovery
 from .preparation import Preparation, attempt
@@ -338,7 +333,10 @@ class Migration:
         self._report("finish", percent=100.0)
         self.record.save(phase="finish")
         problems = [] if problems is None else problems
-        await self._finish_maps(problems)
+        if spec.has_map:
+            state, context = self.record.state, self._context
+            call = self._call_destination
+            await finish_maps(spec, state, call, self._measure, context, problems)
         if self.record.state.was_running:
             with self._measure(f"resume-{spec.name}"):
                 await attempt(problems, "resume", self._call_destination(control.ensure_running))
@@ -362,26 +360,6 @@ class Migration:
             problems += [text for text in (stayed, disks) if text is not None]
             raise ArrivedError(f"{location.whole}, but {'; '.join(problems)}")
         return "; ".join(text for text in (details, stayed, disks) if text is not None) or None
-
-    async def _finish_maps(self, problems: list[str]) -> None:
-        """Compare the domain with the maps of the order, and repair the pinning if it differs."""
-        spec = self.spec
-        is_pinned = spec.vcpu_map is None
-        if self.record.state.arrives_by_xml:
-            differences = Differences()
-            try:
-                differences = await self._call_destination(read_differences, spec)
-            except HypervisorError as error:
-                problems.append(f"could not compare its CPUs and memory nodes: {error}")
-            is_pinned = not differences.vcpus
-            problems += differences.memory
-            if not is_pinned:
-                words = "; ".join(differences.vcpus)
-                self._context.log.warning("%s is pinned again: %s", spec.name, words)
-        if not is_pinned:
-            with self._measure("repin"):
-                step = self._call_destination(pinning.pin, spec.vcpu_map)
-                await attempt(problems, "repin", step)
 
     async def _clear_source(self) -> str | None:
         """Remove the remains of the domain from the source. Returns what could not be removed.
