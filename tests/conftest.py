@@ -41,6 +41,7 @@ LONGEST_FILES = [
     "laboratory/test_new_disks.py",
     "laboratory/test_encryption.py",
     "laboratory/test_ponci_guest.py",
+    "laboratory/test_odd_images.py",
     "laboratory/test_lab.py",
     "migfra/test_memory.py",
     "laboratory/test_series.py",
