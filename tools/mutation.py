@@ -143,7 +143,13 @@ TARGETS = {
             for path in _CODEC
             if (ROOT / (own := f"tests/codec/test_{path.stem}_boundaries.py")).exists()
         }
-        | {"instants": ("tests/codec/test_instants.py",), "rules": ("tests/codec/test_rules.py",)},
+        | {
+            "caches": ("tests/codec/test_caches.py",),
+            "constructor_arguments": ("tests/message/test_constructor_arguments.py",),
+            "extensions": ("tests/message/test_added_options.py",),
+            "instants": ("tests/codec/test_instants.py",),
+            "rules": ("tests/codec/test_rules.py",),
+        },
         deselected=("tests/codec/test_reading_options.py::test_unknown_key_warns_if_asked_for",),
     ),
 }

@@ -227,6 +227,11 @@ def test_each_member_is_counted() -> None:
     context = LoadContext("Case", Limits(max_nodes=3))
     assert members.load(root, context, ()) == (Item(), Item(), Item())
     assert context._nodes == 0
+    root = compose(f"[{'x' * 2048}]", Limits(), "Case")  # counts as three nodes
+    assert root is not None
+    context = LoadContext("Case", Limits(max_nodes=3))
+    assert members.load(root, context, ()) is INVALID
+    assert context._nodes == 0
 
 
 # --- writing and checking -------------------------------------------------------------------------
