@@ -158,6 +158,27 @@ def test_struct_is_written(values: dict[str, Any], lines: list[str]) -> None:
     assert write_tree(shape.dump(message)) == text
 
 
+def test_usual_values_are_written_without_a_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = Kinds(
+        lists=[[1]],
+        texts=["a"],
+        inners=[Inner(a="b")],
+        addresses=[ADDRESS],
+        inner=Inner(a="b"),
+        text="a",
+        flag=True,
+        number=1,
+        ratio=0.5,
+        when=datetime(2026, 1, 1, tzinfo=UTC),
+        mode="live",
+    )
+    shape = shape_of(Kinds)
+    text = write_tree(shape.dump(value))
+    clear_derived_caches()
+    monkeypatch.setattr(writer, "_pair", pytest.fail)
+    assert write_block(value, shape) == text
+
+
 class Needed(msgspec.Struct):
     """Fields that always have a value, whose keys need quotes and escapes."""
 
