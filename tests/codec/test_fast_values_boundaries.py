@@ -4,6 +4,7 @@ Each text that it reads is also read by the exact reader. A text that it decline
 differently, or is not worth its time.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -168,18 +169,21 @@ def test_word_that_may_mean_something_else_is_declined(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reader", "shape"),
+    ("make", "shape"),
     [
-        (read_empty_list, List(Text())), (read_text_list, List(Text())),
-        (scalar_list_reader(Float()), List(Float())),
-        (integer_list_reader(List(DIGIT)), List(DIGIT)),
+        (lambda: read_empty_list, List(Text())), (lambda: read_text_list, List(Text())),
+        (lambda: scalar_list_reader(Float()), List(Float())),
+        (lambda: integer_list_reader(List(DIGIT)), List(DIGIT)),
     ],
 )  # fmt: skip
-def test_empty_list_is_read_beside_or_below_its_key(reader: ValueReader, shape: Shape) -> None:
+def test_empty_list_is_read_beside_or_below_its_key(
+    make: Callable[[], ValueReader], shape: Shape
+) -> None:
+    reader = make()
     assert agreed(reader, shape, "[]") == ()
     assert agreed(reader, shape, "", " []") == ()
     assert agreed(reader, shape, "", "    []", indent="  ") == ()
-    for below in ("[]", "[ ]", "[] # c", "- []", "  []"):
+    for below in ("[]", "[ ]", "[] # c", "- []", "  []", "   \t[]", "   X[]"):
         declines(reader, "", below, NEXT, indent="  ")
     declines(reader, "a", " []", NEXT)
     declines(reader, "[")
@@ -360,6 +364,7 @@ def test_list_in_flow_style_is_remembered_as_valid(make: Any, shape: List, text:
     ("lines", "value"),
     [
         (["  a: b"], {"a": "b"}), ([" a: b", " c d: 'e'"], {"a": "b", "c d": "e"}),
+        ([" a: 'b: c'"], {"a": "b: c"}),
         ([" a: 'b", "  c'", " d: |", "  e"], {"a": "b c", "d": "e\n"}),
         ([" _a.b/c-: d"], {"_a.b/c-": "d"}),
     ],
@@ -411,6 +416,8 @@ def test_value_is_converted() -> None:
     reader = converting_reader(free_mapping_reader(Text()), lambda value: [*value])
     assert read(reader, "", "  a: b", "  c: d", NEXT) == (["a", "c"], 4)
     assert read(reader, "", "   a: b", f"  {NEXT}", indent="  ") == (["a"], 3)
+    declines(reader, "", "  a: b", f"  {NEXT}", indent="  ")
+    declines(reader, "c", "  a: b", NEXT)
 
 
 def test_value_that_only_the_exact_reader_supports_is_declined() -> None:
