@@ -49,6 +49,7 @@ LONGEST_FILES = [
     "laboratory/test_every_legal_order.py",
     "laboratory/test_saved_images.py",
     "laboratory/test_room.py",
+    "laboratory/test_numa.py",
     "migfra/test_load.py",
     "testing/test_conformance_cpp_peer.py",
     "migfra/test_hostile_payloads.py",

@@ -43,8 +43,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 class HostNode(msgspec.Struct, frozen=True, kw_only=True):
     """A memory node of a host."""
 
-    total: int
-    """KiB."""
+    total: int | None = None
+    """KiB. None if it is not known."""
     free: int | None = None
     """KiB, without the kernel's caches. None if it is not known."""
     pages: Mapping[int, int] | None = None
@@ -210,11 +210,12 @@ def _problem_of_nodes(
 ) -> str | None:
     normal = [need for need in needs if not need.is_huge and need.nodes is not None]
     for nodes, size in _by_nodes(normal, memory):
-        available = sum(memory.nodes[node].total for node in nodes)
-        free = [memory.nodes[node].free for node in nodes]
-        if amount == "free" and None not in free:
-            available = min(available, memory.caches + sum(each or 0 for each in free))
-        if size > available:
+        known = [_sum(memory.nodes[node].total for node in nodes)]
+        free = _sum(memory.nodes[node].free for node in nodes)
+        if amount == "free" and free is not None:
+            known.append(free + memory.caches)
+        available = min((each for each in known if each is not None), default=None)
+        if available is not None and size > available:
             of = "of memory free" if amount == "free" else "of memory in total"
             return (
                 f"{host} has {available} KiB {of} on {_words(nodes)}, but {name} needs {size} KiB "
@@ -266,11 +267,9 @@ def _problem_of_sizes(
             )
         of_size = [need for need in huge if need.page == page]
         for nodes, size in _by_nodes(of_size, memory):
-            counts = [_pages(memory.nodes[node], page, amount) for node in nodes]
-            if None in counts:
-                continue
-            has, wanted = sum(count or 0 for count in counts), -(-size // page)
-            if wanted > has:
+            has = _sum(_pages(memory.nodes[node], page, amount) for node in nodes)
+            wanted = -(-size // page)
+            if has is not None and wanted > has:
                 which = "free" if amount == "free" else "in total"
                 return (
                     f"{host} has {has} huge pages of {page} KiB {which} on {_words(nodes)}, but "
@@ -295,6 +294,16 @@ def _by_nodes(needs: Sequence[Need], memory: HostMemory) -> Iterator[tuple[Nodes
         sets[everywhere] = None
     for nodes in sorted(sets, key=lambda each: (len(each), sorted(each))):
         yield nodes, sum(need.size for need in needs if (need.nodes or everywhere) <= nodes)
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    """Return the sum. None if one of the numbers is not known."""
+    total = 0
+    for number in numbers:
+        if number is None:
+            return None
+        total += number
+    return total
 
 
 def _words(nodes: Nodes) -> str:

@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from fastlib import Migrate, MigrateParameter
+from fastlib import Migrate, MigrateParameter, SwapWith
 from fastlib.migfra import Context, HypervisorError
 from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
@@ -15,6 +15,7 @@ from fastlib.migfra.hypervisors.libvirt.migration import checks
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.virt.memory_needs import HostNode
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from tests.support.libvirt.driver import HOST, domain
 from tests.support.libvirt.fake_libvirt import (
@@ -210,6 +211,69 @@ def test_check_refuses_pins_that_the_destination_has_no_cpu_for():
         "vCPU 1 of vm1 may use the CPUs 2,3 only, none of which is online on node02; repin it "
         "first, or give a vcpu-map"
     )
+
+
+def test_vcpu_map_replaces_pins_that_the_destination_has_no_cpu_for():
+    hosts = FakeHosts()
+    hosts.domain.above_devices = "<cputune><vcpupin vcpu='1' cpuset='9'/></cputune>"
+    check(hosts, vcpu_map=[[0], [1]])
+    assert "vCPU 1 of vm1 may use the CPUs 9 only" in refused(hosts, vcpu_map=[[0]])
+
+
+def node(free, pages=0):
+    """Return a memory node with huge pages of 2 MiB, all of them free."""
+    count = {2048: pages}
+    return HostNode(total=1 << 20, free=free, pages=count, free_pages=count)
+
+
+def test_check_compares_maps_with_the_memory_nodes_of_the_destination():
+    hosts = FakeHosts()
+    hosts.destination.set_nodes(node(2000), node(1023))
+    check(hosts, memnode_map=[[0]])
+    check(hosts, memnode_map=[[0, 1]])
+    assert refused(hosts, memnode_map=[[1]]) == (
+        "node02 has 1023 KiB of memory free on its memory node 1, but vm1 needs 1024 KiB there; "
+        "choose other nodes in memnode-map, or another host"
+    )
+    assert refused(hosts, memnode_map=[[2]]) == (
+        "the memnode-map has memory node 2, but node02 has 0,1; choose one of these"
+    )
+    assert refused(hosts, memnode_map=[[0], [1]]) == (
+        "the memnode-map has 2 rows, but vm1 has no NUMA cells; give one row for all of its memory"
+    )
+
+
+def test_check_refuses_memory_nodes_of_the_source_that_the_destination_lacks():
+    hosts = FakeHosts()
+    hosts.destination.set_nodes(node(2000))
+    hosts.domain.above_devices = "<numatune><memory mode='strict' nodeset='1'/></numatune>"
+    assert "vm1 is bound to memory node 1, but node02 has 0; give a memnode-map" in refused(hosts)
+    check(hosts, memnode_map=[[0]])
+
+
+def test_check_compares_huge_pages_with_the_free_ones():
+    hosts = FakeHosts()
+    hosts.domain.above_devices = "<memoryBacking><hugepages/></memoryBacking>"
+    hosts.domain.memory = 6144
+    hosts.destination.set_nodes(node(2000, pages=2), node(2000))
+    hosts.destination.free = 0  # in normal pages
+    assert (
+        "node02 has 2 huge pages of 2048 KiB free on its memory nodes 0,1, but vm1 needs 3 there"
+    ) in refused(hosts)
+    hosts.destination.set_nodes(node(2000, pages=2), node(2000, pages=1))
+    check(hosts)
+
+
+def test_swap_compares_with_all_memory_because_the_partner_leaves():
+    hosts = FakeHosts()
+    hosts.destination.add(FakeDomain("vm2"))
+    hosts.domain.above_devices = "<memoryBacking><hugepages/></memoryBacking>"
+    in_use = HostNode(total=1 << 20, free=0, pages={2048: 1}, free_pages={2048: 0})
+    hosts.destination.set_nodes(in_use)
+    spec = MigrationSpec.from_task(task_of(swap_with=SwapWith(vm_name="vm2")), "node01")
+    there, _ = spec.swap_specs(task_of(swap_with=SwapWith(vm_name="vm2")))
+    run_virtual(checks.check(hosts.runtime, there, hosts.context))
+    assert "vm1 needs 1 there" in refused(hosts)
 
 
 @pytest.mark.parametrize(

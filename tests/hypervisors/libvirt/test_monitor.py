@@ -269,6 +269,18 @@ def test_monitor_repeats_action_that_fails_for_a_while():
     run_scenario(scenario, timeout=10, on_timeout="pause")
 
 
+def test_post_copy_begins_once_memory_is_sent():
+    async def scenario(watched):
+        watched.domain.job = {}  # libvirt still starts QEMU at the destination
+        watched.domain.on.clear()
+        watched.loop.call_at(25, watched.sends)
+        watched.ends_at(40)
+        assert await watched.problem() is None
+        assert watched.at["post-copy"] == pytest.approx(25, abs=0.6)
+
+    run_scenario(scenario, timeout=10, on_timeout="post-copy")
+
+
 def test_failure_timer_resets_after_success():
     async def scenario(watched):
         watched.domain.refuses["downtime"] = busy()

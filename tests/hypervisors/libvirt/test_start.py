@@ -11,6 +11,7 @@ from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt import DomainXmlOptions
 from fastlib.migfra.hypervisors.libvirt.domain import creation, host_room
 from fastlib.migfra.hypervisors.libvirt.domain.creation import Values, differences
+from fastlib.migfra.hypervisors.libvirt.domain.definition_xml import with_changes
 from fastlib.migfra.hypervisors.libvirt.domain.host_room import (
     HostCpus,
     check_cpus,
@@ -25,8 +26,11 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.hypervisors.libvirt.tasks import start_checks
 from fastlib.migfra.hypervisors.libvirt.tasks.start import PAUSED_RUN
+from fastlib.migfra.hypervisors.libvirt.tasks.start_spec import StartSpec
 from fastlib.migfra.hypervisors.libvirt.whereabouts import HostAnswer
+from fastlib.migfra.virt.memory_needs import HostNode
 from tests.support.libvirt.driver import domain, run_scenario
+from tests.support.libvirt.fake_libvirt import FakeHosts
 
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 OTHER_UUID = "7795eb01-f6a4-8304-79aa-97f2502e193f"
@@ -454,3 +458,28 @@ def test_definition_on_another_host_gives_the_uuid():
     assert common_uuid("vm1", {"b": known(None), "c": known(UUID), "d": known(UUID)}) == UUID
     with pytest.raises(HypervisorError, match=r"different domains have the name vm1 .UUID .* on b"):
         common_uuid("vm1", {"b": known(OTHER_UUID), "c": known(UUID)})
+
+
+def test_start_is_compared_with_huge_pages_that_are_free_and_memory_that_nodes_have():
+    hosts = FakeHosts()
+    pages = {2048: 9}
+    few, many = ({2048: count} for count in (3, 4))
+    in_use = HostNode(total=8192, free=0, pages=pages, free_pages=few)
+    hosts.source.set_nodes(in_use, HostNode(total=8191, free=8191, pages=pages, free_pages=few))
+
+    def check(inner, **fields):
+        xml = domain(memory=8192).replace("<os>", f"{inner}<os>")
+        task = Start(xml=xml, probe_with_ssh=False, **fields)
+        spec = StartSpec.of(task, None)
+        whole = with_changes(xml, spec.changes)
+        start_checks._check_room(hosts.source, "node01", hosts.runtime.options, spec, whole, None)
+
+    check("<numatune><memory nodeset='0'/></numatune>")
+    with pytest.raises(HypervisorError, match="8191 KiB of memory in total on its memory node 1"):
+        check("", memnode_map=[[1]])
+    huge = "<memoryBacking><hugepages/></memoryBacking>"
+    check(huge)
+    with pytest.raises(HypervisorError, match=r"has 3 huge pages of 2048 KiB free on .* node 0"):
+        check(huge, memnode_map=[[0]])
+    hosts.source.set_nodes(HostNode(total=9, free=9, pages=pages, free_pages=many))
+    check(huge, memnode_map=[[0]])

@@ -25,6 +25,7 @@ from fastlib.migfra.hypervisors.libvirt.errors import LostError, translated
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
+from fastlib.migfra.virt.memory_needs import HostNode
 from tests.support.certificates import Authority
 
 from .errors import error_of
@@ -342,6 +343,12 @@ class FakeDevice:
         return f"<device><capability type='pci'>{places}{known}</capability></device>"
 
 
+def _cell(number: int, node: HostNode) -> str:
+    counts = {4: 1, **(node.pages or {})}
+    pages = "".join(f"<pages size='{size}'>{count}</pages>" for size, count in counts.items())
+    return f"<cell id='{number}'><memory unit='KiB'>{node.total}</memory>{pages}</cell>"
+
+
 class FakeSecret:
     """A fake `virSecret`."""
 
@@ -394,6 +401,8 @@ class FakeHost:
         self.compared: list[tuple[str, ...]] = []
         self.cpu_fits = True
         self.capabilities = "<capabilities><host/></capabilities>"
+        self.nodes: dict[int, HostNode] = {}
+        """The memory nodes, by their numbers."""
 
     def log(self, what: str) -> None:
         self._log(f"{self._hostname}: {what}")
@@ -496,7 +505,22 @@ class FakeHost:
         )
 
     def getMemoryStats(self, cell: int) -> dict[str, int]:
+        if cell in self.nodes:
+            return {"total": self.nodes[cell].total or 0, "free": self.nodes[cell].free or 0}
         return {"total": 2 * self.free, "free": self.free}
+
+    def set_nodes(self, *nodes: HostNode) -> None:
+        """Give the host memory nodes, with the numbers 0, 1 and so on."""
+        self.nodes = dict(enumerate(nodes))
+        cells = "".join(_cell(number, node) for number, node in self.nodes.items())
+        self.capabilities = (
+            f"<capabilities><host><topology><cells>{cells}</cells></topology></host></capabilities>"
+        )
+
+    def getFreePages(self, sizes: list[int], start: int, count: int) -> dict[int, dict[int, int]]:
+        assert count == 1
+        free = self.nodes[start].free_pages or {}
+        return {start: {size: free[size] for size in sizes}}
 
     def getCapabilities(self) -> str:
         return self.capabilities

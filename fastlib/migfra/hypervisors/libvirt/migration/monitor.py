@@ -123,7 +123,8 @@ class MigrationMonitor:
             return HypervisorError(f"nothing has moved for {statistics.stalled:.0f} s in post-copy")
         elapsed = self._loop.time() - self._began
         decision = precopy.decide(statistics, self._options_now, elapsed)
-        if self._copies_disks and decision == precopy.SwitchToPostCopy():
+        sends_memory = bool(facts.get("data_total")) and not self._copies_disks
+        if decision == precopy.SwitchToPostCopy() and not sends_memory:
             decision = precopy.GoOn()  # libvirt can switch only once it sends memory
         if decision == precopy.GoOn():
             self._failing_since = None
