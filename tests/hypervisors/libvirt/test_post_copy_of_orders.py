@@ -3,6 +3,8 @@
 The hosts are fakes (see fake_libvirt.py) and time is virtual.
 """
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -149,6 +151,22 @@ def test_repeated_order_that_is_not_resumed_either_can_be_repeated(orders):
     orders.monkeypatch.setattr(post_copy, "run_migration", orders.resume)
     orders.last = None
     assert orders.send().status == "success"
+
+
+def test_second_repetition_waits_for_the_first_one(orders):
+    give_up(orders)
+
+    async def send(context):
+        return await migrate.migrate(orders.hosts.runtime, ORDER, context)
+
+    async def both():
+        contexts = [orders.context(), orders.context()]
+        return await asyncio.gather(*map(send, contexts), return_exceptions=True)
+
+    first, second = run_virtual(both())
+    assert first.status == "success"
+    assert "vm1 is not active on node01: it runs on node02" in str(second)
+    assert len(orders.resumed) == 1
 
 
 def test_order_to_a_third_host_does_not_resume(orders):

@@ -5,6 +5,7 @@ A later run of the daemon knows only the answers of both hosts.
 """
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import msgspec
 
@@ -33,12 +34,15 @@ async def resume_if_divided(
     Returns None if the domain is not divided between the two hosts of the order. Raises
     HypervisorError if it did not arrive.
     """
-    state = None
-    if spec.parameter.on_timeout == "post-copy":
-        state = await _find(runtime, spec, context)
-    if state is None:
+    is_repeated = spec.parameter.on_timeout == "post-copy"
+    if not is_repeated or await _find(runtime, spec, context) is None:
         return None
-    async with already_begun(runtime, spec), runtime.locks.hold(spec.name, scope):
+    async with runtime.locks.hold(spec.name, scope), AsyncExitStack() as stack:
+        # The order that was before it may have brought it to its end meanwhile.
+        state = await _find(runtime, spec, context)
+        if state is None:
+            return None
+        await stack.enter_async_context(already_begun(runtime, spec))
         await scope.begin()
         migration = Migration(runtime, spec, scope, context, context.measurement)
         migration.record.state = state
