@@ -76,12 +76,6 @@ def read(path):
     return b""
 
 
-def unsettled(fleet, host):
-    """The unsettled migrations that a daemon reports: the domain and the destination of each."""
-    report = fleet.client.query(host).result(PATIENCE).node
-    return [(each.vm_name, each.destination) for each in report.unsettled or ()]
-
-
 def test_copy_on_a_destination_that_was_silent_never_runs(fleet, disk):
     destination, daemon = fleet.lab.host("hostB"), fleet.daemons["hostA"]
     guest = fleet.run_guest("hostA", "vm1", disk=disk)
@@ -104,7 +98,7 @@ def test_copy_on_a_destination_that_was_silent_never_runs(fleet, disk):
             "vm1 has arrived on hostB, which does not answer now: could not resume",
             "; the daemon does that once hostB answers",
         )
-    assert unsettled(fleet, "hostA") == [("vm1", "hostB")]
+    assert fleet.unsettled("hostA") == [("vm1", "hostB")]
     daemon.kill()
     destination.libvirtd.thaw()
     wait_until(
@@ -113,11 +107,7 @@ def test_copy_on_a_destination_that_was_silent_never_runs(fleet, disk):
         PATIENCE,
     )
     daemon.start()
-    wait_until(
-        lambda: unsettled(fleet, "hostA") == [],
-        lambda: f"the migration is settled: {fleet.domain_states()}",
-        PATIENCE,
-    )
+    fleet.wait_until_settled()
     place = "hostA" if stayed else "hostB"
     fleet.assert_runs_only_on("vm1", place)  # with heartbeats of one copy
     if stayed:
@@ -155,11 +145,7 @@ def test_late_copy_that_libvirt_starts_is_paused_and_keeps_its_images(fleet, dis
         "the daemon pauses such a copy",
     )
     destination.libvirtd.thaw()
-    wait_until(
-        lambda: unsettled(fleet, "hostA") == [],
-        lambda: f"the migration is settled: {fleet.domain_states()}",
-        PATIENCE,
-    )
+    fleet.wait_until_settled()
     states = fleet.domain_states()
     assert (states["hostA"]["vm1"], states["hostB"]["vm1"]) == ("running", "paused")
     assert images_on(destination) == [disk.path.name]

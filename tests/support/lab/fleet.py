@@ -191,8 +191,24 @@ class Fleet:
                 host.libvirtd.start()
         self._end_domains()
         self._start_daemons()
+        self.wait_until_settled()
         self.guests.clear()
         self._is_reset = True
+
+    def unsettled(self, host: str) -> list[tuple[str, str]]:
+        """The domain and the destination of each unsettled migration that a daemon reports."""
+        report = self.client.query(host).result(PATIENCE).node
+        assert report is not None
+        return [(each.vm_name, each.destination) for each in report.unsettled or ()]
+
+    def wait_until_settled(self) -> None:
+        """Wait until no daemon has to decide again about a migration, after all faults ended."""
+
+        def left() -> dict[str, list[tuple[str, str]]]:
+            found = {host: self.unsettled(host) for host in self.daemons}
+            return {host: migrations for host, migrations in found.items() if migrations}
+
+        wait_until(lambda: not left(), lambda: f"all is settled: {left()}", 2 * PATIENCE)
 
     def reset_if_needed(self) -> None:
         """Reset unless that was the last thing that was done."""

@@ -104,6 +104,8 @@ def _run_order(
     )
     outcome, broken = _settled(fleet, begun)
     found += broken
+    if fault is not None:
+        fleet.wait_until_settled()  # later it would look like an effect of the next order
     outcome = _after_late_ends(fleet, outcome, disks.disks)
     for name in disks.follow({name: list(outcome.after.active_places(name)) for name in guests}):
         part = "a disk arrives with all of its data"
