@@ -99,13 +99,14 @@ def test_copy_on_a_destination_that_was_silent_never_runs(fleet, disk):
             "; the daemon does that once hostB answers",
         )
     assert fleet.unsettled("hostA") == [("vm1", "hostB")]
-    daemon.kill()
     destination.libvirtd.thaw()
+    ends = ("paused", None) if stayed else ("paused", "running")
     wait_until(
-        lambda: destination.domains().get("vm1") in ("paused", None),
+        lambda: destination.domains().get("vm1") in ends,
         lambda: f"the late call has ended: {destination.domains()}",
         PATIENCE,
     )
+    daemon.kill()
     daemon.start()
     fleet.wait_until_settled()
     place = "hostA" if stayed else "hostB"

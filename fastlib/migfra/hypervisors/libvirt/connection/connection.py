@@ -30,6 +30,8 @@ class DomainChanges(asyncio.Event):
         super().__init__()
         self.end: End | None = None
         """How the domain ended on this host since the events are followed. None if it did not."""
+        self.last: float | None = None
+        """The loop's time of the last change. None if there was none."""
 
 
 class Connection:
@@ -173,6 +175,7 @@ class Connection:
         def tell() -> None:
             for event in self._follow.get(name, ()):
                 event.end = end
+                event.last = loop.time()
                 event.set()
 
         if not loop.is_closed():

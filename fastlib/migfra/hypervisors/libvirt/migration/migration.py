@@ -32,6 +32,7 @@ from .destination_remains import DestinationRemains
 from .destination_xml import DestinationXml, arrives_by_xml, read_destination_xml
 from .disks_check import CopyPlan
 from .disks_copy import DiskCopies
+from .downtime import Downtime
 from .encryption import Encryption, decide_encryption, with_required_encryption
 from .maps_at_arrival import finish_maps
 from .monitor import MigrationMonitor
@@ -67,6 +68,7 @@ class Migration:
         self._preparation = Preparation(runtime, spec, self.record, scope, context, self._measure)
         self._disks = DiskCopies(runtime, spec, self.record, scope, context)
         self.remains: Final = DestinationRemains(runtime, spec, self.record, self._disks, context)
+        self._downtime = Downtime(runtime, spec, context, measurement)
         self._plan = CopyPlan()
         self._pscom_count = 0
         self._snapshots: Sequence[SnapshotRecord] = ()
@@ -181,11 +183,10 @@ class Migration:
         try:
             arguments = self._arguments(await self._read_xml())
             with self._measure(f"downtime-{spec.name}") if is_downtime else nullcontext():
-                await run_migration(self._runtime, spec, arguments, self._scope, self._context)
+                async with self._downtime.measured(arrives_paused=self.record.state.arrives_paused):
+                    await run_migration(self._runtime, spec, arguments, self._scope, self._context)
         except HypervisorError as error:
             return await self.resolve_failure(error)
-        if spec.kind == "live" and self._measurement.enabled:
-            await self._measure_downtime()
         return None
 
     async def _read_xml(self) -> DestinationXml | None:
@@ -217,17 +218,6 @@ class Migration:
             arrives_paused=state.arrives_paused,
             xml=xml,
         )
-
-    async def _measure_downtime(self) -> None:
-        spec = self.spec
-        there = await self._runtime.connections.get(spec.destination, spec.driver, spec.transport)
-        try:
-            seconds = await there.call(job.downtime, spec.name)
-        except HypervisorError as error:
-            self._context.log.warning("the downtime of %s is not known: %s", spec.name, error)
-            return
-        if seconds is not None:
-            self._measurement.add(f"downtime-{spec.name}", seconds)
 
     async def resolve_failure(self, error: HypervisorError) -> str:
         """Find out where the domain is after an error. Returns the details if it arrived anyway.
@@ -340,6 +330,7 @@ class Migration:
         if self.record.state.was_running:
             with self._measure(f"resume-{spec.name}"):
                 await attempt(problems, "resume", self._call_destination(control.ensure_running))
+        await self._downtime.add()
         if self.record.state.autostart:
             what = "enable its autostart"
             await attempt(problems, what, self._call_destination(control.set_autostart))
