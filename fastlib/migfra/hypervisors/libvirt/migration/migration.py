@@ -323,14 +323,15 @@ class Migration:
         self._report("finish", percent=100.0)
         self.record.save(phase="finish")
         problems = [] if problems is None else problems
-        if spec.has_map:
-            state, context = self.record.state, self._context
-            call = self._call_destination
-            await finish_maps(spec, state, call, self._measure, context, problems)
+        by_xml = self.record.state.arrives_by_xml
+        if spec.has_map and not by_xml:
+            await self._finish_maps(problems)
         if self.record.state.was_running:
             with self._measure(f"resume-{spec.name}"):
                 await attempt(problems, "resume", self._call_destination(control.ensure_running))
         await self._downtime.add()
+        if spec.has_map and by_xml:
+            await self._finish_maps(problems)  # it has them already, so it does not wait for this
         if self.record.state.autostart:
             what = "enable its autostart"
             await attempt(problems, what, self._call_destination(control.set_autostart))
@@ -351,6 +352,10 @@ class Migration:
             problems += [text for text in (stayed, disks) if text is not None]
             raise ArrivedError(f"{location.whole}, but {'; '.join(problems)}")
         return "; ".join(text for text in (details, stayed, disks) if text is not None) or None
+
+    async def _finish_maps(self, problems: list[str]) -> None:
+        spec, state, call = self.spec, self.record.state, self._call_destination
+        await finish_maps(spec, state, call, self._measure, self._context, problems)
 
     async def _clear_source(self) -> str | None:
         """Remove the remains of the domain from the source. Returns what could not be removed.
