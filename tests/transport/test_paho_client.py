@@ -194,3 +194,78 @@ def test_kernel_is_rarely_queried_for_unsent_bytes(
             communicator.send(b"x", "topic", qos=1).wait(20)
         looks = (time.monotonic() - began) / paho_sockets.LOOK_SECONDS
         assert 1 <= asked <= looks + 1
+
+
+class NarrowSocket:
+    """A socket that takes some bytes at a time, and none in each second call if it `pauses`."""
+
+    def __init__(self, room: int, pauses: bool) -> None:
+        self.taken: list[bytes] = []
+        self._room = room
+        self._pauses = pauses
+        self._calls = 0
+
+    def send(self, data: Any) -> int:
+        self._calls += 1
+        if self._pauses and self._calls % 2:
+            raise BlockingIOError
+        self.taken.append(bytes(data[: self._room]))
+        return len(self.taken[-1])
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+def write_packets(
+    packets: list[bytes], room: int, *, pauses: bool = False, **arguments: Any
+) -> tuple[PahoClient, list[bytes]]:
+    """Return the client, and what its socket has taken in each call."""
+    client = PahoClient(lambda _: None, lambda _: None, client_id="a", **arguments)
+    client._sock = narrow = NarrowSocket(room, pauses)  # type: ignore[assignment]
+    for mid, packet in enumerate(packets):
+        client._packet_queue(packet[0] & 0xF0, packet, mid, 1)
+    for _ in range(10_000):
+        if not client.want_write():
+            break
+        client._packet_write()
+        written = sum(map(len, narrow.taken))
+        left = sum(packet["to_process"] for packet in client._out_packet)
+        assert written + left == sum(map(len, packets)) or client._sock is None
+    return client, narrow.taken
+
+
+PACKETS = [
+    b"P\x02\x00\x01",
+    b"2" + b"m" * 700,
+    b"b\x02\x00\x02",
+    b"2" + b"n" * 900,
+    b"p\x02\x00\x03",
+]
+
+
+@pytest.mark.parametrize("pauses", [False, True])
+@pytest.mark.parametrize("room", [1, 3, 4, 5, 703, 704, 710, 5000])
+def test_small_packets_are_written_together_and_each_byte_once(room: int, pauses: bool) -> None:
+    client, taken = write_packets(PACKETS, room, pauses=pauses)
+    assert b"".join(taken) == b"".join(PACKETS)
+    assert not client.want_write()
+    if room == 5000:
+        assert taken == [b"".join(PACKETS[:3]), b"".join(PACKETS[3:])]
+
+
+def test_large_packets_are_written_alone() -> None:
+    large = b"2" + b"m" * 2000
+    assert write_packets([large, PACKETS[0], large], 5000)[1] == [large, PACKETS[0], large]
+
+
+def test_frame_of_a_websocket_has_one_packet() -> None:
+    _, taken = write_packets(PACKETS, 5000, transport="websockets")
+    assert taken == PACKETS
+
+
+def test_nothing_is_written_behind_disconnect() -> None:
+    disconnect = b"\xe0\x00"
+    client, taken = write_packets([PACKETS[0], disconnect, PACKETS[2]], 5000)
+    assert taken == [PACKETS[0] + disconnect]
+    assert client._sock is None
+    assert len(client._out_packet) == 1

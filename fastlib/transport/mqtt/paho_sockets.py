@@ -23,6 +23,8 @@ from paho.mqtt.enums import MQTTErrorCode
 
 READ_SIZE: Final = 65536
 PAGE_BYTES: Final = 4096
+SEGMENT_BYTES: Final = 1400
+"""Bytes up to which packets are written together. They fit into one segment of TCP."""
 BEGIN_SIZE: Final = 8
 """Bytes that are enough to tell another protocol from MQTT."""
 TLS_ALERT: Final = b"\x15\x03"
@@ -55,6 +57,8 @@ class PahoSockets(paho.Client):
         self._turn = 0
         """Which of the addresses of the broker's name is tried first."""
         self._moved = 0
+        self._sent_ahead = 0
+        """Bytes of the next queued packets that the socket has already taken."""
         self._last_traffic = (0, 0)
         self._moved_at = 0.0
         self._look_at = 0.0
@@ -130,12 +134,39 @@ class PahoSockets(paho.Client):
     def reconnect(self) -> MQTTErrorCode:
         """Connect again, without data of the last connection."""
         self._read, self._read_at = b"", 0
+        self._sent_ahead = 0
         return super().reconnect()
 
     def _sock_send(self, buf: Any) -> int:
-        sent = super()._sock_send(buf)
-        self._moved += sent
-        return sent
+        """Write a packet, together with the small ones that are queued behind it."""
+        if not self._sent_ahead:
+            size = len(buf)
+            sent = super()._sock_send(self._with_next(buf))
+            self._moved += sent
+            if sent <= size:
+                return sent
+            self._sent_ahead = sent - size
+            return size
+        taken = min(self._sent_ahead, len(buf))
+        self._sent_ahead -= taken
+        return taken
+
+    def _with_next(self, buf: Any) -> Any:
+        """Return the bytes of a packet and of small packets behind it, for one system call.
+
+        Nothing may follow DISCONNECT. A frame of a WebSocket has one packet, because paho cannot
+        continue one that was sent in part.
+        """
+        size = len(buf)
+        if not self._out_packet or size > SEGMENT_BYTES or self._transport == "websockets":
+            return buf
+        parts = [buf]
+        for packet in self._out_packet:
+            size += len(packet["packet"])
+            if size > SEGMENT_BYTES or parts[-1][0] == paho.DISCONNECT:
+                break
+            parts.append(packet["packet"])
+        return b"".join(parts)
 
     def _receive(self, bufsize: int) -> bytes:
         if self._read_at == len(self._read):
