@@ -313,9 +313,9 @@ class Migration:
         """Return the seconds until the end at the present rates. None if it does not converge."""
         if not (bandwidth > 0 and memory_bandwidth > 0):
             return None
-        options, spec = self._runtime.options, self._spec
-        calls = [True, spec.vcpu_map is not None, self._warm or spec.vcpu_map is not None]
-        after = options.call_seconds * sum([*calls, self._has_pscom])
+        options = self._runtime.options
+        # The switch-over, and the steps after it.
+        after = options.call_seconds * (1 + self._warm + self._has_pscom)
         if self._disk_unsent > 0:
             after += self._disk_unsent / bandwidth
             if self._warm:
