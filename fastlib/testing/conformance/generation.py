@@ -21,12 +21,13 @@ from fastlib.testing.mutations import Edit, edits_of, made
 
 from .aspects import aspects_at
 from .cases import of_message, of_mistake
+from .mistakes import name_of_mistake
 from .places import Place, place_at, place_of_type, places_along, steps_of
 from .protocol import type_name
 from .reduction import Written, located, message_of, smallest
 from .session import Session, StopAsking
 from .spellings import BARE, PLAIN, chosen
-from .systematic import Systematic, name_of_mistake
+from .systematic import Systematic
 from .trees import at, changed, paths_of, without
 from .verdict import Fault
 from .written import scalars_in

@@ -10,19 +10,19 @@ from typing import Any
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.shapes import Bool, Float, Int, Text
 from fastlib.message import Message
-from fastlib.testing.mutations import InvalidText, edits_of, made
+from fastlib.testing.mutations import edits_of, made
 from fastlib.testing.shrinking import smaller
 from fastlib.testing.texts import ODD_TEXTS
 
 from .aspects import (
     FEW_TEXTS,
-    NUMERALS,
     aspects_at,
     aspects_of_text,
     extraordinary,
 )
 from .cases import Case, of_message, of_mistake
 from .escapes import Escapes, is_testable
+from .mistakes import name_of_mistake
 from .places import (
     ANY_TEXT,
     Place,
@@ -30,7 +30,6 @@ from .places import (
     place_of_title,
     place_of_type,
     places_along,
-    slug,
     steps_of,
     title_of,
 )
@@ -407,40 +406,3 @@ def _rich_trees(cls: type[Message], spots: list[Spot]) -> Iterator[Any]:
         rich.append(tree)
     rich.sort(key=lambda tree: -len(repr(tree)))
     yield from rich[:RICHEST]
-
-
-def name_of_mistake(cls: type[Message], tree: Any, invalid: InvalidText) -> tuple[Place, str]:
-    """Return the place of a mistake, and a name that does not depend on the message."""
-    path = steps_of(invalid.path)
-    place = place_at(cls, tree, path)
-    value = at(invalid.tree, path)
-    mistake: str = invalid.mistake
-    if mistake == "range":
-        return place, "negative" if isinstance(value, int) and value < 0 else "too-large"
-    if mistake == "word":
-        return place, _name_of_word(value)
-    if mistake == "kind":
-        kinds: dict[type, str] = {list: "list", dict: "mapping"}
-        return place, f"{kinds.get(type(value), 'text')}-for-{place.kind}"
-    if mistake == "misspelt":
-        return place, "unknown-key"
-    if mistake == "rule":
-        problems = of_mistake(cls, invalid.text, place).problems
-        words = next((each.message for each in problems if each.code == "rule"), "")
-        return place, slug(f"rule-{words}")
-    return place, mistake
-
-
-def _name_of_word(value: Any) -> str:
-    if isinstance(value, str):
-        aspects = aspects_of_text(value)
-        like = aspects[0].removeprefix("like-") if aspects else ""
-        if like in NUMERALS | {"boolean"}:
-            return f"word-{slug(value)}"
-        if value != value.strip():
-            return "word-with-outer-space"
-        if like:
-            return f"word-{like}"
-        if value.isupper():
-            return "word-in-upper-case"
-    return "word"
