@@ -165,11 +165,11 @@ def test_demo_over_mqtt_leaves_nothing_at_broker(mosquitto):
         done = run("demo", *FAST, "--broker", f"mqtt://127.0.0.1:{mosquitto.port}")
     assert (done.returncode, done.stderr) == (0, "")
     assert steps(done.stdout) == STEPS
-    assert re.search(r"<- fastlib-demo-[0-9a-f]{6}-b  node evacuated: success vm-", done.stdout)
+    evacuated = r"<- (fastlib-demo-[0-9a-f]{6})-b  node evacuated: success vm-"
+    assert (run_of_demo := re.search(evacuated, done.stdout))
     assert retained(mosquitto) == {real: b"status: online"}
     assert [message.topic for message in seen] == [real]
-    ids = set(re.findall(r"as (fastlib-demo-\S+-c) \(", "".join(mosquitto.log)))
-    (killed,) = ids
+    killed = f"{run_of_demo[1]}-c"
 
     def sessions():
         return re.findall(rf"as {killed} \(p\d, (c\d)", "".join(mosquitto.log))
