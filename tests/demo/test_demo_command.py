@@ -166,7 +166,8 @@ def test_demo_over_mqtt_leaves_nothing_at_broker(mosquitto):
     assert (done.returncode, done.stderr) == (0, "")
     assert steps(done.stdout) == STEPS
     evacuated = r"<- (fastlib-demo-[0-9a-f]{6})-b  node evacuated: success vm-"
-    assert (run_of_demo := re.search(evacuated, done.stdout))
+    run_of_demo = re.search(evacuated, done.stdout)
+    assert run_of_demo is not None
     assert retained(mosquitto) == {real: b"status: online"}
     assert [message.topic for message in seen] == [real]
     killed = f"{run_of_demo[1]}-c"
