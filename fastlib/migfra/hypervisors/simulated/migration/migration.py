@@ -314,12 +314,8 @@ class Migration:
         if not (bandwidth > 0 and memory_bandwidth > 0):
             return None
         options = self._runtime.options
-<<<<<<< Updated upstream
         # The switch-over, and the steps after it.
         after = options.call_seconds * (1 + self._warm + self._has_pscom)
-=======
-        after = options.call_seconds * sum([True, self._warm, self._has_pscom])
->>>>>>> Stashed changes
         if self._disk_unsent > 0:
             after += self._disk_unsent / bandwidth
             if self._warm:
