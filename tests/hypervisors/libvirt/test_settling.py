@@ -13,6 +13,7 @@ import pytest
 from fastlib import Migrate, MigrateParameter, Stop
 from fastlib.message.node import UnsettledReport
 from fastlib.migfra import Context, FinalError, HypervisorError
+from fastlib.migfra.hypervisors.libvirt.domain.snapshots import SnapshotRecord
 from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image
 from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
 from fastlib.migfra.hypervisors.libvirt.migration import disks_copy, migration, unsettled
@@ -335,6 +336,23 @@ def arrived(hosts, *, vcpu_ns=0):
     return copy
 
 
+def test_all_last_steps_are_repeated_later(run):
+    async def scenario(hosts):
+        arrived(hosts)
+        hosts.destination.is_there = False
+        xml = "<domainsnapshot><name>first</name></domainsnapshot>"
+        record = SnapshotRecord(name="first", xml=xml)
+        with pytest.raises(ArrivedError):
+            await hosts.migration(disks=(), snapshots=(record,), autostart=True).finish()
+        hosts.destination.is_there = True
+        await hosts.settled()
+        domain = hosts.destination.domains["vm1"]
+        assert [each.getName() for each in domain.snapshots] == ["first"]
+        assert domain.starts_with_host
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(("vcpu_ns", "state"), [(0, RUNNING), (1 << 30, PAUSED)])
 def test_arrived_domain_is_resumed_later_unless_a_user_has_paused_it(run, vcpu_ns, state):
     async def scenario(hosts):
@@ -384,6 +402,21 @@ def test_order_settles_first(run, monkeypatch):
                 hosts.context,
             )
         assert hosts.entries == []
+
+    run(scenario)
+
+
+def test_repetition_that_is_refused_says_that_a_copy_may_be_there(run):
+    async def scenario(hosts):
+        resumed(hosts)
+        hosts.destination.is_there = False
+        await hosts.fail()
+        text = await hosts.fail(phase="prepare", disks=())
+        assert text == (
+            "vm1 did not migrate to node02: it broke; a paused copy of it may be on node02, which "
+            f"cannot be queried; {LATER} removes it"
+        )
+        assert hosts.entries == ["stayed"]
 
     run(scenario)
 

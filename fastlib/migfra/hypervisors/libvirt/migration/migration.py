@@ -322,6 +322,7 @@ class Migration:
             return details
         self._report("finish", percent=100.0)
         self.record.save(phase="finish")
+        before = self.record.state
         problems = [] if problems is None else problems
         by_xml = self.record.state.arrives_by_xml
         if spec.has_map and not by_xml:
@@ -344,7 +345,7 @@ class Migration:
         if problems:
             location = await self.reconcile()
             if spec.destination in location.silent:
-                await self._note_unsettled("arrived")
+                await self._note_unsettled("arrived", before)
                 raise ArrivedError(
                     f"{spec.name} has arrived on {spec.destination}, which does not answer now: "
                     f"{'; '.join(problems)}; the daemon does that once {spec.destination} answers"
@@ -460,11 +461,11 @@ class Migration:
             is_open = location.place == "unknown" and bool(location.silent)
         if not is_open:
             return None
-        await self._note_unsettled(end)
+        await self._note_unsettled(end, self.record.state)
         return end
 
-    async def _note_unsettled(self, end: End) -> None:
-        if not (state := self.record.state).uuid:
+    async def _note_unsettled(self, end: End, state: MigrationState) -> None:
+        if not state.uuid:
             return  # the check has failed, so nothing was begun
         self.is_unsettled = True
         entry = UnsettledMigration(spec=self.spec, state=state, end=end, since=time.time())
@@ -479,7 +480,9 @@ class Migration:
             return error
         words = [str(error)]
         known = True
-        if begun:
+        if not begun:
+            words += [entry.remark for entry in self._runtime.unsettled.of(spec.name)]
+        else:
             self._report("undo")
             if state.phase == "prepare" or spec.kind == "offline":
                 # Nothing moved, so there is no need to query the destination.
