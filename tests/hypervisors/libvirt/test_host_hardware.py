@@ -22,13 +22,14 @@ Cell = tuple[int, list[int], dict[int, int]]
 def capabilities(*cells: Cell, model: str | None = None) -> str:
     """Return the XML of a host's capabilities, in the form of libvirt."""
     root = Element("capabilities")
-    cpu = SubElement(SubElement(root, "host"), "cpu")
+    host = SubElement(root, "host")
+    cpu = SubElement(host, "cpu")
     SubElement(cpu, "arch").text = "x86_64"
     if model is not None:
         SubElement(cpu, "model").text = model
         SubElement(cpu, "vendor").text = "AMD"
     SubElement(cpu, "pages", unit="KiB", size="4")
-    topology = SubElement(SubElement(root.find("host") or root, "topology"), "cells")
+    topology = SubElement(SubElement(host, "topology"), "cells")
     for number, cpus, pages in cells:
         cell = SubElement(topology, "cell", id=str(number))
         SubElement(cell, "memory", unit="KiB").text = str(1000 + number)
