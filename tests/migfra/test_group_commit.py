@@ -486,6 +486,9 @@ def test_file_is_checked_once_in_each_transaction() -> None:
                 group.commit.submit_later(lambda _, name=name: made.append(name))
             await group.submit("2")
             assert made[2:] == ["check", "first", "second", "committed"]
+            group.commit._on_commit = lambda _: 1
+            await group.submit("3")
+            assert len(made) == 6  # its caller may learn of it late, and so may others of the check
             await group.commit.close(60)
 
     asyncio.run(main())

@@ -49,7 +49,7 @@ class FileWatch:
     def problem(self) -> str | None:
         """Return the damage to the file, such as "was deleted"; None without damage.
 
-        It is called for each commit, and usually makes two system calls. So it is one function for
+        It is called for most commits, and usually makes two system calls. So it is one function for
         the usual case.
         """
         if self._closed:

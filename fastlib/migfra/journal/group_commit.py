@@ -67,7 +67,7 @@ class GroupCommit:
         """The connection has `isolation_level=None` and no other user.
 
         `on_failure` is called for an error that neither the database nor an operation explains.
-        `find_problem` is called once in each transaction, see `check_file`, and after one that has
+        `find_problem` is called once in a transaction, see `check_file`, and after one that has
         failed. It returns the damage to the file that makes commits worthless, or None; see `lost`.
         `on_commit` is called after each commit with the results of its operations, in the thread.
         It returns how many of their callers may learn of the commit some milliseconds late.
@@ -371,15 +371,17 @@ class GroupCommit:
         try:
             if self.lost is None:
                 self._patient = self._on_commit(results)
-            self.check_file()
+            if not self._patient:  # else this thread leaves the interpreter to another one
+                self.check_file()
         except Exception as error:  # the operations are committed in any case
             self._late_error = error
         return results
 
     def check_file(self) -> None:
-        """Set `lost` if the file has a problem: once in each transaction, at its end at the latest.
+        """Set `lost` if the file has a problem. It checks once in a transaction.
 
-        Operations that must not be written to a lost file call it, and then look at `lost`.
+        Operations that must not be written to a lost file call it, and then look at `lost`. The end
+        of a transaction calls it, unless a caller may learn of the commit late.
         """
         if not self._is_checked:
             self._is_checked = True

@@ -602,7 +602,7 @@ class Journal:
 
     async def check_file(self) -> None:
         """Check that the file still exists; `last_error` then has the damage."""
-        await self._group_commit.submit(lambda _: None)
+        await self._group_commit.submit(lambda _: self._group_commit.check_file())
 
 
 def cannot_be_opened(path: Path | str | None, error: Exception) -> JournalError:
