@@ -276,6 +276,9 @@ def decided(file, here, there, **facts):
         (CDROM, HERE, ABSENT, {}, "missing"),
         (CDROM, HERE, UNKNOWN, {}, "unasked"),
         (CDROM, HERE, OTHER_SIZE, {}, None),
+        (CDROM, HERE, OTHER_SIZE, {"at_rest": False}, "unlike"),
+        (CDROM, HERE, HERE, {"at_rest": False}, None),
+        (CDROM, HERE, HERE, {"at_rest": False, "same_content": {"/a": False}}, "unlike"),
         (DISK, HERE, ABSENT, {}, "missing"),
         (DISK, ABSENT, ABSENT, {}, "missing"),
         (DISK, HERE, HERE, {"sharing": {"/a": "shared"}}, None),
@@ -309,7 +312,9 @@ def test_file_that_is_made_at_the_first_start_needs_its_template():
         return decide([file], facts)
 
     assert list(of(VARIABLES, ABSENT).missing) == missing["missing"]
-    assert of(VARIABLES, HERE) == StorageDecision(missing=[], other=[], unshown=[], unasked=[])
+    assert of(VARIABLES, HERE) == StorageDecision(
+        missing=[], other=[], unlike=[], unshown=[], unasked=[]
+    )
     state = DomainFile(path="/a", role="state of its TPM", written=True, if_on_source=True)
     assert list(of(state, ABSENT).missing) == []
 
@@ -318,7 +323,7 @@ def test_file_that_no_host_was_asked_about_is_unasked():
     for file in (DISK, CDROM, DEVICE, VARIABLES):
         found = decide([file], StorageFacts())
         assert found == StorageDecision(
-            unasked=[f"/a ({file.role})"], missing=[], other=[], unshown=[]
+            unasked=[f"/a ({file.role})"], missing=[], other=[], unlike=[], unshown=[]
         )
     # Of the template, too, if only the source was asked about the file.
     found = decide([VARIABLES], StorageFacts(here={"/a": ABSENT}))
@@ -329,7 +334,9 @@ def test_file_that_the_source_was_not_asked_about_is_judged_by_the_rest():
     there = {"/a": HERE}
     assert list(decide([DISK], StorageFacts(there=there)).unshown) == ["/a (disk vda)"]
     shared = StorageFacts(there=there, sharing={"/a": "shared"})
-    assert decide([DISK], shared) == StorageDecision(missing=[], other=[], unshown=[], unasked=[])
+    assert decide([DISK], shared) == StorageDecision(
+        missing=[], other=[], unlike=[], unshown=[], unasked=[]
+    )
 
 
 def test_every_file_is_examined_after_one_that_the_source_lacks():

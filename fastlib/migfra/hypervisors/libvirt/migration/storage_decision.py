@@ -67,7 +67,7 @@ def decide(files: Sequence[DomainFile], facts: StorageFacts) -> StorageDecision:
                     other.append(words)
                 case None:
                     unshown.append(words)
-        elif _is_unlike(wanted, facts):
+        elif not facts.at_rest and _is_unlike(wanted, facts):
             unlike.append(words)
     return StorageDecision(
         missing=missing, other=other, unlike=unlike, unshown=unshown, unasked=unasked
