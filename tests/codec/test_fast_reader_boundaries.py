@@ -325,6 +325,11 @@ def test_other_container_is_declined(lines: list[str]) -> None:
         declines(envelope, *lines)
 
 
+def test_title_of_the_first_document_counts() -> None:
+    lines = ("number: '7'", "kind: one", "---", "number: '8'", "kind: many")
+    assert agreed(box(), *lines) == Box(kind="one", members=(Thing(),), number="7")
+
+
 def test_layout_of_each_text_counts() -> None:
     envelope = box()
     one, two = Item(word="a"), Item(word="b")
