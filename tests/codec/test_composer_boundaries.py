@@ -10,6 +10,7 @@ from fastlib.codec import composer
 from fastlib.codec.composer import compose, compose_all
 from fastlib.codec.errors import LimitError, MessageError, ParseError
 from fastlib.codec.limits import Limits
+from fastlib.codec.load_context import is_null
 from fastlib.codec.nodes import Mapping, Node, Scalar, Sequence
 
 NO_LIMITS = Limits(max_depth=10_000)
@@ -101,6 +102,20 @@ def test_scalar_is_plain_without_quotes_and_tag(text: str, plain: bool) -> None:
     assert isinstance(node, Scalar)
     assert node.plain is plain
     assert node.value.strip() == "a"
+
+
+@both_parsers
+@pytest.mark.parametrize(
+    ("text", "null"),
+    [
+        ("!!null '~'", True), ('!!null "null"', True), ("!!null ''", False), ("!!null", True),
+        ("'~'", False), ("!!str ~", False), ("!!str '~'", False),
+    ],
+)  # fmt: skip
+def test_tag_of_null_makes_a_word_in_quotes_null(text: str, null: bool) -> None:
+    node = compose(f"- {text}", Limits(), "Case")
+    assert isinstance(node, Sequence)
+    assert is_null(node.items[0]) is null
 
 
 @both_parsers
@@ -222,7 +237,7 @@ def test_depth_of_libyaml_is_a_limit() -> None:
 
 @pytest.mark.parametrize(("depth", "words"), [(10_000, 1000), (1000, 1000), (999, 999)])
 def test_smaller_limit_of_depth_is_named(depth: int, words: int) -> None:
-    made = composer._Composer("Case", "a", Limits(max_depth=depth))
+    made = composer.Composer("Case", "a", Limits(max_depth=depth))
     mark = yaml.Mark("x", 0, 4, 6, None, None)  # type: ignore[no-untyped-call]
     error = yaml.MarkedYAMLError(problem="exceeded maximum nesting depth", problem_mark=mark)
     with pytest.raises(LimitError) as caught:
@@ -517,12 +532,12 @@ def test_problem_of_the_parser_has_its_place(
      (1, None, ""), (9, 9, "")],
 )  # fmt: skip
 def test_rest_of_a_line(line: int | None, column: int | None, rest: str) -> None:
-    made = composer._Composer("Case", "ab\nc\n", Limits())
+    made = composer.Composer("Case", "ab\nc\n", Limits())
     assert made.rest_of_line(line, column) == rest
 
 
 def test_error_without_a_place_stays_without_one() -> None:
-    made = composer._Composer("Case", "a\nbc", Limits())
+    made = composer.Composer("Case", "a\nbc", Limits())
     problem = made.syntax(yaml.YAMLError("x\ue000"))
     assert (problem.line, problem.column, problem.message) == (None, None, "x\ue000")
 
@@ -533,7 +548,7 @@ def test_error_without_a_place_stays_without_one() -> None:
 )
 def test_place_after_the_text_is_its_end(place: tuple[int, int], expected: tuple[int, int]) -> None:
     """The parsers report the line after the last one."""
-    made = composer._Composer("Case", "a\nbc", Limits())
+    made = composer.Composer("Case", "a\nbc", Limits())
     problem = made.syntax(yaml.MarkedYAMLError(problem="p", problem_mark=mark(*place)))
     assert (problem.line, problem.column, problem.message) == (*expected, "p")
 
