@@ -34,6 +34,7 @@ LONGEST_FILES = [
     "laboratory/test_post_copy.py",
     "laboratory/test_disk_faults.py",
     "laboratory/test_faults.py",
+    "laboratory/test_silent_destination.py",
     "repository/test_extending.py",
     "laboratory/test_tasks.py",
     "laboratory/test_combinations.py",

@@ -131,8 +131,10 @@ def assert_disk_is_right(disk, guest):
     assert disk.digest == disk.right_digest
 
 
-def test_late_copy_that_libvirt_starts_is_paused_and_keeps_its_images(fleet, disk):
+def test_late_copy_that_libvirt_starts_is_paused_and_keeps_its_images(fleet, disk, request):
     """With post-copy, libvirt must start the domain at the destination."""
+    if not request.config.getoption("--long"):
+        pytest.skip("takes minutes; with --long")
     destination = fleet.lab.host("hostB")
     fleet.run_guest("hostA", "vm1", disk=disk)
     handle = fleet.client.migrate(
