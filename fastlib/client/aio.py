@@ -383,7 +383,10 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     async def _await_presence(self, host: str) -> None:
         """Wait until the daemon's presence has come, or too long for a daemon that reports one."""
         with suppress(WaitTimeoutError, RefusedError):  # a C++ daemon reports none
-            await self._wait_for(self._subscriptions.presence_confirmed(host))
+            try:
+                await self._wait_for(self._subscriptions.presence_confirmed(host))
+            except ClosedError:  # the host's results are refused: `_start` checks that
+                return
             await wait_async(*self._core.presences.await_first(host), "the presence")
 
     async def _send(self, request: PendingRequest) -> None:

@@ -375,7 +375,10 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
     def _await_presence(self, host: str) -> None:
         """Wait until the daemon's presence has come, or too long for a daemon that reports one."""
         with suppress(WaitTimeoutError, RefusedError):  # a C++ daemon reports none
-            self._wait_for(self._subscriptions.presence_confirmed(host))
+            try:
+                self._wait_for(self._subscriptions.presence_confirmed(host))
+            except ClosedError:  # the host's results are refused: `_start` checks that
+                return
             wait(*self._core.presences.await_first(host), "the presence")
 
     def _in_callback(self) -> bool:

@@ -24,7 +24,7 @@ from .failures import OnFailure
 from .journal.journal import Journal
 from .journal.left_beside import left_beside
 from .journal.lock import lock_journal
-from .plugin_api.hypervisor import Hypervisor
+from .plugin_api.hypervisor import Hypervisor, NodeContext
 from .plugin_api.lifecycle import opened
 from .plugin_api.thread_pool import ThreadPool
 from .tasks.admission import Admission
@@ -395,9 +395,9 @@ async def open_runtime(
     parts.push_async_callback(journal.close, CLOSE_SECONDS)
     threads = ThreadPool(config.limits.members + SPARE_THREADS, f"migfra-{config.host}")
     parts.callback(threads.close)
-    plan.hypervisor.node.keep_state(
-        journal.hypervisor_state, partial(_store_hypervisor_state, journal)
-    )
+    node = getattr(plan.hypervisor, "node", None)
+    if isinstance(node, NodeContext):  # a plug-in need not keep it
+        node.keep_state(journal.hypervisor_state, partial(_store_hypervisor_state, journal))
     await parts.enter_async_context(opened(plan.hypervisor, threads))
     connection = BrokerConnection(config, plan.broker, plan.instance, on_failure)
     outages = Outages(partial(_outages, connection, journal, plan.hypervisor), plan.clock)
