@@ -282,7 +282,7 @@ def test_other_spellings_in_the_document_are_read(text: str, written: str) -> No
 @pytest.mark.parametrize("row", list(cells(4)), ids=lambda row: row[0])
 def test_texts_in_the_document_that_peers_read_otherwise(row: list[str]) -> None:
     name, text = re.findall("`([^`]+)`", row[0])
-    outcome = read(find(name), text.replace("⏎", "\n"))
+    outcome = read(find(name), text.replace("⏎", "\n").replace("⇥", "\t"))
     if isinstance(outcome, FastlibError):
         [words] = _problems(outcome)
     else:
