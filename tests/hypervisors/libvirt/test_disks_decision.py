@@ -160,7 +160,9 @@ def test_disks_are_read_from_xml():
   <disk type='file' device='cdrom'><source file='/i'/><target dev='sda'/></disk>
   <disk type='file' device='floppy'><target dev='fda'/></disk>
 </devices></domain>"""
-    assert disks_of(xml) == (
+    disks = disks_of(xml)
+    assert [disk.target for disk in disks if not disk.is_locked] == ["vdc", "vdd", "vde", "vdg"]
+    assert disks == (
         Disk(
             target="vda", kind="file", path="/a", format="qcow2", cache="none", names_backing=True
         ),

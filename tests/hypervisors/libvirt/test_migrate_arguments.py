@@ -145,23 +145,25 @@ def test_plan_sets_flags_and_names_the_disks(incremental, flag):
 
 
 @pytest.mark.parametrize(
-    ("copies", "parameter", "paused"),
+    ("disks", "parameter", "paused"),
     [
-        (True, {"migration_type": "live"}, True),
-        (True, {"migration_type": "warm"}, True),
-        (True, {"migration_type": "live", "on_timeout": "post-copy"}, False),
-        (True, {"migration_type": "live", "on_timeout": "pause"}, True),
-        (True, {"migration_type": "offline"}, False),
-        (False, {"migration_type": "live"}, False),
-        (False, {"migration_type": "live", "vcpu_map": [[0]]}, True),
+        ("copied", {"migration_type": "live"}, True),
+        ("copied", {"migration_type": "warm"}, True),
+        ("copied", {"migration_type": "live", "on_timeout": "post-copy"}, False),
+        ("copied", {"migration_type": "live", "on_timeout": "pause"}, True),
+        ("copied", {"migration_type": "offline"}, False),
+        ("unlocked", {"migration_type": "live"}, True),
+        ("unlocked", {"migration_type": "live", "on_timeout": "post-copy"}, False),
+        ("locked", {"migration_type": "live"}, False),
+        ("locked", {"migration_type": "live", "vcpu_map": [[0]]}, True),
     ],
 )
-def test_daemon_starts_domain_with_copied_disks_at_destination(copies, parameter, paused):
+def test_daemon_starts_domain_whose_disks_could_have_two_writers(disks, parameter, paused):
     planned = PlannedCopy(target="vdb", image=Image(path="/vdb", format="qcow2", capacity=1 << 30))
-    plan = CopyPlan(copies=[planned] if copies else [])
+    plan = CopyPlan(copies=[planned] if disks == "copied" else [], has_unlocked=disks == "unlocked")
     spec = MigrationSpec.from_task(task_of(**parameter), "node01")
     assert arguments.arrives_paused(spec, plan, by_xml=False) == paused
-    assert arguments.arrives_paused(spec, plan, by_xml=True) == (paused and copies)
+    assert arguments.arrives_paused(spec, plan, by_xml=True) == (paused and disks != "locked")
     made = arguments.migrate_arguments(
         spec, persistent=False, peer=None, migration_uri=None, plan=plan, arrives_paused=paused
     )

@@ -44,6 +44,14 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
         return f"disk {self.target} ({self.path})"
 
     @property
+    def is_locked(self) -> bool:
+        """Whether QEMU locks it against writers on other hosts, or need not do so.
+
+        QEMU locks files. A lock of a device holds on its host only.
+        """
+        return self.kind == "file" or self.is_shareable
+
+    @property
     def is_direct(self) -> bool:
         """Whether no cache of the host can hide what another host has written."""
         return self.is_shareable or self.cache in DIRECT_CACHES

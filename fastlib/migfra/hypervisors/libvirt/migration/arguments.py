@@ -100,14 +100,15 @@ def arrives_paused(spec: MigrationSpec, plan: CopyPlan, *, by_xml: bool) -> bool
 
     `by_xml`: the destination's XML has the CPUs of its vCPUs. If not, they are pinned before.
 
-    libvirt's call to start it may be executed late, after the source has resumed the domain. Each
-    copy would then write its own disks. In post-copy libvirt must start it, because the source has
-    the memory.
+    libvirt's call to start it may be executed late, after the source has resumed the domain. Both
+    would then write their own disks, or the same ones, unless QEMU locks them. In post-copy libvirt
+    must start it, because the source has the memory.
     """
     if spec.kind == "offline":
         return False
-    copies_disks = bool(plan.copies) and spec.parameter.on_timeout != "post-copy"
-    return copies_disks or (spec.vcpu_map is not None and not by_xml)
+    could_write = bool(plan.copies) or plan.has_unlocked
+    is_late = could_write and spec.parameter.on_timeout != "post-copy"
+    return is_late or (spec.vcpu_map is not None and not by_xml)
 
 
 def resuming(arguments: MigrateArguments) -> MigrateArguments | None:

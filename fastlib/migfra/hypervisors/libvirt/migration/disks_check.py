@@ -54,6 +54,8 @@ class CopyPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     libvirt decides that by the type of the file system alone.
     """
+    has_unlocked: bool = False
+    """Whether the domain writes a disk that QEMU does not lock against QEMU on other hosts."""
 
     @property
     def targets(self) -> list[str]:

@@ -174,6 +174,7 @@ class _StorageCheck:
             copies=copies,
             is_incremental=spec.parameter.copy_storage == "incremental",
             shows_shared=bool(decision.shared) and list(decision.shared) == others,
+            has_unlocked=not all(disk.is_locked for disk in disks),
         )
         # The destination needs no backing file of a disk that is copied whole. `plan_copies` checks
         # those of the others.
