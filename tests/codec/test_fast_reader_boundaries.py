@@ -137,6 +137,7 @@ ADDRESS = PciAddress(bus=1, device=2, function=3)
         (["address:", "  pci-addr: x"], None),
         (["texts:", "- a", "- 'b'"], {"texts": ["a", "b"]}),
         (["ratios:", "- 1"], {"ratios": [1.0]}),
+        (["texts:", "- 'a", "  b'", "- c"], {"texts": ["a b", "c"]}),
         (["numbers: [1, 2]"], {"numbers": [1, 2]}), (["numbers:", "- 1"], {"numbers": [1]}),
         (["lists: [[1], [2]]"], {"lists": [[1], [2]]}), (["words: [[a]]"], None),
         (["text: a", "flag: true", "number: 3"], {"text": "a", "flag": True, "number": 3}),
@@ -501,6 +502,8 @@ def test_line_of_the_title_is_known() -> None:
         (Record(Item, [Field("w", "w", List(Text()), Wire(), required=True, optional=False)]), 2),
         (Record(Item, [Field("w", "w", Map(Text()), Wire(), required=True, optional=False)]), 2),
         (Record(Item, [Field("w", "w", Tree(), Wire(), required=True, optional=False)]), 1),
+        (Record(Item, [Field("w", "w", List(List(Text())), Wire(), required=True,
+                             optional=False)]), 1),
         (Record(Item, []), 1),
     ],
 )  # fmt: skip
