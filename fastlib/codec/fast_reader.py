@@ -442,8 +442,10 @@ def _make_entry(field: Field) -> tuple[int, Any, int]:
     if type(shape) is Text:
         return _TEXT, None, 0
     if isinstance(shape, Bool | Choice):
+        # Other words have another meaning without quotes: null, or a text before a comment.
         words = shape.values
-        return _WORD, {word: words[word] for word in words if word not in NULLS}, 0
+        plain = {word: words[word] for word in words if match_plain(word) is not None}
+        return _WORD, {word: plain[word] for word in plain if word not in NULLS}, 0
     if isinstance(shape, ScalarShape):
         return _INTEGER if type(shape) is Int else _SCALAR, shape, 0
     reader, depth = _value_reader(shape)

@@ -106,7 +106,8 @@ ADDRESS = PciAddress(bus=1, device=2, function=3)
         (["flag: 'maybe'"], None),
         (["number: 3"], {"number": 3}), (["number: 0"], {"number": 0}),
         (["number: '3'"], {"number": 3}),
-        (["number: 0x3"], {"number": 3}), (["number: 07"], {"number": 7}), (["number: ٣"], None),
+        (["number: 0x3"], {"number": 3}),
+        (["number: 010"], {"number": 8}), (["number: 07"], {"number": 7}), (["number: ٣"], None),
         (["number: 10"], None), (["number: -1"], None), (["number: a"], None),
         (["number: ²"], None),
         (["large: 18446744073709551615"], {"large": 2**64 - 1}),
@@ -449,6 +450,16 @@ def test_tables_are_kept_up_to_a_number() -> None:
     reader.table(" " * 64)
     assert len(reader.tables) == 1
     assert reader.table("") is not first
+
+
+@pytest.mark.parametrize("word", ["a #b", "a: b", "[a]", "- a", "'a'", "~", "null", "", " a", "a:"])
+def test_word_with_another_meaning_without_quotes_is_declined(word: str) -> None:
+    choice = Choice({word: 1, "plain": 2})
+    field = Field("word", "word", choice, Wire(), required=True, optional=False)
+    shape = Record(Item, [field], build=lambda values: values["word"])
+    assert agreed(shape, "word: plain") == 2
+    declines(shape, f"word: {word}")
+    assert read_exact(shape, f'word: "{word}"', what="Case") == 1
 
 
 def test_lines_of_a_table() -> None:
