@@ -410,6 +410,7 @@ def above(cls: type[Any]) -> type[Any]:
     return Level
 
 
+@pytest.mark.usefixtures("isolated_registry")
 @pytest.mark.parametrize(("levels", "reads"), [(14, True), (15, False)])
 def test_members_may_be_nested_as_deeply_as_containers_are_read(levels: int, reads: bool) -> None:
     """A container and its list are two levels more."""

@@ -105,8 +105,8 @@ def test_subscription_that_is_refused_after_a_reconnect_is_reported(
     restart(broker)
     arrives(one, "a/c", heard)
     remove()
-    restart(broker, "a/+", "a/b")
     before = caplog.text.count("refuses the subscription to 'a/+'")
+    restart(broker, "a/+", "a/b")
     wait_until(lambda: caplog.text.count("refuses the subscription to 'a/+'") > before, "the log")
     assert len(refused) == 2
 
