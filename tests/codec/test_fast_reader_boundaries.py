@@ -177,6 +177,7 @@ END_OF_BLOCK = "  a"
         ["text: a", "", "b"], ["text: a", " "], [""], ["---"], ["text: a\0"],
         ["text: a\rflag: true"],
         ["text: a\ud800"], ["text: \udfff"], ["text: ü\ud800"],
+        ["text: a", "---", "\ud800"], ["text: a", "\0"], ["text: 'a\rb'"],
     ],
 )  # fmt: skip
 def test_document_with_other_lines_is_declined(lines: list[str]) -> None:
@@ -521,6 +522,17 @@ def test_line_of_the_title_is_known() -> None:
 )  # fmt: skip
 def test_depth_of_a_reader_is_that_of_its_values(shape: Shape, depth: int) -> None:
     assert fast_reader._make_document_reader(shape).depth == depth
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [(Int(0, 9), fast_reader._INTEGER), (Float(), fast_reader._SCALAR), (Text(), fast_reader._TEXT),
+     (Choice({"a": 1}), fast_reader._WORD), (Tree(), fast_reader._OTHER)],
+)  # fmt: skip
+def test_kind_of_an_entry(shape: Shape, kind: int) -> None:
+    field = Field("w", "w", shape, Wire(), required=True, optional=False)
+    found, _, depth = fast_reader._make_entry(field)
+    assert (found, depth) == (kind, 0)
 
 
 @pytest.mark.parametrize("shape", [Text(), List(Text()), Tree(), Converted(Inner, Text())])
