@@ -281,6 +281,19 @@ def test_acceptance_has_number_and_answer() -> None:
     run(scene)
 
 
+@pytest.mark.parametrize("host", [None, "node01", "é"])
+def test_unconfirmed_answer_has_the_host_of_its_order(host: str | None) -> None:
+    async def scene() -> None:
+        journal = Journal(None, host=host)
+        await journal.accept("a", b"d", b"p")
+        assert [found.host for found in await journal.unfinished()] == [host]
+        await journal.answer(1, b"answer")
+        assert await journal.unconfirmed() == [Unconfirmed(1, "a", b"answer", host)]
+        await journal.close()
+
+    run(scene)
+
+
 @pytest.mark.parametrize("id", ["a", "é", "\ud800", ""])
 def test_any_text_can_be_an_id(id: str) -> None:
     async def scene() -> None:
