@@ -1,15 +1,13 @@
 """Remove the remains of a migration from its destination, after the domain has stayed elsewhere."""
 
-from typing import Any
-
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
-from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from . import cleanup
 from .disks_copy import DiskCopies
+from .hosts import MigrationHosts
 from .record import MigrationRecord
 
 
@@ -18,13 +16,13 @@ class DestinationRemains:
 
     def __init__(
         self,
-        runtime: LibvirtRuntime,
+        hosts: MigrationHosts,
         spec: MigrationSpec,
         record: MigrationRecord,
         disks: DiskCopies,
         context: Context,
     ) -> None:
-        self._runtime = runtime
+        self._hosts = hosts
         self._spec = spec
         self._record = record
         self._disks = disks
@@ -55,7 +53,7 @@ class DestinationRemains:
         if not state.uuid or state.known_on_destination:
             return True
         try:
-            await self._call(cleanup.forget_inactive, spec.name, state.uuid)
+            await self._hosts.on_destination(cleanup.forget_inactive, state.uuid)
         except LostError as error:
             self._context.log.warning("%s", error)
             return False
@@ -65,9 +63,3 @@ class DestinationRemains:
                 f"by virsh undefine --keep-nvram {spec.name}"
             )
         return True
-
-    async def _call(self, function: Any, *arguments: Any) -> Any:
-        spec = self._spec
-        return await self._runtime.call_until_reachable(
-            spec.destination, spec.driver, spec.transport, function, *arguments
-        )

@@ -6,7 +6,7 @@ the result names that host.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
@@ -34,6 +34,7 @@ from .disks_check import CopyPlan
 from .disks_copy import DiskCopies
 from .downtime import Downtime
 from .encryption import Encryption, decide_encryption, with_required_encryption
+from .hosts import MigrationHosts
 from .maps_at_arrival import finish_maps
 from .monitor import MigrationMonitor
 from .post_copy import PostCopyRecovery, with_recovery
@@ -41,6 +42,7 @@ from .preparation import Preparation, attempt
 from .pscom import process_count
 from .reconcile import PATIENCE_SECONDS, Location, reconcile
 from .record import MigrationRecord, MigrationState
+from .source_remains import clear_source
 from .storage_checks import check_storage
 from .unsettled import End, UnsettledMigration
 
@@ -65,9 +67,14 @@ class Migration:
         self._measurement = measurement
         state = MigrationState(source=spec.source, destination=spec.destination)
         self.record: Final = MigrationRecord(context, spec.name, state)
-        self._preparation = Preparation(runtime, spec, self.record, scope, context, self._measure)
+        self._hosts = MigrationHosts(runtime, spec)
+        self._preparation = Preparation(
+            runtime, self._hosts, spec, self.record, scope, context, self._measure
+        )
         self._disks = DiskCopies(runtime, spec, self.record, scope, context)
-        self.remains: Final = DestinationRemains(runtime, spec, self.record, self._disks, context)
+        self.remains: Final = DestinationRemains(
+            self._hosts, spec, self.record, self._disks, context
+        )
         self._downtime = Downtime(runtime, spec, context, measurement)
         self._plan = CopyPlan()
         self._pscom_count = 0
@@ -290,17 +297,12 @@ class Migration:
 
     async def never_ran(self) -> bool:
         """Return whether the domain is paused on the destination as it has arrived."""
-        return bool(await self._call_destination(cleanup.never_ran))
+        return bool(await self._hosts.on_destination(cleanup.never_ran))
 
     async def is_defined_on_destination(self) -> bool:
         """Return whether the definition of an offline domain has moved."""
-        spec = self.spec
-        there = await self._runtime.call_until_reachable(
-            spec.destination, spec.driver, spec.transport, look_up, spec.name
-        )
-        here = await self._runtime.call_until_reachable(
-            spec.source, spec.driver, spec.transport, look_up, spec.name
-        )
+        there = await self._hosts.on_destination(look_up)
+        here = await self._hosts.on_source(look_up)
         return there.known and not here.known
 
     # Finish
@@ -329,13 +331,15 @@ class Migration:
             await self._finish_maps(problems)
         if self.record.state.was_running:
             with self._measure(f"resume-{spec.name}"):
-                await attempt(problems, "resume", self._call_destination(control.ensure_running))
+                await attempt(
+                    problems, "resume", self._hosts.on_destination(control.ensure_running)
+                )
         await self._downtime.add()
         if spec.has_map and by_xml:
             await self._finish_maps(problems)  # it has them already, so it does not wait for this
         if self.record.state.autostart:
             what = "enable its autostart"
-            await attempt(problems, what, self._call_destination(control.set_autostart))
+            await attempt(problems, what, self._hosts.on_destination(control.set_autostart))
         await self._preparation.reattach(spec.destination, problems)
         await self._preparation.resume_pscom(problems)
         await self._preparation.restore_snapshot_records(spec.destination, problems)
@@ -355,43 +359,15 @@ class Migration:
         return "; ".join(text for text in (details, stayed, disks) if text is not None) or None
 
     async def _finish_maps(self, problems: list[str]) -> None:
-        spec, state, call = self.spec, self.record.state, self._call_destination
+        spec, state, call = self.spec, self.record.state, self._hosts.on_destination
         await finish_maps(spec, state, call, self._measure, self._context, problems)
 
     async def _clear_source(self) -> str | None:
-        """Remove the remains of the domain from the source. Returns what could not be removed.
-
-        libvirt reports success once the domain runs on the destination. If the source's libvirt was
-        killed before that report, the definition or a paused copy stays there.
-        """
-        spec, uuid = self.spec, self.record.state.uuid
-        if not uuid or (self._location is not None and self._location.note is not None):
+        """Remove the remains of the domain from the source. Returns a sentence about the others."""
+        state = self.record.state
+        if not state.uuid or (self._location is not None and self._location.note is not None):
             return None  # the note already says what may be on the source
-        try:
-            there = await self._call_destination(look_up)
-            if not (there.active and there.uuid == uuid):
-                return None  # it has ended there in the meantime, so the source stays unchanged
-            if (await self._call_source(look_up)).left_behind:
-                location = await self.reconcile()
-                if location.place != "destination" or location.note is not None:
-                    return location.whole
-            if self.record.state.is_persistent and not there.persistent:
-                return (
-                    f"{spec.destination} runs it without a definition; take the definition of "
-                    f"{spec.source}, if it is still there"
-                )
-            if await self._call_source(cleanup.forget_inactive, uuid):
-                self._context.log.warning(
-                    "%s: its definition had stayed on %s, and was removed there",
-                    spec.name,
-                    spec.source,
-                )
-        except HypervisorError as error:
-            return (
-                f"its definition may have stayed on {spec.source} ({error}); remove it there by "
-                f"virsh undefine --keep-nvram {spec.name}"
-            )
-        return None
+        return await clear_source(self._hosts, self.spec, state, self.reconcile, self._context)
 
     async def _finish_offline(self) -> None:
         """Restore autostart and the records of snapshots: libvirt does not move them."""
@@ -399,23 +375,9 @@ class Migration:
         await self._preparation.restore_snapshot_records(spec.destination, problems)
         if self.record.state.autostart:
             what = "enable its autostart"
-            await attempt(problems, what, self._call_destination(control.set_autostart))
+            await attempt(problems, what, self._hosts.on_destination(control.set_autostart))
         if problems:
             raise ArrivedError(f"{spec.name} is on {spec.destination}, but {'; '.join(problems)}")
-
-    async def _call_destination(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function on the destination. Retries while its libvirt is unreachable."""
-        spec = self.spec
-        return await self._runtime.call_until_reachable(
-            spec.destination, spec.driver, spec.transport, function, spec.name, *arguments
-        )
-
-    async def _call_source(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function on the source. Retries while its libvirt is unreachable."""
-        spec = self.spec
-        return await self._runtime.call_until_reachable(
-            spec.source, spec.driver, spec.transport, function, spec.name, *arguments
-        )
 
     # Undo
 
@@ -429,9 +391,9 @@ class Migration:
         state = self.record.state
         if state.phase != "prepare":
             if state.was_running and not late:
-                await attempt(problems, "resume it", self._call_source(control.ensure_running))
+                await attempt(problems, "resume it", self._hosts.on_source(control.ensure_running))
             if spec.parameter.max_downtime is not None:
-                step = self._call_source(job.set_downtime, precopy.DEFAULT_DOWNTIME)
+                step = self._hosts.on_source(job.set_downtime, precopy.DEFAULT_DOWNTIME)
                 await attempt(problems, "take the longest downtime back", step)
         await self._preparation.reattach(spec.source, problems)
         await self._preparation.resume_pscom(problems)
@@ -498,33 +460,13 @@ class Migration:
                 elif not known:
                     words += self._disks.words_of_uncertain()
                 if not known and state.snapshots:
-                    words += await self._restore_uncertain_records()
+                    words += await self._preparation.restore_records_where_known()
             if spec.kind != "offline" and await self._note_if_unsettled() == "unknown":
                 words.append("the daemon decides that once both hosts answer")
         if isinstance(error, TaskCancelledError):
             return TaskCancelledError("; ".join(words))
         final = FinalError if not known or isinstance(error, FinalError) else HypervisorError
         return final(f"{spec.name} did not migrate to {spec.destination}: {'; '.join(words)}")
-
-    async def _restore_uncertain_records(self) -> list[str]:
-        """Restore the records of snapshots on the hosts that know a domain whose place is unclear.
-
-        Returns the problems as sentences.
-        """
-        spec, problems = self.spec, list[str]()
-        records = self.record.state.snapshots
-        for host, call in (
-            (spec.destination, self._call_destination), (spec.source, self._call_source),
-        ):  # fmt: skip
-            try:
-                knows_it = (await call(look_up)).known
-            except HypervisorError as error:
-                problems.append(f"the records of its snapshots may be missing on {host}: {error}")
-                continue
-            if knows_it:
-                self.record.save(snapshots=records)
-                await self._preparation.restore_snapshot_records(host, problems)
-        return problems
 
     async def _undo_on_source(self, note: str | None = None) -> list[str]:
         """Undo the migration on the source. Returns the sentences about it for the error."""
@@ -533,23 +475,15 @@ class Migration:
             await self._preparation.restore_snapshot_records(self.spec.source, problems)
         else:
             problems = await self.undo()
-        return [await self._describe_on_source(), *([] if note is None else [note]), *problems]
-
-    async def _describe_on_source(self) -> str:
-        """Return a sentence about the state of the domain on the source."""
-        return await self._describe_on(self.spec.source, self._call_source)
+        return [
+            await self._hosts.describe(self.spec.source),
+            *([] if note is None else [note]),
+            *problems,
+        ]
 
     async def describe_on_destination(self) -> str:
         """Return a sentence about the state of the domain on the destination."""
-        return await self._describe_on(self.spec.destination, self._call_destination)
-
-    async def _describe_on(self, host: str, call: Callable[..., Awaitable[Any]]) -> str:
-        name = self.spec.name
-        try:
-            observed = await call(look_up)
-        except HypervisorError as error:
-            return f"the state of {name} on {host} is not known: {error}"
-        return f"{name} {observed.phrase} on {host}"
+        return await self._hosts.describe(self.spec.destination)
 
     def _report(self, phase: str, percent: float | None = None) -> None:
         self._context.progress(phase, vm_name=self.spec.name, percent=percent)

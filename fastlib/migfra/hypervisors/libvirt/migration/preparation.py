@@ -16,11 +16,13 @@ from fastlib.migfra.hypervisors.libvirt.domain.snapshots import (
     forget_records,
     restore_records,
 )
+from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
+from .hosts import MigrationHosts
 from .pscom import Pscom
 from .record import MigrationRecord
 
@@ -42,6 +44,7 @@ class Preparation:
     def __init__(
         self,
         runtime: LibvirtRuntime,
+        hosts: MigrationHosts,
         spec: MigrationSpec,
         record: MigrationRecord,
         scope: CancelScope,
@@ -49,6 +52,7 @@ class Preparation:
         measure: Callable[[str], AbstractContextManager[object]],
     ) -> None:
         self._runtime = runtime
+        self._hosts = hosts
         self._spec = spec
         self._record = record
         self._scope = scope
@@ -94,16 +98,32 @@ class Preparation:
 
     async def restore_snapshot_records(self, host: str, problems: list[str]) -> None:
         """Make the removed records again on the host that has the domain."""
-        spec, records = self._spec, self._record.state.snapshots
+        records = self._record.state.snapshots
         if not records:
             return
         names = ", ".join(record.name for record in records)
-        restored = self._runtime.call_until_reachable(
-            host, spec.driver, spec.transport, restore_records, spec.name, records
-        )
+        restored = self._hosts.on(host, restore_records, records)
         what = f"restore libvirt's records of its snapshots, which the images still have: {names}"
         await attempt(problems, what, restored)
         self._record.save(snapshots=())
+
+    async def restore_records_where_known(self) -> list[str]:
+        """Restore the records of snapshots on each host that knows a domain whose place is unclear.
+
+        Returns the problems as sentences.
+        """
+        spec, problems = self._spec, list[str]()
+        records = self._record.state.snapshots
+        for host in (spec.destination, spec.source):
+            try:
+                knows_it = (await self._hosts.on(host, look_up)).known
+            except HypervisorError as error:
+                problems.append(f"the records of its snapshots may be missing on {host}: {error}")
+                continue
+            if knows_it:
+                self._record.save(snapshots=records)
+                await self.restore_snapshot_records(host, problems)
+        return problems
 
     async def reattach(self, host: str, problems: list[str]) -> None:
         """Reattach the detached devices on a host, in the reverse order of their kinds."""
@@ -124,9 +144,7 @@ class Preparation:
         at_home = host == spec.source
         # Each gets its own address again, also if another device's address has been taken.
         spared = [other.address for other in others if at_home and other is not device]
-        await self._runtime.call_until_reachable(
-            host, spec.driver, spec.transport, devices.reattach, spec.name, device, at_home, spared
-        )
+        await self._hosts.on(host, devices.reattach, device, at_home, spared)
 
     async def resume_pscom(self, problems: list[str]) -> None:
         """Resume the suspended pscom processes."""

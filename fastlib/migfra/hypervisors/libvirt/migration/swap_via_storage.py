@@ -85,7 +85,7 @@ class MigrationViaStorage(Migration):
         """
         state = self.record.state
         await wait_for_job_end(self._runtime, self.spec)
-        observed = await self._call_source(look_up)
+        observed = await self._hosts.on_source(look_up)
         assert state.path is not None
         return not observed.active and await asyncio.to_thread(Path(state.path).exists)
 
@@ -110,7 +110,7 @@ class MigrationViaStorage(Migration):
         await self._preparation.reattach(self.spec.source, problems)
         await self._preparation.resume_pscom(problems)
         await self._preparation.restore_snapshot_records(self.spec.source, problems)
-        return [await self._describe_on_source(), *problems]
+        return [await self._hosts.describe(self.spec.source), *problems]
 
     async def restore_on_destination(self) -> None:
         """Restore the domain on the destination, and finish the migration.
@@ -132,9 +132,9 @@ class MigrationViaStorage(Migration):
         spec, state = self.spec, self.record.state
         problems: list[str] = []
         if state.xml is not None:
-            defined = self._call_destination(storage.define, state.xml)
+            defined = self._hosts.on_destination(storage.define, state.xml)
             await attempt(problems, "define it there", defined)
-            forgotten = self._call_source(control.undefine)
+            forgotten = self._hosts.on_source(control.undefine)
             await attempt(problems, f"remove its definition on {spec.source}", forgotten)
         await self._unlink(problems)
         await self.finish(problems=problems)
