@@ -296,7 +296,8 @@ def test_images_that_the_source_still_needs_stay_there(fleet, run_bios):
     define(fleet, "vm2", disk_xml(overlay, format="qcow2"))
     define(fleet, "vm3", disk_xml(elsewhere / "link.img"))
     xml = disk_xml("").replace("type='file'", "type='volume'")
-    define(fleet, "vm4", xml.replace("file=''", f"pool='images' volume='{volume.name}'"))
+    define(fleet, "vm4", xml.replace('file=""', f"pool='images' volume='{volume.name}'"))
+    assert f"volume='{volume.name}'" in host.virsh("dumpxml", "vm4")
     make_folder(fleet.lab.host("hostB"))
     run_bios(
         disk_xml(base, format="qcow2"),

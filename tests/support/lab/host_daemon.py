@@ -23,6 +23,8 @@ class HostDaemon:
         self._host = lab.host(host)
         self._port = lab.broker.inside.partition(":")[2]
         self.log: list[str] = []
+        self.kills = 0
+        """Number of its kills since the answers were checked last."""
         """The lines of all runs."""
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,8 @@ class HostDaemon:
         self.wait_until_ready()
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """End it with SIGKILL. It may not have noted that the broker has its last answers."""
+        self.kills += 1
         self._end(lambda process: process.kill())
 
     def terminate(self) -> None:
