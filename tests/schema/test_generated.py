@@ -5,6 +5,7 @@ named here, by what a schema is asked: the value that a reader made of a text, n
 """
 
 import copy
+import math
 import re
 from typing import Any
 
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 
 from fastlib import FastlibError, Stop, Suspend, TaskContainer
 from fastlib.codec.instants import READ_PATTERN
+from fastlib.codec.scalars import FLOAT_PATTERN
 from fastlib.codec.shapes import Instant
+from fastlib.message.node import Presence
 from fastlib.schema import document, family_document, find_kind
 from fastlib.testing import strategies as fast
 from tests.support.schema.readers import READERS, Unreadable, as_json, names, validator
@@ -124,8 +127,16 @@ def beyond_schemas(problem):
     # A pattern cannot say which minute is the last of a day in UTC, and which year it is in UTC.
     if problem.expected == Instant.expected:
         return re.search(READ_PATTERN, problem.got.strip("'")) is not None
+    # Nor can it say which numbers are too large for 64 bits.
+    if problem.expected.startswith("a number"):
+        return is_too_large(problem.got.strip("'"))
     # A number may stand for a PCI address, as to YAML 1.1 `08:00.0` is one.
     return problem.path.endswith(("pci-addr", "addr")) and "PCI address" in problem.message
+
+
+def is_too_large(number):
+    """Return whether a text is that of a number beyond those of 64 bits."""
+    return re.fullmatch(FLOAT_PATTERN, number) is not None and math.isinf(float(number))
 
 
 @pytest.mark.parametrize("cls", TYPES, ids=TYPES.values())
@@ -163,6 +174,16 @@ def test_times_that_only_a_reader_refuses_validate(text: str) -> None:
         TaskContainer.from_yaml(yaml.safe_dump(tree))
     assert all(map(beyond_schemas, refused.value.problems))
     (load,) = judges(TaskContainer, ("load",))
+    load.validate(tree)
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1e400"])
+def test_numbers_that_only_a_reader_refuses_validate(text: str) -> None:
+    tree = {"status": "online", "started": text}
+    with pytest.raises(FastlibError, match="started: expected a number") as refused:
+        Presence.from_yaml(yaml.safe_dump(tree))
+    assert all(map(beyond_schemas, refused.value.problems))
+    (load,) = judges(Presence, ("load",))
     load.validate(tree)
 
 
