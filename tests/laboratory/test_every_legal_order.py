@@ -78,7 +78,8 @@ def test_every_legal_order_keeps_the_rule(fleet, disks, request, add_figure):
             break
     add_figure(
         f"seed {seed}: {counts.orders} orders, {counts.faults} of them with a fault: "
-        f"{counts.successes} successes, {counts.errors} errors, {len(failures)} broke the rule"
+        f"{counts.successes} successes, {counts.copies} of them with copied disks and "
+        f"{counts.encrypted} encrypted, {counts.errors} errors, {len(failures)} broke the rule"
     )
     assert counts.orders, f"there is no scenario {only}"
     assert not failures, "\n\n\n".join(text for _, text in failures)

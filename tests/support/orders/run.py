@@ -50,6 +50,10 @@ class Counts(msgspec.Struct, kw_only=True):
     successes: int = 0
     errors: int = 0
     faults: int = 0
+    copies: int = 0
+    """Migrations that have copied disks."""
+    encrypted: int = 0
+    """Migrations that were encrypted."""
 
 
 def run(
@@ -93,6 +97,9 @@ def _run_order(
         found.append(Violation(part="each order has an answer", observed=str(error)))
     counts.successes += sum(each.status == "success" for each in results)
     counts.errors += sum(each.status == "error" for each in results)
+    arrived = [each for each in results if each.status == "success"]
+    counts.copies += sum("copied " in (each.details or "") for each in arrived)
+    counts.encrypted += sum(bool(getattr(each, "encrypted", None)) for each in arrived)
     print(order.host, order.yaml(), fault, *(f"{each.status}: {each.details}" for each in results))
     begun = Outcome(
         order=order,

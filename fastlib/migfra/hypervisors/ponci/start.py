@@ -14,8 +14,11 @@ from .hierarchy import Hierarchy
 from .inspection import inspect
 from .runtime import PonciRuntime
 
-_MOST_TRIES: Final = 100
-"""The most tries to make a domain while another program removes its parent."""
+_MOST_TRIES: Final = 1000
+"""The most tries to make a domain while another program removes its parent: a third of a second.
+
+On two busy cores, 100 tries once failed in 30 ms.
+"""
 
 _UNSUPPORTED: Final = {
     "xml": "a cgroup has no XML; give 'vm-name', and the CPUs as 'vcpu-map'",

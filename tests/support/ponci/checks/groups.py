@@ -136,7 +136,7 @@ async def parent_that_is_always_removed_is_reported(runner: PonciRunner) -> None
     with mock.patch.object(groups, "create", create):
         assert await runner.error_of(Start(vm_name="vm1")) == (
             f"another program removed {runner.trees.parents[0]} each time before vm1 was in it "
-            "(100 tries); stop that program, then start vm1 again"
+            "(1000 tries); stop that program, then start vm1 again"
         )
     assert not any(parent.exists() for parent in runner.trees.parents)
 
