@@ -34,7 +34,10 @@ def authority(fleet):
 
 
 def migrate(fleet, **options):
-    options = {"migration_type": "live", **options}
+    """Migrate vm1. It stands still meanwhile: QEMU before 9.0 loses writes of an emulated CPU in a
+    live migration, and most when encryption makes that slow.
+    """
+    options = {"migration_type": "warm", **options}
     return fleet.client.migrate("vm1", "hostA", "hostB", **options).result(PATIENCE)
 
 
