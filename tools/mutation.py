@@ -114,8 +114,9 @@ TARGETS = {
             "tests/migfra/test_group_commit_model.py",
             "tests/migfra/test_journal.py",
             "tests/migfra/test_journal_boundaries.py",
+            "tests/migfra/test_journal_schema_boundaries.py",
         ),
-        unexamined=frozenset(("schema",)),
+        unexamined=frozenset(),
         timeout_seconds=10,
     ),
     "expiry": Target(
