@@ -233,3 +233,31 @@ def test_unfinished_orders_have_all_their_facts(tables: sqlite3.Connection) -> N
     assert (second.expires, second.latest_begin) == (None, math.inf)
     assert second.members == {0: MemberState(None, {})}
     assert third.members == {0: MemberState(b"[]", {"making": True}), 1: MemberState(None, {})}
+
+
+@pytest.mark.parametrize(
+    ("task", "payload", "may_be_one"),
+    [
+        (b"cancel task", b"", True),
+        (b"stop vm", b"cancel task", False),
+        (b"", b"task: cancel task", True),
+        (None, b"task: cancel task", True),
+        (None, b"task: CANCEL TASK", False),
+    ],
+)
+def test_order_without_a_title_may_be_a_cancel(
+    tables: sqlite3.Connection, task: bytes | None, payload: bytes, may_be_one: bool
+) -> None:
+    add(tables, 1, state=ACCEPTED, task=task, payload=payload)
+    (found,) = schema.unfinished(tables, BOOT, 0.0)
+    assert found.maybe_cancel == may_be_one
+
+
+def test_container_begins_with_its_first_member(tables: sqlite3.Connection) -> None:
+    add(tables, 1)
+    assert schema.began(tables, 1) is None
+    for time, kind in ((3.0, "accepted"), (6.0, "begun"), (5.0, "begun")):
+        tables.execute("INSERT INTO events VALUES (1, 0, ?, ?, x'', NULL)", (time, kind))
+    assert schema.began(tables, 1) == 5.0
+    add(tables, 2, began=4.0)
+    assert schema.began(tables, 2) == 4.0
