@@ -128,7 +128,7 @@ def beyond_schemas(problem):
     if problem.expected == Instant.expected:
         return re.search(READ_PATTERN, problem.got.strip("'")) is not None
     # Nor can it say which numbers are too large for 64 bits.
-    if problem.expected.startswith("a number"):
+    if problem.got is not None and problem.expected.startswith("a number"):
         return is_too_large(problem.got.strip("'"))
     # A number may stand for a PCI address, as to YAML 1.1 `08:00.0` is one.
     return problem.path.endswith(("pci-addr", "addr")) and "PCI address" in problem.message
