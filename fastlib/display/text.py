@@ -50,17 +50,6 @@ def byte_size(number: float, decimals: int = 1) -> str:
     return f"{value / 1024:.1f} TiB"
 
 
-def ranges(numbers: Iterable[int]) -> str:
-    """Return numbers in the shortest form, such as `0-3, 8`."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-
-
 def age(seconds: float) -> str:
     """Return seconds in at most two units, such as `40 s`, `3 min`, `2 h 5 min` or `3 days`."""
     whole = max(0, int(seconds))

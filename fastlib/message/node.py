@@ -114,9 +114,9 @@ class NodeReport(Message):
     """The tasks that wait or run, the oldest first."""
     unsettled: Annotated[
         Sequence[UnsettledReport] | None,
-        Wire("Migrations of which a silent host may have remains or a copy of the domain."),
+        Wire("Migrations whose silent host may have remains or a copy of the domain."),
     ] = None
-    """Migrations of which a silent host may have remains or a copy of the domain."""
+    """Migrations whose silent host may have remains or a copy of the domain."""
     capabilities: Annotated[
         Mapping[str, Any] | None,
         Wire(

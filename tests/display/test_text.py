@@ -14,10 +14,10 @@ from fastlib.display.text import (
     natural_key,
     plural,
     printable,
-    ranges,
 )
 from fastlib.message.agent import Init
 from fastlib.message.node import Presence, Progress
+from fastlib.number_ranges import number_ranges
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_names_are_sorted_by_their_numbers():
     [([], ""), ([3], "3"), ([1, 0, 2, 2, 8], "0-2, 8"), ([0, 2, 4], "0, 2, 4"), ([0, 1], "0-1")],
 )
 def test_numbers_are_shown_as_ranges(numbers, text):
-    assert ranges(numbers) == text
+    assert number_ranges(numbers, ", ") == text
 
 
 def test_summary_of_offline_presence_has_its_time():

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from fastlib.display.text import byte_size, columns, printable, ranges, wrap
+from fastlib.display.text import byte_size, columns, printable, wrap
 from fastlib.message.hardware import HugePagesReport, NumaNodeReport, StoragePoolReport
 from fastlib.message.node import NodeReport
+from fastlib.number_ranges import number_ranges
 
 _UNKNOWN: Final = "-"
 _GAP: Final = 2
@@ -41,7 +42,7 @@ def numa_rows(nodes: Sequence[NumaNodeReport], width: int) -> tuple[tuple[str, .
                 _size(node.memory, 1 << 10),
                 _size(node.free_memory, 1 << 10),
                 _UNKNOWN if node.huge_pages is None else _pages(node.huge_pages),
-                ranges(node.cpus) or "none",
+                number_ranges(node.cpus, ", ") or "none",
             )
             for node in nodes
         ],

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.ponci.freezers import V1Freezer, V2Freezer, freezers
-from fastlib.migfra.hypervisors.ponci.id_lists import format_id_list, parse_id_list
+from fastlib.migfra.hypervisors.ponci.id_lists import parse_id_list
 from fastlib.migfra.hypervisors.ponci.mounts import (
     V1Mounts,
     V2Mount,
     find_hierarchy,
     parse_mounts,
 )
+from fastlib.number_ranges import number_ranges
 
 PURE_V2 = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -131,13 +132,13 @@ def test_missing_controller_is_named(mountinfo, words):
 )
 def test_id_list_is_parsed(text, numbers):
     assert parse_id_list(text) == numbers
-    assert format_id_list(numbers) == text.strip()
+    assert number_ranges(numbers) == text.strip()
 
 
 @given(st.sets(st.integers(0, 200)))
 def test_every_id_list_reads_back(numbers):
-    assert parse_id_list(format_id_list(numbers)) == numbers
+    assert parse_id_list(number_ranges(numbers)) == numbers
 
 
 def test_id_list_is_written_with_ranges():
-    assert format_id_list([3, 1, 2, 2, 9]) == "1-3,9"
+    assert number_ranges([3, 1, 2, 2, 9]) == "1-3,9"

@@ -8,6 +8,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from fastlib.migfra.errors import HypervisorError
+from fastlib.number_ranges import number_ranges
 
 from .files import (
     GoneError,
@@ -22,7 +23,7 @@ from .files import (
     write,
 )
 from .freezers import Freezer
-from .id_lists import format_id_list, parse_id_list
+from .id_lists import parse_id_list
 from .processes import processes_of
 
 
@@ -142,11 +143,11 @@ class Hierarchy:
 
     def set_cpus(self, name: str, cpus: frozenset[int]) -> None:
         """Set the CPUs of the domain's processes."""
-        write(self.parent / name / "cpuset.cpus", format_id_list(cpus))
+        write(self.parent / name / "cpuset.cpus", number_ranges(cpus))
 
     def set_nodes(self, name: str, nodes: frozenset[int]) -> None:
         """Set the memory nodes of the domain's processes."""
-        write(self.parent / name / "cpuset.mems", format_id_list(nodes))
+        write(self.parent / name / "cpuset.mems", number_ranges(nodes))
 
     def kill(self, name: str) -> bool:
         """Let the kernel kill the domain's processes. Returns False if it cannot."""

@@ -12,6 +12,7 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.locks import NamedThreadLocks
 from fastlib.migfra.virt.names import check_name
+from fastlib.number_ranges import number_ranges
 
 from .decisions import why_incomplete
 from .domain_view import DomainView
@@ -19,7 +20,6 @@ from .files import read
 from .freezers import freezers
 from .group_names import check_group
 from .hierarchy import Hierarchy
-from .id_lists import format_id_list
 from .inspection import inspect
 from .mounts import MOUNTINFO, Mount, V2Mount, find_hierarchy, parse_mounts
 from .options import PonciOptions, parts
@@ -127,7 +127,7 @@ def _ids_of_one_row(
     if missing := wanted - available:
         raise HypervisorError(
             f"the {key} has the {what} {min(missing)}, but domains on {runtime.host} can only get "
-            f"the {what}s {format_id_list(available)}; choose among those of "
+            f"the {what}s {number_ranges(available)}; choose among those of "
             f"{runtime.hierarchy.parent / runtime.hierarchy.effective[what != 'CPU']}"
         )
     return wanted
