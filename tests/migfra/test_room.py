@@ -127,7 +127,8 @@ def test_answers_that_the_broker_does_not_confirm_count_as_well(
         publisher, broker = daemon.runtime.publisher, Unconfirmed(daemon, monkeypatch)
         for number in range(4):
             await bench.send(Start(vm_name="vm"), f"id{number}")
-            await wait_until_async(lambda number=number: len(broker.kept) > number)  # type: ignore[misc]
+            # An answer is counted some milliseconds after it is sent.
+            await wait_until_async(lambda number=number: publisher.unconfirmed > number)  # type: ignore[misc]
         assert publisher.size > SMALLEST
         refused = broker.answers()[3].results[0]
         assert "answers that the broker has not confirmed" in str(refused.details)
