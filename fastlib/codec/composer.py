@@ -128,6 +128,11 @@ _PROBLEMS = {
 }
 
 
+_IN_DIRECTIVE = "while scanning a directive"
+_LATE_DIRECTIVE = (
+    "a directive is not allowed within a document; write '...' in the line above it, or quote the "
+    "text that begins with '%'"
+)
 _NULL_TAG = "tag:yaml.org,2002:null"
 _NULL_WORDS = NULLS - {""}
 """Null in quotes after the tag of null. Quotes without content are the empty text of a C++ peer."""
@@ -167,6 +172,13 @@ class _PythonParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser
             if self.peek() != "\t" or not (self.flow_level or not self.allow_simple_key):
                 return
             self.forward()
+
+    def fetch_directive(self) -> None:
+        # The C parser refuses unknown directives. Those before a document are comments here.
+        if _OTHER_DIRECTIVE.match(self.prefix(6)):
+            mark = self.get_mark()
+            raise yaml.scanner.ScannerError(_IN_DIRECTIVE, mark, "found unknown name", mark)
+        super().fetch_directive()
 
 
 def _make_parser(text: str) -> Any:
@@ -256,6 +268,9 @@ class Composer:
         if self.rest_of_line(problem.line, problem.column).startswith("\t"):
             message = "an indentation must not contain a tab; use spaces"
             return Problem(code="syntax", message=message).at(problem.line, problem.column)
+        if getattr(error, "context", None) == _IN_DIRECTIVE:
+            if _OTHER_DIRECTIVE.match(self.rest_of_line(problem.line, 1)):
+                return Problem(code="syntax", message=_LATE_DIRECTIVE).at(problem.line, 1)
         if problem.line is None or (problem.line, problem.column or 1) < self.size:
             return problem
         context = getattr(error, "context", None) or ""

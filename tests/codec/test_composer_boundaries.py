@@ -415,6 +415,10 @@ PLAIN = "this character cannot begin a plain text; quote it"
 TAB = "an indentation must not contain a tab; use spaces"
 QUOTE = "this quote is never closed"
 LIST, MAPPING = "this '[' is never closed", "this '{' is never closed"
+DIRECTIVE = (
+    "a directive is not allowed within a document; write '...' in the line above it, or quote the "
+    "text that begins with '%'"
+)
 IN_MAPPING = "(while parsing a block mapping, which began in line 1)"
 
 
@@ -443,6 +447,10 @@ IN_MAPPING = "(while parsing a block mapping, which began in line 1)"
         ("a: [\u2028, b: @", (1, 11, PLAIN)),
         ("a: 'b' 'c'\n", (1, 8, KEY)),
         ("[a\n]]", (2, 2, END)),
+        ("{a: b}\n%FOO\n", (2, 1, DIRECTIVE)), ("a: b\n%FOO\n---\nc", (2, 1, DIRECTIVE)),
+        ("a: |\n%\n", (2, 1, DIRECTIVE)), ("{a: b,\n%c: d}", (2, 1, DIRECTIVE)),
+        ("--- a\n...\n%b\n--- 'c'\n%YAMLX: d\n", (5, 1, DIRECTIVE)),
+        ("a: b\n%YAML 1.2\n", (3, 1, END)),
     ],
 )  # fmt: skip
 def test_error_of_syntax_is_explained_at_its_place(text: str, problem: tuple[Any, ...]) -> None:
