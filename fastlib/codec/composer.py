@@ -268,9 +268,9 @@ class Composer:
         if self.rest_of_line(problem.line, problem.column).startswith("\t"):
             message = "an indentation must not contain a tab; use spaces"
             return Problem(code="syntax", message=message).at(problem.line, problem.column)
-        if getattr(error, "context", None) == _IN_DIRECTIVE:
-            if _OTHER_DIRECTIVE.match(self.rest_of_line(problem.line, 1)):
-                return Problem(code="syntax", message=_LATE_DIRECTIVE).at(problem.line, 1)
+        in_directive = getattr(error, "context", None) == _IN_DIRECTIVE
+        if in_directive and _OTHER_DIRECTIVE.match(self.rest_of_line(problem.line, 1)):
+            return Problem(code="syntax", message=_LATE_DIRECTIVE).at(problem.line, 1)
         if problem.line is None or (problem.line, problem.column or 1) < self.size:
             return problem
         context = getattr(error, "context", None) or ""
