@@ -51,6 +51,58 @@ def test_memory_is_bound_as_a_whole_or_by_cells():
     )
 
 
+MEMNODES = (
+    '<numatune><memnode cellid="0" mode="strict" nodeset="{0}" />'
+    '<memnode cellid="1" mode="strict" nodeset="{0}" /></numatune></domain>'
+)
+
+
+def test_one_row_keeps_the_bindings_of_cells():
+    """QEMU of old machine types gives cells with a binding other blocks of memory."""
+    live = f"<domain>{CELLS}{MEMNODES.format(7)}"
+    made = with_maps(spec_of(memnode_map=[[1, 0]]), live, f"<domain>{CELLS}</domain>")
+    assert made.live.endswith(MEMNODES.format("0,1"))
+    assert made.definition is not None
+    assert made.definition.endswith('<memory mode="strict" nodeset="0,1" /></numatune></domain>')
+
+
+@pytest.mark.parametrize(
+    ("machine", "more", "is_refused"),
+    [
+        ("pc-i440fx-5.0", "", True),
+        ("pc-q35-2.12", "", True),
+        ("pc-q35-5.0", "<numatune><memory nodeset='0'/></numatune>", True),
+        ("pc-i440fx-5.1", "", False),
+        ("pc", "", False),
+        ("pc-i440fx-5.0", "<numatune><memnode cellid='0' nodeset='0'/></numatune>", False),
+        ("pc-i440fx-5.0", "<memoryBacking><hugepages/></memoryBacking>", False),
+        ("pc-i440fx-5.0", "<memoryBacking><source type='memfd'/></memoryBacking>", False),
+        ("pc-i440fx-5.0", "<memoryBacking><access mode='shared'/></memoryBacking>", False),
+    ],
+)
+def test_rows_for_cells_are_refused_if_the_memory_is_one_block(machine, more, is_refused):
+    """QEMU at the destination would say: Unknown ramblock pc.ram, cannot accept migration."""
+    live = f"<domain><os><type machine='{machine}'>hvm</type></os>{more}{CELLS}</domain>"
+    with_maps(spec_of(memnode_map=[[0]]), live, live)
+    rows = spec_of(memnode_map=[[0], [0]])
+    if not is_refused:
+        with_maps(rows, live, live)
+        return
+    with pytest.raises(HypervisorError) as caught:
+        with_maps(rows, live, live)
+    assert str(caught.value) == (
+        f"the memnode-map has 2 rows, but vm1 runs with the machine type {machine} and all of its "
+        "memory in one block; give one row for all of its memory, or start it with a <memnode> for "
+        "each cell"
+    )
+
+
+def test_shared_cells_have_blocks_of_their_own():
+    cells = CELLS.replace("<cell id='1'", "<cell id='1' memAccess='shared'")
+    live = f"<domain><os><type machine='pc-i440fx-5.0'>hvm</type></os>{cells}</domain>"
+    with_maps(spec_of(memnode_map=[[0], [0]]), live, None)
+
+
 @pytest.mark.parametrize(
     ("maps", "why"),
     [
@@ -95,6 +147,13 @@ def test_domain_that_arrives_as_ordered_is_left_alone():
     hosts = FakeHosts()
     assert finish(hosts, PINNED, **MAPS) is None
     assert hosts.calls == []
+
+
+def test_one_row_holds_for_cells_that_are_all_bound_to_it():
+    hosts = FakeHosts()
+    assert finish(hosts, MEMNODES.format(0).removesuffix("</domain>"), memnode_map=[[0]]) is None
+    with pytest.raises(ArrivedError, match="bound to the memory nodes 0 and 0 instead of"):
+        finish(FakeHosts(), MEMNODES.format(0).removesuffix("</domain>"), memnode_map=[[1]])
 
 
 def test_vcpus_that_libvirt_did_not_pin_are_pinned_afterwards():

@@ -168,7 +168,7 @@ def test_disks_are_read_from_xml():
         ),
         Disk(target="vdb", kind="file", path="/b", is_shareable=True),
         Disk(target="vdc", kind="block", path="/dev/c"),
-        Disk(target="vdd", kind="network", path="d"),
+        Disk(target="vdd", kind="network", path="d", protocol="nbd"),
         Disk(target="vde", kind="volume", path="e"),
         Disk(target="vdf", kind="file", path="/f", is_encrypted=True),
         Disk(target="vdg", kind="other", path="nvme"),

@@ -35,7 +35,7 @@ def file(target: str = "vda", **fields: Any) -> Disk:
         (
             Disk(target="vda", kind="block", path="/dev/x"), ALL, {},
             "disk vda (/dev/x) of vm1 is a block device, and copy-storage copies image files only; "
-            "if node01 and node02 share it, name the other disks in copy-disks",
+            "if node01 and node02 share it, order no copy-storage",
         ),
         (
             Disk(target="vda", kind="volume", path="v"), NAMED, {},
@@ -136,6 +136,12 @@ def test_reason_names_disk_hosts_and_remedy(
         ),
     )
     assert found.problems == [text]
+
+
+def test_other_disks_to_copy_are_named_only_if_there_are_some() -> None:
+    device = Disk(target="vda", kind="block", path="/dev/x")
+    (problem,) = decide(spec_of(**ALL), [device, file("vdb")], DiskFacts()).problems[:1]
+    assert problem.endswith("if node01 and node02 share it, name the other disks in copy-disks")
 
 
 def test_every_disk_of_the_domain_is_listed_beside_an_unknown_name() -> None:

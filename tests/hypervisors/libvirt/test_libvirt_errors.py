@@ -355,6 +355,10 @@ def test_call_on_closed_connection_raises_lost_error():
          LibvirtError,
          "libvirt on node07: {said}; one of the two QEMUs is built without this compression; "
          "choose another one"),
+        ("VIR_ERR_OPERATION_FAILED", "operation failed: job 'migration out' failed: Unable to "
+         "write to socket: Broken pipe", LibvirtError,
+         "libvirt on node07: {said}; the connection between both QEMUs has ended; the log of the "
+         "domain on the destination, below /var/log/libvirt/qemu, may have the reason"),
         ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command 'object-add': "
          "Cannot load certificate '/pki/server-cert.pem' & key '/pki/server-key.pem': The "
          "certificate and the given key do not match.", LibvirtError,

@@ -136,16 +136,19 @@ class Storage(FakeHosts):
             other.add(domain)
         return other
 
-    def check(self, kind="offline", source="node01"):
+    def check(self, kind="offline", source="node01", **parameter):
+        return self.run_check(kind, source, **parameter).notes
+
+    def run_check(self, kind="offline", source="node01", **parameter):
         destination = "node02" if source == "node01" else "node01"
         task = Migrate(
             vm_name="vm1",
             destination=destination,
-            parameter=MigrateParameter(migration_type=kind),
+            parameter=MigrateParameter(migration_type=kind, **parameter),
         )
         spec = MigrationSpec.from_task(task, source)
         try:
-            return run_virtual(check_storage(self.runtime, spec, self.context)).notes
+            return run_virtual(check_storage(self.runtime, spec, self.context))
         finally:
             assert self.source.probes == self.destination.probes == []
 
@@ -155,9 +158,23 @@ class Storage(FakeHosts):
         return str(caught.value)
 
 
-def disk(path, target="vda", format="raw", kind="file", attribute="file"):
+class WrittenDevice:
+    """A device that the domain writes all the time, so each read has other content."""
+
+    def __init__(self, size):
+        self.size, self.reads = size, 0
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, part):
+        self.reads += 1
+        return self.reads.to_bytes(4, "little")
+
+
+def disk(path, target="vda", format="raw", kind="file", attribute="file", cache="none"):
     return (
-        f"<disk type='{kind}' device='disk'><driver type='{format}' cache='none'/>"
+        f"<disk type='{kind}' device='disk'><driver type='{format}' cache='{cache}'/>"
         f"<source {attribute}='{path}'/><target dev='{target}'/></disk>"
     )
 
@@ -320,10 +337,50 @@ def test_devices_are_compared_by_size_and_content():
     assert storage.check() == storage.check("live") == []
     head = 1 << 20  # of the first partition
     storage.destination.own["/dev/vg/vm1"] = bytes(head) + b"!" + bytes((4 << 20) - 1)
-    assert "/dev/vg/vm1 (disk vda) of vm1 is another file" in storage.refusal()
-    assert storage.check("live") == []  # its content changes while it is read
+    for kind in ("offline", "live"):
+        refusal = storage.refusal(kind=kind)
+        assert "/dev/vg/vm1 (disk vda) of vm1 is another file" in refusal
+        assert "copy-storage" not in refusal  # which copies no device
     storage.destination.own["/dev/vg/vm1"] = bytes(6 << 20)
     assert "is another file" in storage.refusal(kind="live")
+
+
+def test_device_that_is_written_during_the_check_is_not_taken_for_another_one():
+    storage = Storage(disk("/dev/vg/vm1", kind="block", attribute="dev"))
+    storage.source.own["/dev/vg/vm1"] = WrittenDevice(1 << 20)
+    storage.destination.own["/dev/vg/vm1"] = bytes(1 << 20)
+    assert storage.check("live") == []
+    assert storage.source.own["/dev/vg/vm1"].reads > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "attribute", "source", "cache"),
+    [
+        ("block", "dev", "/dev/x", "none"),
+        ("network", "protocol", "nbd", "none"),
+        ("network", "protocol", "rbd", "writeback"),
+    ],
+)
+def test_disks_that_libvirt_takes_as_shared_do_not_hide_that_a_file_is_shared(
+    tmp_path, kind, attribute, source, cache
+):
+    """libvirt refuses all disks if it does not know the file system of one."""
+    other = disk(source, "vdb", kind=kind, attribute=attribute, cache=cache)
+    storage = Storage(disk(image(tmp_path)), other)
+    for host in (storage.source, storage.destination):
+        host.own["/dev/x"] = bytes(1 << 20)
+    plan = storage.run_check("live").plan
+    assert (plan.shows_shared, plan.has_unlocked) == (True, True)
+
+
+@pytest.mark.parametrize(("kind", "attribute"), [("block", "dev"), ("network", "name")])
+def test_cache_of_a_disk_without_a_file_is_left_to_libvirt(tmp_path, kind, attribute):
+    """With `shows_shared` libvirt would not check it."""
+    other = disk("/dev/x", "vdb", kind=kind, attribute=attribute, cache="writeback")
+    storage = Storage(disk(image(tmp_path)), other)
+    for host in (storage.source, storage.destination):
+        host.own["/dev/x"] = bytes(1 << 20)
+    assert not storage.run_check("live").plan.shows_shared
 
 
 def test_backing_files_are_checked(tmp_path):
@@ -381,6 +438,54 @@ def test_volumes_of_pools_are_checked(tmp_path):
     storage.destination.pools["images"] = Pool({"x": "/elsewhere/x"})
     (note,) = storage.check()
     assert note == "whether the volume x (disk vda) is the same on both hosts could not be checked"
+
+
+def volume_disk(cache="none"):
+    return (
+        f"<disk type='volume' device='disk'><driver type='raw' cache='{cache}'/>"
+        "<source pool='images' volume='x'/><target dev='vda'/></disk>"
+    )
+
+
+def with_volume(path, **options):
+    storage = Storage(volume_disk(**options))
+    for host in (storage.source, storage.destination):
+        host.pools["images"] = Pool({"x": str(path)})
+    return storage
+
+
+@pytest.mark.parametrize("parameter", [{}, {"copy_storage": "all"}])
+def test_volume_in_a_shared_folder_is_a_shared_disk(tmp_path, parameter):
+    plan = with_volume(image(tmp_path)).run_check("live", **parameter).plan
+    assert (plan.copies, plan.shows_shared, plan.has_unlocked) == ((), True, True)
+
+
+def test_volume_in_a_shared_folder_needs_a_cache_that_hides_nothing(tmp_path):
+    path = image(tmp_path)
+    refusal = with_volume(path, cache="writeback").refusal(kind="live")
+    assert f"disk vda ({path}) of vm1 has cache='writeback' on storage that " in refusal
+
+
+def test_volume_in_a_folder_of_each_host_is_refused(tmp_path):
+    path = image(tmp_path)
+    storage = with_volume(path)
+    storage.destination.hidden = [tmp_path]
+    storage.destination.own[str(path)] = path.read_bytes()
+    refusal = storage.refusal(kind="live")
+    assert f"{path} (disk vda) of vm1 is another file on node02" in refusal
+    assert "copy-storage" not in refusal
+    refusal = storage.refusal(kind="live", copy_storage="all")
+    assert "is a volume of a storage pool, and copy-storage copies image files only" in refusal
+
+
+def test_volume_that_is_a_device_is_a_device(tmp_path):
+    storage = with_volume("/dev/vg/x")
+    for host in (storage.source, storage.destination):
+        host.own["/dev/vg/x"] = bytes(1 << 20)
+    storage.domain.devices.append(disk(image(tmp_path), "vdb"))
+    assert storage.run_check("live").plan.shows_shared
+    storage.destination.own["/dev/vg/x"] = bytes(2 << 20)
+    assert "/dev/vg/x (disk vda) of vm1 is another file" in storage.refusal(kind="live")
 
 
 def test_host_without_storage_driver_is_reported():

@@ -91,7 +91,11 @@ def test_other_sources_are_named():
     volume = disk("pool='images' volume='x'", kind="volume", target="vdb")
     files, volumes, unknown = found(remote + volume)
     assert files == []
-    assert volumes == (PoolVolume(pool="images", volume="x", role="disk vdb", written=True),)
+    assert volumes == (
+        PoolVolume(
+            pool="images", volume="x", role="disk vdb", written=True, disk="vdb", is_top=True
+        ),
+    )
     assert unknown == ("disk vda (network rbd)",)
 
 

@@ -69,6 +69,8 @@ _LOST_TEXTS: Final = (
     "Broken pipe",
     "Connection reset",
 )
+_JOB_FAILED: Final = "job 'migration out' failed"
+"""QEMU of the source has ended a migration. A lost connection is then that to the other QEMU."""
 _OPENING: Final = (
     ("Permission denied (", "refuses this user's SSH key; put it into authorized_keys there"),
     ("Host key verification failed", "has an unknown SSH key; add it to known_hosts"),
@@ -114,6 +116,16 @@ _REMEDIES: Final = (
         "'multifd-compression' does not accept value",
         "one of the two QEMUs is built without this compression; choose another one",
     ),
+    (
+        "Unable to write to socket: ",
+        "the connection between both QEMUs has ended; the log of the domain on the destination, "
+        "below /var/log/libvirt/qemu, may have the reason",
+    ),
+    (
+        "Unknown ramblock",
+        "QEMU at the destination divides the memory of the domain in another way; order the "
+        "migration without memnode-map",
+    ),
 )
 """QEMU's errors for options and files that it cannot use, with the remedy."""
 
@@ -135,7 +147,8 @@ def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
             code,
             text,
         )
-    if code in (_NO_CONNECT, _INVALID_CONN) or any(known in text for known in _LOST_TEXTS):
+    is_lost = any(known in text for known in _LOST_TEXTS) and _JOB_FAILED not in text
+    if code in (_NO_CONNECT, _INVALID_CONN) or is_lost:
         return LostError(
             f"the connection to libvirt on {host} is lost ({text}); check that libvirtd runs there",
             code,

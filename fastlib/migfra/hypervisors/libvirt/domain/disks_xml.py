@@ -27,7 +27,10 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """Its name in the domain, such as `vda`."""
     kind: DiskKind
     path: str
-    """The path of its image, or another name of its source."""
+    """The path of its image, or another name of its source.
+
+    For a volume, it is that of the pool's volume once the host was asked.
+    """
     format: str = "raw"
     cache: str = "default"
     is_shareable: bool = False
@@ -37,6 +40,8 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     is_encrypted: bool = False
     names_backing: bool = False
     """Whether the XML names its backing file."""
+    protocol: str | None = None
+    """The protocol of a network disk."""
 
     @property
     def words(self) -> str:
@@ -54,7 +59,23 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_direct(self) -> bool:
         """Whether no cache of the host can hide what another host has written."""
-        return self.is_shareable or self.cache in DIRECT_CACHES
+        return self.is_shareable or self.cache in DIRECT_CACHES or self.protocol == "rbd"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether its data is in a file of the host, also as a volume of a pool."""
+        return self.kind == "file" or (
+            self.kind == "volume" and self.path.startswith("/") and not self._is_device
+        )
+
+    @property
+    def libvirt_takes_as_shared(self) -> bool:
+        """Whether libvirt takes it as shared, and relies on its cache mode alone."""
+        return self.is_direct and (self.kind in ("block", "network") or self._is_device)
+
+    @property
+    def _is_device(self) -> bool:
+        return self.kind == "volume" and self.path.startswith("/dev/")
 
 
 def disks_of(xml: str) -> Sequence[Disk]:
@@ -87,4 +108,5 @@ def _disk(element: Element) -> Disk | None:
         is_transient=element.find("transient") is not None,
         is_encrypted=is_encrypted,
         names_backing=backing is not None and backing.find("source") is not None,
+        protocol=source.get("protocol") if kind == "network" else None,
     )

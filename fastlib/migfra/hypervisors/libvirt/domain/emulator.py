@@ -3,6 +3,7 @@
 import json
 import re
 from typing import Any, Final
+from xml.etree.ElementTree import Element
 
 import msgspec
 
@@ -27,7 +28,11 @@ class Emulator(msgspec.Struct, frozen=True, kw_only=True):
 
 def emulator_of(xml: str) -> Emulator:
     """Read the emulator of a domain from its XML."""
-    root = parse(xml)
+    return emulator_of_root(parse(xml))
+
+
+def emulator_of_root(root: Element) -> Emulator:
+    """Read the emulator of a domain from the root of its XML."""
     kind = root.find("os/type")
     return Emulator(
         path=root.findtext("devices/emulator"),

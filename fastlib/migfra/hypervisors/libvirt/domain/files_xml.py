@@ -53,6 +53,12 @@ class PoolVolume(msgspec.Struct, frozen=True, kw_only=True):
     volume: str
     role: str
     written: bool = False
+    disk: str | None = None
+    """Target of the disk that it belongs to."""
+    is_top: bool = False
+    """Whether it is the volume that the disk names, and not one behind it."""
+    is_behind: bool = False
+    """Whether it is a backing file."""
 
 
 class DomainFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,14 +81,14 @@ def files_of(xml: str, *, moves: bool = False) -> DomainFiles:
     volumes: list[PoolVolume] = []
     unknown: list[str] = []
     for disk in root.iterfind("devices/disk"):
+        target = disk.find("target")
+        name = "" if target is None else target.get("dev", "")
         for found in _of_disk(disk, optional):
             match found:
                 case DomainFile():
-                    target = disk.find("target")
-                    name = "" if target is None else target.get("dev", "")
                     files.append(msgspec.structs.replace(found, disk=name))
                 case PoolVolume():
-                    volumes.append(found)
+                    volumes.append(msgspec.structs.replace(found, disk=name))
                 case _:
                     unknown.append(found)
     for others in (_of_firmware(root), _of_devices(root), _of_tpm(root)):
@@ -122,7 +128,14 @@ def _of_layer(layer: Element, role: str, written: bool) -> Iterator[DomainFile |
         return
     if kind == "volume":
         pool, volume = source.get("pool", ""), source.get("volume", "")
-        yield PoolVolume(pool=pool, volume=volume, role=role, written=written)
+        yield PoolVolume(
+            pool=pool,
+            volume=volume,
+            role=role,
+            written=written,
+            is_top=layer.tag == "disk",
+            is_behind=layer.tag == "backingStore",
+        )
         return
     if kind not in _DISK_ATTRIBUTES:
         yield f"{role} ({kind} {source.get('protocol', '')}".rstrip() + ")"

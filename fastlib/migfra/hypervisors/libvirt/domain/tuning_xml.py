@@ -1,6 +1,7 @@
 """Bind the vCPUs and the memory of a running domain in its XML, and read what they are bound to."""
 
 from collections.abc import Sequence
+from typing import Final
 from xml.etree.ElementTree import Element, SubElement
 
 from fastlib.migfra.errors import HypervisorError
@@ -14,7 +15,18 @@ from fastlib.migfra.virt.domain_vcpus import (
 )
 from fastlib.migfra.virt.xml_numbers import read_number
 
+from .emulator import emulator_of_root, machine_version
 from .xml import drop_children, only_child
+
+_LAST_WITH_ONE_BLOCK: Final = (5, 0)
+"""The last version of QEMU whose machine types may have all memory of NUMA cells in one block."""
+_DIVIDES_MEMORY: Final = (
+    "numatune/memnode",
+    "memoryBacking/hugepages",
+    "memoryBacking/source",
+    "memoryBacking/access",
+)
+"""Elements with which libvirt gives each NUMA cell a block of its own."""
 
 
 def bind_vcpus(root: Element, rows: Pins) -> None:
@@ -35,15 +47,19 @@ def bind_vcpus(root: Element, rows: Pins) -> None:
 def bind_memory(name: str, root: Element, memnode_map: Sequence[Sequence[int]]) -> None:
     """Bind the memory: one row for the whole memory, or one for each of the domain's NUMA cells.
 
-    Raises HypervisorError if the map does not fit the domain.
+    If each cell has a binding of its own, it keeps one, because QEMU may divide the memory of a
+    running domain by it. Raises HypervisorError if the map does not fit the domain.
     """
     check_memnode_map(name, root, memnode_map)
+    rows = memnode_map
+    if len(rows) == 1 and root.find("numatune/memnode") is not None:
+        rows = [*rows] * len(root.findall("cpu/numa/cell"))
     drop_children(root, "numatune")
     tune = SubElement(root, "numatune")
-    if len(memnode_map) == 1:
-        SubElement(tune, "memory", mode="strict", nodeset=cpu_set(memnode_map[0]))
+    if len(rows) == 1:
+        SubElement(tune, "memory", mode="strict", nodeset=cpu_set(rows[0]))
         return
-    for index, row in enumerate(memnode_map):
+    for index, row in enumerate(rows):
         SubElement(tune, "memnode", cellid=str(index), mode="strict", nodeset=cpu_set(row))
 
 
@@ -58,6 +74,27 @@ def check_memnode_map(name: str, root: Element, memnode_map: Sequence[Sequence[i
             f"the memnode-map has {len(memnode_map)} rows, but {name} has {has}; give one row for "
             "all of its memory" + (", or one for each cell" if cells > 1 else "")
         )
+
+
+def check_new_memnodes(name: str, live: Element, memnode_map: Sequence[Sequence[int]]) -> None:
+    """Raise HypervisorError if a running domain cannot get a binding for each of its NUMA cells.
+
+    Up to machine types of QEMU 5.0, all of the memory is one block unless something else divides
+    it. A QEMU with a block for each cell refuses it.
+    """
+    machine = emulator_of_root(live).machine
+    version = machine_version(machine)
+    if len(memnode_map) == 1 or version is None or version > _LAST_WITH_ONE_BLOCK:
+        return
+    if any(live.find(path) is not None for path in _DIVIDES_MEMORY):
+        return
+    if any(cell.get("memAccess") for cell in live.iterfind("cpu/numa/cell")):
+        return
+    raise HypervisorError(
+        f"the memnode-map has {len(memnode_map)} rows, but {name} runs with the machine type "
+        f"{machine} and all of its memory in one block; give one row for all of its memory, or "
+        "start it with a <memnode> for each cell"
+    )
 
 
 def read_memory_nodes(root: Element) -> list[frozenset[int]]:
@@ -88,7 +125,7 @@ def unbound_memory(root: Element, memnode_map: Sequence[Sequence[int]]) -> str |
     """Return how the binding of the memory differs from a map, in words. None if it does not."""
     wanted = [frozenset(row) for row in memnode_map]
     got = read_memory_nodes(root)
-    if got == wanted:
+    if got == wanted or (len(wanted) == 1 and set(got) == set(wanted)):
         return None
     return f"its memory is bound to {_nodes(got)} instead of {_nodes(wanted)}"
 

@@ -15,6 +15,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.state import read_xml
 from fastlib.migfra.hypervisors.libvirt.domain.tuning_xml import (
     bind_memory,
     bind_vcpus,
+    check_new_memnodes,
 )
 from fastlib.migfra.hypervisors.libvirt.domain.xml import parse, text
 from fastlib.migfra.virt.domain_vcpus import Pins, read_vcpus, rows_for_online
@@ -65,6 +66,8 @@ def with_maps(spec: MigrationSpec, live: str, definition: str | None) -> Destina
     vCPUs. Raises HypervisorError if a map does not fit the domain.
     """
     rows = rows_of(spec, live)
+    if spec.memnode_map is not None:
+        check_new_memnodes(spec.name, parse(live), spec.memnode_map)
     return DestinationXml(
         live=_bound(spec, live, rows),
         definition=None if definition is None else _bound(spec, definition, rows),

@@ -57,8 +57,8 @@ def decide(spec: MigrationSpec, disks: Sequence[Disk], facts: DiskFacts) -> Disk
                 "disk; remove <transient/> from the definition and start the domain again"
             )
             continue
-        if disk.kind != "file":
-            problems += _not_a_file(spec, disk)
+        if not disk.is_file:
+            problems += _not_a_file(spec, disk, disks)
             continue
         presence = facts.there.get(disk.path, _UNASKED).presence
         if facts.sharing.get(disk.path) == "shared" and presence != "absent":
@@ -68,6 +68,8 @@ def decide(spec: MigrationSpec, disks: Sequence[Disk], facts: DiskFacts) -> Disk
                 problems.append(problem)
             elif disk.is_direct:
                 shared.append(disk)
+        elif disk.kind != "file":
+            problems += _not_a_file(spec, disk, disks)
         elif is_wanted:
             decided.append(disk.path)
             found = list(_problems_of_copy(spec, disk, facts))
@@ -106,18 +108,19 @@ def _unknown_names(spec: MigrationSpec, disks: Sequence[Disk]) -> Iterator[str]:
             )
 
 
-def _not_a_file(spec: MigrationSpec, disk: Disk) -> Iterator[str]:
+def _not_a_file(spec: MigrationSpec, disk: Disk, disks: Sequence[Disk]) -> Iterator[str]:
     is_named = _is_named(spec, disk)
     if is_named or (_is_wanted(spec, disk) and disk.kind in ("block", "volume")):
+        if is_named:
+            remedy = "leave it out of copy-disks"
+        else:
+            has_files = any(each.kind == "file" for each in disks)
+            remedy = f"if {spec.source} and {spec.destination} share it, " + (
+                "name the other disks in copy-disks" if has_files else "order no copy-storage"
+            )
         yield (
             f"{disk.words} of {spec.name} is {_KINDS[disk.kind]}, and copy-storage copies image "
-            "files only; "
-            + (
-                "leave it out of copy-disks"
-                if is_named
-                else f"if {spec.source} and {spec.destination} share it, name the other disks in "
-                "copy-disks"
-            )
+            f"files only; {remedy}"
         )
 
 

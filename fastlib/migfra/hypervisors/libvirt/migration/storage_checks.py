@@ -21,7 +21,6 @@ from fastlib.migfra.hypervisors.libvirt.domain.file_probe import (
     VolumeFacts,
     probe_files,
     probe_volume,
-    read_samples,
     remove_left_definitions,
 )
 from fastlib.migfra.hypervisors.libvirt.domain.files_xml import (
@@ -38,6 +37,7 @@ from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from . import disks_decision
+from .content_checks import compare_content, find_other_devices, sizes_to_compare
 from .disks_check import CopyPlan, PlannedCopy, plan_copies
 from .disks_decision import DiskFacts
 from .shared_folders import (
@@ -128,6 +128,8 @@ class _StorageCheck:
         self._offline = spec.kind == "offline"
         self._notes: list[str] = []
         self._problems: list[str] = []
+        self._volume_paths: dict[str, str] = {}
+        """The paths of the volumes of pools on the source, by the disks that name them."""
 
     async def run(self) -> StorageCheck:
         spec = self._spec
@@ -152,8 +154,12 @@ class _StorageCheck:
 
     async def _plan_copies(self, facts: StorageFacts) -> tuple[CopyPlan, Collection[str]]:
         """Plan the copies of the disks. Returns also the paths that need no other check."""
-        spec, disks = self._spec, self._needs.disks
-        paths = [disk.path for disk in disks if disk.kind == "file"]
+        spec = self._spec
+        disks = [
+            msgspec.structs.replace(disk, path=self._volume_paths.get(disk.target, disk.path))
+            for disk in self._needs.disks
+        ]
+        paths = [disk.path for disk in disks if disk.is_file]
         on_network = [
             path for path in paths if await asyncio.to_thread(is_network_file_system, path)
         ]
@@ -168,8 +174,11 @@ class _StorageCheck:
             copies = await plan_copies(
                 spec, decision.copied, self._needs.files.files, self._needs.prober, self._connect
             )
-        # libvirt takes network disks as shared.
-        others = [disk for disk in disks if disk not in decision.copied and disk.kind != "network"]
+        others = [
+            disk
+            for disk in disks
+            if disk not in decision.copied and not disk.libvirt_takes_as_shared
+        ]
         plan = CopyPlan(
             copies=copies,
             is_incremental=spec.parameter.copy_storage == "incremental",
@@ -246,10 +255,19 @@ class _StorageCheck:
             )
             return []
         if isinstance(here, VolumeFacts) and here.path is not None:
+            if volume.disk is not None and volume.is_top:
+                self._volume_paths[volume.disk] = here.path
             if here.path == there.path and here.path.startswith("/"):
-                block = here.path.startswith("/dev/")
-                role, written = volume.role, volume.written
-                return [DomainFile(path=here.path, role=role, written=written, block=block)]
+                return [
+                    DomainFile(
+                        path=here.path,
+                        role=volume.role,
+                        written=volume.written,
+                        block=here.path.startswith("/dev/"),
+                        disk=volume.disk,
+                        is_behind=volume.is_behind,
+                    )
+                ]
             if here.path == there.path:
                 return []  # a name in the network, which is the same for all hosts
         if volume.written:
@@ -279,7 +297,7 @@ class _StorageCheck:
 
     async def _find_out(self, files: Sequence[DomainFile]) -> StorageFacts:
         """Query both hosts for all facts that the decision needs."""
-        spec = self._spec
+        spec, needs = self._spec, self._needs
         templates = [file.template for file in files if file.template is not None]
         paths = list(dict.fromkeys([*(file.path for file in files), *templates]))
         read = [] if self._offline else [file.path for file in files if _is_only_read(file)]
@@ -292,6 +310,10 @@ class _StorageCheck:
         facts = StorageFacts(here=here, there=there, sharing=sharing, at_rest=self._offline)
         if not self._offline:
             content = await self._compare_content(read, facts)
+            devices = [file.path for file in written if file.block]
+            sizes = sizes_to_compare(devices, facts)
+            others = await find_other_devices(self._ask, spec, needs.prober, sizes)
+            content |= dict.fromkeys(others, False)
             return msgspec.structs.replace(facts, same_content=content)
         unclear = [file.path for file in written if sharing.get(file.path, "unknown") == "unknown"]
         content = await self._compare_content(unclear, facts)
@@ -329,24 +351,8 @@ class _StorageCheck:
         return found
 
     async def _compare_content(self, paths: Sequence[str], facts: StorageFacts) -> dict[str, bool]:
-        """Compare samples of files on both hosts. Leaves out files that cannot be compared."""
-        sizes = {
-            path: size
-            for path in paths
-            if (size := facts.here[path].size) is not None and size == facts.there[path].size
-        }
-        if not sizes:
-            return {}
-        spec = self._spec
-        here, there = await asyncio.gather(
-            *(
-                self._ask(host, read_samples, self._needs.prober, sizes)
-                for host in (spec.source, spec.destination)
-            )
-        )
-        if isinstance(here, LibvirtError) or isinstance(there, LibvirtError):
-            return {}
-        return {path: here[path] == there[path] for path in sizes if here[path] and there[path]}
+        spec, prober = self._spec, self._needs.prober
+        return await compare_content(self._ask, spec, prober, sizes_to_compare(paths, facts))
 
     def _report(self, decision: StorageDecision) -> None:
         """Raise HypervisorError for the decision, or note the checks that were not possible."""
@@ -370,7 +376,7 @@ class _StorageCheck:
                     f", or copy it and move the definition with virsh define on {spec.destination} "
                     f"and virsh undefine on {spec.source}"
                     if self._offline
-                    else ", or remove it there and order copy-storage: all"
+                    else ""
                 )
             )
         if decision.unlike:
