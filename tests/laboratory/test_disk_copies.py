@@ -18,9 +18,9 @@ from tests.support.lab.local_disks import (
     images_on,
     make_folder,
     make_folder_on_ext4,
-    missing_for_ext4,
     remove_images,
 )
+from tests.support.lab.loop_devices import missing_for_loop_devices
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
@@ -75,7 +75,7 @@ def test_copied_disk_has_all_data_and_the_properties_of_the_image(
     fleet, place, kind, file_system, request, add_figure
 ):
     if file_system == "ext4":
-        if (why := missing_for_ext4()) is not None:
+        if (why := missing_for_loop_devices()) is not None:
             end_of_run.skip_now(request.node, "copies of disks are not tested on ext4", why)
         for host in fleet.lab.hosts[:2]:
             make_folder_on_ext4(fleet.lab, host)

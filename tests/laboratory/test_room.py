@@ -48,9 +48,11 @@ def test_swap_goes_through_storage_when_memory_is_short(fleet, snapshot_director
 
 
 def test_cancelled_swap_through_storage_restores_the_saved_domain(fleet, snapshot_directory):
-    run_both(fleet)
+    fleet.run_guest("hostA", "vm1", dirty=16, rate=32)
+    fleet.run_guest("hostB", "vm2")
+    # So slow that vm1 cannot arrive before the cancellation, however busy the machine is.
     handle = fleet.client.migrate(
-        "vm1", "hostA", "hostB", migration_type="live", swap_with="vm2", bandwidth_limit=5
+        "vm1", "hostA", "hostB", migration_type="live", swap_with="vm2", bandwidth_limit=1
     )
     fleet.wait_for_transfer(handle)
     assert fleet.lab.running_on("vm2") == []

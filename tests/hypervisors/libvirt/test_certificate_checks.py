@@ -1,6 +1,9 @@
 """Certificates of both hosts: what is accepted, and what each error names."""
 
+import re
+import subprocess
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -51,6 +54,22 @@ def signed(certificate):
     """The destination with another certificate."""
     pem = certificate if isinstance(certificate, bytes) else certificate.pem
     return msgspec.structs.replace(DESTINATION, certificate=content(pem))
+
+
+def test_commands_of_the_documentation_make_valid_certificates(tmp_path):
+    page = (Path(__file__).parents[3] / "docs/how-to/real-domains.md").read_text()
+    (commands,) = re.findall(r"```sh\n(openssl .*?)```", page, re.DOTALL)
+    subprocess.run(["bash", "-ec", commands], cwd=tmp_path, check=True, capture_output=True)
+    hosts = []
+    for name, role in ("node01", "client"), ("node02", "server"):
+        files = {each.name: each.read_bytes() for each in (tmp_path / name).iterdir()}
+        assert set(files) == {
+            "ca-cert.pem",
+            *(f"{each}-{kind}.pem" for each in ("client", "server") for kind in ("cert", "key")),
+        }
+        authority, certificate = files["ca-cert.pem"], files[f"{role}-cert.pem"]
+        hosts.append(host(name, role, authority=authority, certificate=certificate))
+    assert problems_between(*hosts, ["node02"]) == ([], "node02")
 
 
 def test_valid_certificates_have_no_problem():

@@ -216,6 +216,35 @@ def test_save_counts_when_call_failed_but_domain_is_saved(tmp_path, cancelled):
     run_scenario(scenario, tmp_path)
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_error_names_file_when_the_source_is_silent_during_the_save(tmp_path, cancelled):
+    """The domain may be in the file, and nobody restores it then."""
+
+    async def scenario(storing):
+        def silent():
+            storing.path.write_text("vm1")
+            storing.source.is_there = False
+            raise TaskCancelledError if cancelled else refusal("SYSTEM_ERROR", "Cannot recv data")
+
+        storing.domain.on["save"] = silent
+        with pytest.raises(FinalError) as caught:
+            await storing.save()
+        text = str(caught.value)
+        assert text.startswith(
+            "cancelled; " if cancelled else "the connection to libvirt on node01"
+        )
+        assert (
+            f"; vm1 may be saved in {storing.path}, and node01 cannot be queried for it (" in text
+        )
+        assert text.endswith(
+            "): check whether it runs there, and only if it does not, use virsh restore "
+            f"{storing.path}"
+        )
+        assert storing.path.exists()
+
+    run_scenario(scenario, tmp_path)
+
+
 # Restoring fails
 
 

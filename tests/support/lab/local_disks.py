@@ -171,13 +171,6 @@ def make_folder(host: Host) -> None:
     outside(host, FOLDER).mkdir(exist_ok=True)
 
 
-def missing_for_ext4() -> str | None:
-    """The reason why this machine cannot give a host a file system of its own, if it cannot."""
-    if not Path("/dev/loop-control").exists():
-        return "there is no /dev/loop-control; load the module loop, or run outside of a container"
-    return None
-
-
 def make_folder_on_ext4(lab: Lab, host: Host) -> None:
     """Make the folder of a host, without images, on an ext4 of its own."""
     image = lab.layout.directory / f"images-{host.name}.ext4"

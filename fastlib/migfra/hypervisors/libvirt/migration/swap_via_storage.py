@@ -68,7 +68,11 @@ class MigrationViaStorage(Migration):
                     call = connection.submit(storage.save, spec.name, path)
                     await await_call(monitor, call)
         except HypervisorError as error:
-            if self.record.state.path is None or not await self.is_saved():
+            try:
+                is_saved = self.record.state.path is not None and await self.is_saved()
+            except FinalError as unknown:
+                raise FinalError(f"{error}; {unknown}") from error
+            if not is_saved:
                 raise await self.undo_after(error) from error
             await self._save(phase="saved")
             if isinstance(error, TaskCancelledError):
@@ -81,11 +85,18 @@ class MigrationViaStorage(Migration):
     async def is_saved(self) -> bool:
         """Wait for libvirt, then return whether the domain is in its file and not on its host.
 
-        Raises HypervisorError if that cannot be found out.
+        Raises FinalError with the file and the remedy if that cannot be found out.
         """
-        state = self.record.state
-        await wait_for_job_end(self._runtime, self.spec)
-        observed = await self._hosts.on_source(look_up)
+        spec, state = self.spec, self.record.state
+        await wait_for_job_end(self._runtime, spec)
+        try:
+            observed = await self._hosts.on_source(look_up)
+        except HypervisorError as error:
+            raise FinalError(
+                f"{spec.name} may be saved in {state.path}, and {spec.source} cannot be queried "
+                f"for it ({error}): check whether it runs there, and only if it does not, use "
+                f"virsh restore {state.path}"
+            ) from error
         assert state.path is not None
         return not observed.active and await asyncio.to_thread(Path(state.path).exists)
 
