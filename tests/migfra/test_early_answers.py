@@ -13,6 +13,7 @@ from fastlib.message import Cancel
 from fastlib.migfra import Daemon
 from fastlib.migfra.hypervisors.simulated.clock import run_virtual
 from fastlib.migfra.journal import commit_thread
+from fastlib.migfra.journal.history import read_separately
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.tasks import late_acks
 from fastlib.migfra.tasks.jobs import JOB_SIZE, Job, JobTable
@@ -189,18 +190,20 @@ def test_other_answer_does_not_overtake_an_early_one_that_had_no_room(is_put_fir
 
 def test_answer_is_sent_only_once_it_is_stored(tmp_path: Path) -> None:
     async def main() -> None:
-        journal = Journal(tmp_path / "journal")
+        path = tmp_path / "journal"
+        journal = Journal(path)
         seen: list[object] = []
         number = (await journal.accept("1", b"d", b"p", key="k")).number
 
         def stored() -> bool:
             seen.append(threading.current_thread() is not threading.main_thread())
-            seen.extend(journal._read(lambda c: list(c.execute("SELECT answer FROM containers"))))
+            query = "SELECT answer FROM containers"
+            seen.extend(read_separately(path, lambda c: list(c.execute(query))))
             return False
 
         await journal.answer(number, b"answer", stored)
         assert seen == [True, (b"answer",)]
-        (tmp_path / "journal").unlink()
+        path.unlink()
         await journal.check_file()
         await journal.answer(number, b"lost", stored)  # the file is gone: nothing is stored
         assert len(seen) == 2

@@ -13,8 +13,7 @@ import pytest
 
 from fastlib import Start
 from fastlib.migfra import JournalError
-from fastlib.migfra.journal import group_commit, layout, schema
-from fastlib.migfra.journal import journal as journal_module
+from fastlib.migfra.journal import group_commit, journal_file, layout, schema, trimming
 from fastlib.migfra.journal.acceptance import Acceptance
 from fastlib.migfra.journal.group_commit import GroupCommit
 from fastlib.migfra.journal.journal import Journal
@@ -201,14 +200,14 @@ def test_restart_knows_how_much_time_was_left(
 
     async def scene() -> None:
         path, clock = tmp_path / "journal", SetClock()
-        monkeypatch.setattr(journal_module, "_boot_id", lambda: "first")
+        monkeypatch.setattr(journal_file, "_boot_id", lambda: "first")
         journal = Journal(path, clock=clock)
         await journal.accept("a", b"x", b"x", key="a", expires=clock.now() + 60)
         await journal.accept("b", b"x", b"x", key="b")
         await journal.close()
         clock.run(20)
         clock.jump(-3600)
-        monkeypatch.setattr(journal_module, "_boot_id", lambda: boot)
+        monkeypatch.setattr(journal_file, "_boot_id", lambda: boot)
         journal = Journal(path, clock=clock)
         found = [unfinished.latest_begin for unfinished in await journal.unfinished()]
         assert found == [latest, math.inf]
@@ -373,7 +372,7 @@ def _trouble(bench: Bench, kind: str) -> Callable[[], None]:
         other = sqlite3.connect(bench.journal, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         return other.close
-    connection = bench.daemons[-1].runtime.journal._connection
+    connection = bench.daemons[-1].runtime.journal._file.connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
     return lambda: connection.execute("PRAGMA max_page_count = 1000000").close()
@@ -453,9 +452,10 @@ def test_default_values() -> None:
     assert (layout.VERSION, schema.BUSY_SECONDS, schema.TRIMMED_AT_ONCE) == (4, 2.0, 100)
     assert (schema.ACCEPTED, schema.ANSWERED, schema.CONFIRMED) == (0, 1, 2)
     assert (group_commit.LARGEST_BATCH, group_commit.PAUSES) == (1000, (0.05, 5.0))
-    assert journal_module.TRIM_EVERY == 1000
+    assert trimming.TRIM_EVERY == 1000
     journal = Journal(None)
-    assert (journal._max_age, journal._max_size) == (604_800.0, 64 << 20)
+    bounds = journal._trimming
+    assert (bounds._max_age, bounds._max_size) == (604_800.0, 64 << 20)
     assert (journal.path, journal.size(), journal.waiting) == (None, 0, 0)
     assert Acceptance("new", 1).answer is None
     asyncio.run(journal.close())
@@ -523,7 +523,7 @@ def test_trim_forgets_only_older_orders(tmp_path: Path, age: float, kept: bool) 
         journal = Journal(tmp_path / "journal")
         number = await accept(journal, "a")
         await journal.answer(number, b"")
-        connection = journal._connection
+        connection = journal._file.connection
         connection.execute("UPDATE containers SET state = 2, settled = ?", (1000 - age,))
         schema.trim(connection, 1000 - 100, 1 << 30)
         assert (connection.execute("SELECT count(*) FROM containers").fetchone()[0] == 1) is kept
@@ -535,7 +535,7 @@ def test_trim_forgets_only_older_orders(tmp_path: Path, age: float, kept: bool) 
 def test_trim_deletes_the_oldest_hundred_beyond_the_size(tmp_path: Path) -> None:
     async def scene() -> None:
         journal = Journal(tmp_path / "journal")
-        connection = journal._connection
+        connection = journal._file.connection
         connection.execute("BEGIN")
         connection.executemany(
             "INSERT INTO containers (id, digest, accepted, settled, state, answer)"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fastlib.migfra.journal import journal as journal_module
+from fastlib.migfra.journal import journal_file
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.records import Event
 from fastlib.migfra.journal.repetition import Origin
@@ -107,7 +108,7 @@ def test_after_a_reboot_only_the_time_since_it_counts(
     async def scene(desk: Desk) -> None:
         assert await desk.kind("stop") == "new"
         await desk.journal.close()
-        monkeypatch.setattr(journal_module, "_boot_id", lambda: "another boot")
+        monkeypatch.setattr(journal_file, "_boot_id", lambda: "another boot")
         desk.clock.run(since_boot - desk.clock.monotonic())
         desk.open()
         assert await desk.kind("stop") == ("unanswered" if again else "new")
@@ -429,7 +430,7 @@ def test_note_is_written_without_a_separate_transaction(
     async def scene(desk: Desk) -> None:
         statements: list[str] = []
         number = (await desk.journal.accept("1", b"d", b"p")).number
-        desk.journal._connection.set_trace_callback(statements.append)
+        desk.journal._file.connection.set_trace_callback(statements.append)
         for count in range(1000):
             desk.journal.note(number, 0, "phase", str(count))
         await asyncio.sleep(0)

@@ -275,7 +275,7 @@ def test_acceptance_has_number_and_answer() -> None:
         assert await accept(b"d") == Acceptance("answered", 2, b"answer", answered)
         journal.confirmed(2)
         journal.confirmed(1)
-        assert journal._confirmed == 2
+        assert journal._trimming._confirmed == 2
         await journal.close()
 
     run(scene)
@@ -365,9 +365,10 @@ def test_journal_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch) -> Non
         raise AssertionError(part) from error
 
     journal = Journal(None, max_age=5.0, max_size=6, on_failure=on_failure)
-    assert (journal._max_age, journal._max_size, journal._confirmed) == (5.0, 6, 0)
+    trimming = journal._trimming
+    assert (trimming._max_age, trimming._max_size, trimming._confirmed) == (5.0, 6, 0)
     assert journal._group_commit._on_failure is on_failure
-    assert journal._group_commit._connection is journal._connection
+    assert journal._group_commit._connection is journal._file.connection
     asyncio.run(journal.close())
     asyncio.run(journal.close(0.5))
     assert timeouts == [10.0, 0.5]
@@ -418,7 +419,7 @@ def test_rollback_that_fails_does_not_hide_the_first_error() -> None:
 
 def test_journal_closes_although_the_disk_is_full() -> None:
     journal = Journal(None)
-    connection = journal._connection
-    journal._connection = FullDisk()  # type: ignore[assignment]
+    connection = journal._file.connection
+    journal._file.connection = FullDisk()  # type: ignore[assignment]
     asyncio.run(journal.close())
     connection.close()

@@ -107,12 +107,12 @@ def test_number_of_a_forgotten_order_is_not_used_again(tmp_path: Path) -> None:
     """Also if no order is left, in the same run and in later ones."""
 
     async def forget_all(journal: Journal) -> None:
-        number = (await journal.accept(None, b"d", b"p", key=str(journal._run.number))).number
+        number = (await journal.accept(None, b"d", b"p", key=str(journal._file.run.number))).number
         numbers.append(number)
         await journal.answer(number, b"")
         journal.confirmed(number)
         await journal.check_file()
-        schema.trim(journal._connection, 1e12, 1 << 30)
+        schema.trim(journal._file.connection, 1e12, 1 << 30)
         assert await journal.history() == []
 
     numbers: list[int] = []
@@ -139,7 +139,7 @@ def test_rows_in_further_tables_are_written_only_for_orders_that_need_them() -> 
     async def scene(journal: Journal) -> None:
         def rows() -> list[int]:
             tables = ("domains", "events", "members", "packets")
-            found = (journal._connection.execute(f"SELECT count(*) FROM {t}") for t in tables)
+            found = (journal._file.connection.execute(f"SELECT count(*) FROM {t}") for t in tables)
             return [count for ((count,),) in map(tuple, found)]
 
         number = (await journal.accept("a", b"d", b"p", key="k", vm_names=["vm1"])).number

@@ -7,7 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from . import schema
-from .begins import Turn
+from .begins import Turn, take_back
 from .repetition import (
     Arrival,
     KnownOrder,
@@ -124,6 +124,13 @@ def accept(connection: sqlite3.Connection, order: Order) -> Acceptance:
         return Acceptance("unanswered", known.number)
     began = schema.began(connection, known.number)
     return Acceptance("answered", known.number, answer, began or answered or accepted)
+
+
+def take_back_begins(connection: sqlite3.Connection, written: Iterable[Acceptance]) -> None:
+    """Remove the note that an order begins if no caller waits for it. It is still accepted."""
+    for accepted in written:
+        if accepted.kind == "new":
+            take_back(connection, accepted.number, 0)
 
 
 def _has_content(order: Order, digest: bytes, payload: bytes | None) -> bool:

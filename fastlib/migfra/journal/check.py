@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.own_files import check_own_file, check_own_folder
 
-from .journal import cannot_be_opened
+from .journal_file import cannot_be_opened
 from .lock import check_journal_lock
 from .position import SUFFIX
 from .schema import SQLITE_FILES, open_tables

@@ -1,15 +1,21 @@
 """Read the records of orders from the tables, for `query history`."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from heapq import merge
 from itertools import groupby, islice
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from fastlib.migfra.errors import JournalError
+
 from . import schema
 from .records import Event, Record, State
+
+T = TypeVar("T")
 
 _STATES: Final[dict[int, State]] = {
     schema.ACCEPTED: "unanswered",
@@ -51,6 +57,16 @@ def history(
         for row in connection.execute(query, (*given.values(), number))
     )
     return _records(connection, islice(rows, limit))
+
+
+def read_separately(path: Path | str, read: Callable[[sqlite3.Connection], T]) -> T:
+    """Read by a separate connection, which does not wait for writes. Raises JournalError."""
+    uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=schema.BUSY_SECONDS)) as connection:
+            return read(connection)
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: {error}") from error
 
 
 def _of_domain(connection: sqlite3.Connection, vm_name: bytes) -> Iterator[int]:

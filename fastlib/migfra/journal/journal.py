@@ -11,10 +11,9 @@ import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import msgspec
 
@@ -23,36 +22,27 @@ from fastlib.migfra.errors import JournalError
 from fastlib.migfra.failures import OnFailure, log_failure
 
 from . import acceptance, history, schema
-from .acceptance import Acceptance, Order
+from .acceptance import Acceptance, Order, take_back_begins
+from .arrivals import Arrivals
 from .begins import Beginning, Turn, note_act, note_begin, take_back
-from .file_watch import FileWatch
 from .group_commit import GroupCommit
-from .position import Position, PositionFile, is_older_copy
+from .journal_file import JournalFile
 from .records import Record
 from .repetition import REPETITION_SECONDS, UNKNOWN_ORIGIN, Arrival, Origin
-from .rows_along import Row, RowsAlong
+from .rows_along import RowsAlong, write_confirmations, write_notes
 from .schema import Unconfirmed, Unfinished
+from .trimming import Trimming
 
-_EVENT: Final = (
-    "INSERT INTO events (container, position, time, kind, text, vm_name) VALUES (?, ?, ?, ?, ?, ?)"
-)
 _ANSWER: Final = (
     "UPDATE containers SET state = ?, answer = ?, answered = ?, outcome = coalesce(?, outcome)"
     " WHERE number = ?"
 )
-TRIM_EVERY: Final = 1000
-"""Confirmed containers after which the journal is trimmed."""
-TRIM_BYTES: Final = 1 << 20
-"""Bytes of payloads, answers and events after which the next confirmed container trims it, too."""
-TRIM_SECONDS: Final = 3600.0
-"""Seconds after which the journal is trimmed in any case; see `Journal.trim_if_due`."""
 CONFIRMATION_SECONDS: Final = 0.1
 """Seconds that a confirmation may wait for another transaction."""
 NOTE_SECONDS: Final = 1.0
 """Seconds that a note may wait for another transaction."""
 FLUSH_SECONDS: Final = 2.0
 """Seconds that `history` waits for pending writes."""
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -99,81 +89,50 @@ class Journal:
         self.path: Final = path
         self.host: Final = host
         self._host_key = schema.key(host)
-        self._max_age = max_age
-        self._max_size = max_size
         self._window = repetition_window
         self._clock = clock
         self._digest_of = digest_of
-        self._opened = clock.monotonic()
-        self._trimmed = self._opened
-        """Time of the last trimming, by the monotonic clock."""
-        self._boot = _boot_id()
-        self._confirmed = 0
-        self._grown = 0
-        self._recent: dict[bytes | None, float] = {}
-        with ExitStack() as parts:
-            try:
-                self._connection, self._run = schema.open_journal(
-                    path, host, self._boot, clock.now()
-                )
-                parts.callback(self._connection.close)
-                (application,) = self._connection.execute("PRAGMA application_id").fetchone()
-                self._watch = None if path is None else FileWatch(path, application)
-                self._position_file = None if path is None else PositionFile(path)
-            except (sqlite3.Error, OSError) as error:
-                raise cannot_be_opened(path, error) from error
-            parts.pop_all()
-        self._began = self._run.began
-        self._position = Position(self._run.identity, self._run.number, self._run.order)
-        self._sessions = {0: self._run.session}
-        self._fresh = self._run.fresh
-        self._packets = set(self._run.packets)
-        """Packet ids that the table `packets` may have."""
-        self._with_members: set[int] = set()
-        """Numbers of unanswered orders that the table `members` may have."""
+        self._file = JournalFile(path, host, clock)
         self._group_commit = GroupCommit(
-            self._connection,
+            self._file.connection,
             on_failure,
-            find_problem=self._find_problem,
+            find_problem=self._file.find_problem,
             on_commit=self._committed,
         )
-        self._notes = RowsAlong(self._group_commit, _write_notes, NOTE_SECONDS)
-        self._confirmations = RowsAlong(
-            self._group_commit, _write_confirmations, CONFIRMATION_SECONDS
+        self._trimming = Trimming(
+            self._file, self._group_commit, clock, max_age=max_age, max_size=max_size
         )
-        self.is_older_copy: Final = self._look_at_position()
+        self._arrivals = Arrivals(
+            self._file.run, repetition_window, self._trimming.opened, self._store_session
+        )
+        self._with_members: set[int] = set()
+        """Numbers of unanswered orders that the table `members` may have."""
+        self._notes = RowsAlong(self._group_commit, write_notes, NOTE_SECONDS)
+        self._confirmations = RowsAlong(
+            self._group_commit, write_confirmations, CONFIRMATION_SECONDS
+        )
+        self.is_older_copy: Final = self._file.is_older_copy
         """Whether the file was replaced by an older copy of itself: it misses newer orders."""
-
-    def _look_at_position(self) -> bool:
-        if self._position_file is None:
-            return False
-        written = self._position_file.read()
-        is_older = is_older_copy(written, self._run.number, self._position)
-        if is_older:  # from now on it has all orders again
-            self._began = self._clock.now()
-            schema.set_meta(self._connection, "began", self._began)
-        self._position_file.write(self._position)
-        return is_older
 
     @property
     def identity(self) -> str:
         """Random text that was made with the journal."""
-        return self._run.identity
+        return self._file.run.identity
 
     @property
     def is_new(self) -> bool:
         """Whether the file was made in this run and has no earlier orders."""
-        return self.path is not None and self._run.is_new
+        return self.path is not None and self._file.run.is_new
 
     @property
     def newest(self) -> float | None:
         """Time of acceptance of earlier runs' newest order, in seconds since 1970, if any."""
-        return self._run.newest
+        return self._file.run.newest
 
     @property
     def earlier_host(self) -> str | None:
         """The name of the host in the run before, None if there was none."""
-        return self._run.earlier_host
+        return self._file.run.earlier_host
 
     @property
     def last_error(self) -> Exception | None:
@@ -194,10 +153,7 @@ class Journal:
 
     def size(self) -> int:
         """Bytes of the files; 0 in memory."""
-        if self.path is None:
-            return 0
-        files = (Path(f"{self.path}{suffix}") for suffix in ("", "-wal"))
-        return sum(file.stat().st_size for file in files if file.exists())
+        return self._file.size()
 
     async def accept(
         self,
@@ -228,18 +184,16 @@ class Journal:
         Raises JournalError if the journal accepts no more orders, and the errors of the database.
         """
         self._refuse_if_lost()
-        place = (self._run.number, origin.connection)
-        fresh, clock = self._fresh, self._clock.monotonic()
-        if not origin.duplicate:
-            self._fresh = max(fresh, place)
+        clock, id_key = self._clock.monotonic(), schema.key(id)
+        way = self._arrivals.note(origin, id_key, clock, has_key=key is not None)
         order = Order(
             arrival=Arrival(
                 raw=hashlib.sha256(payload).digest(),
                 content=digest or b"",
                 duplicate=origin.duplicate,
-                session=self._session_of(origin.session_start),
+                session=way.session,
             ),
-            id=schema.key(id),
+            id=id_key,
             key=schema.key(key),
             task=schema.encoded(task),
             vm_names=[schema.encoded(name) for name in vm_names],
@@ -248,21 +202,18 @@ class Journal:
             host=self._host_key,
             payload=payload,
             packet=origin.packet_id,
-            packet_is_known=origin.packet_id in self._packets,
-            place=place,
-            fresh=fresh,
+            packet_is_known=way.packet_is_known,
+            place=way.place,
+            fresh=way.fresh,
             window=self._window,
             now=self._clock.now(),
             clock=clock,
-            boot=self._boot,
+            boot=self._file.boot,
             digest_of=self._digest_of,
             has_room=has_room,
             turn=turn,
         )
-        if key is None and origin.packet_id is not None:
-            self._packets.add(origin.packet_id)
-        self._remember_recent(order.id, clock)
-        self._grown += len(payload)
+        self._trimming.grown += len(payload)
 
         written: list[Acceptance] = []
 
@@ -276,7 +227,9 @@ class Journal:
         try:
             accepted = await self._group_commit.submit(write, None if turn is None else turn.decide)
         except asyncio.CancelledError:
-            self._group_commit.submit_later(lambda connection: _take_back(connection, written))
+            self._group_commit.submit_later(
+                lambda connection: take_back_begins(connection, written)
+            )
             raise
         self._refuse_if_lost()  # a commit to a deleted file is worthless
         return accepted
@@ -293,9 +246,8 @@ class Journal:
                 order = max(order, result.number)
             elif kind is _Stored and result.callback is not None:
                 patient += result.callback()
-        if self._position_file is not None and order > self._position.order:
-            self._position = msgspec.structs.replace(self._position, order=order)
-            self._position_file.write(self._position)
+        if order > self._file.newest_order:
+            self._file.note_order(order)
         return patient
 
     def settle(self) -> None:
@@ -312,18 +264,11 @@ class Journal:
         The same bytes before and after it are two orders. It is written only if an order of this id
         came a short time ago.
         """
-        clock, known = self._clock.monotonic(), schema.key(id)
-        just_opened = clock - self._opened < self._window
-        if just_opened or clock - self._recent.get(known, -self._window) < self._window:
+        known = schema.key(id)
+        if self._arrivals.may_come_again(known, self._clock.monotonic()):
             self._group_commit.submit_later(
                 lambda connection: acceptance.mark_followed(connection, known)
             )
-
-    def _remember_recent(self, id: bytes | None, clock: float) -> None:
-        self._recent.pop(id, None)
-        self._recent[id] = clock  # the oldest is the first
-        while clock - self._recent[oldest := next(iter(self._recent))] > self._window:
-            del self._recent[oldest]
 
     def session_began(self, session_start: int) -> None:
         """Note the MQTT session of this connection; returns at once.
@@ -331,18 +276,12 @@ class Journal:
         Call it after each connect, because sessions without orders count as well. See
         `ReceivedMessage.session_start`.
         """
-        self._session_of(session_start)
+        self._arrivals.session_of(session_start)
 
-    def _session_of(self, session_start: int) -> int:
-        """Return the number of a session, counted over all runs."""
-        known = self._sessions.get(session_start)
-        if known is not None:
-            return known
-        session = self._sessions[session_start] = max(self._sessions.values()) + 1
+    def _store_session(self, session: int) -> None:
         self._group_commit.submit_later(
             lambda connection: schema.set_meta(connection, "session", session)
         )
-        return session
 
     async def begin(self, number: int, position: int, *, waits: bool = False) -> None:
         """Note that a member is about to be passed to the hypervisor.
@@ -389,7 +328,7 @@ class Journal:
     @property
     def hypervisor_state(self) -> Mapping[str, Any]:
         """The state that the hypervisor had saved besides its tasks when the journal was opened."""
-        stored = self._run.hypervisor_state
+        stored = self._file.run.hypervisor_state
         return {} if stored is None else msgspec.json.decode(stored, type=dict[str, Any])
 
     async def save_hypervisor_state(self, state: Mapping[str, Any]) -> None:
@@ -434,7 +373,7 @@ class Journal:
         ended just now, if `note` does not.
         """
         row = (schema.ANSWERED, answer, self._clock.now(), schema.key(outcome), number)
-        self._grown += len(answer)
+        self._trimming.grown += len(answer)
         has_members = number in self._with_members
         self._with_members.discard(number)
 
@@ -452,35 +391,19 @@ class Journal:
         It is written with the next transaction, at the latest after `CONFIRMATION_SECONDS`. After a
         crash before that, the next run sends the answer again.
         """
-        self._confirmations.add((schema.CONFIRMED, self._clock.now(), self._seconds(), number))
-        self._confirmed += 1
-        if self._confirmed % TRIM_EVERY == 0 or self._grown >= TRIM_BYTES:
-            self._grown = 0
-            self.trim()
-
-    def _seconds(self) -> float:
-        """Total running time of this journal's daemons, in seconds, as far as it is recorded."""
-        return self._run.seconds + self._clock.monotonic() - self._opened
+        seconds = self._trimming.confirm()
+        self._confirmations.add((schema.CONFIRMED, self._clock.now(), seconds, number))
 
     def trim_if_due(self) -> None:
         """Trim the journal if the last time is long ago.
 
         Call it often: a daemon without orders has no other occasion.
         """
-        if self._clock.monotonic() - self._trimmed >= TRIM_SECONDS:
-            self.trim()
+        self._trimming.trim_if_due()
 
     def trim(self) -> None:
         """Forget confirmed orders that are too old or too many; returns at once."""
-        seconds = self._seconds()
-        self._trimmed = self._clock.monotonic()
-
-        def trim(connection: sqlite3.Connection) -> None:
-            schema.set_meta(connection, "seconds", seconds)
-            forgotten = schema.trim(connection, seconds - self._max_age, self._max_size)
-            self._began = self._began if forgotten is None else forgotten
-
-        self._group_commit.submit_later(trim)
+        self._trimming.trim()
 
     def note(
         self, number: int, position: int | None, kind: str, text: str = "",
@@ -494,7 +417,7 @@ class Journal:
         name = None if vm_name is None else schema.encoded(vm_name)
         row = (number, position, self._clock.now(), kind, schema.encoded(text), name)
         self._notes.add(row)
-        self._grown += len(text)
+        self._trimming.grown += len(text)
 
     async def history(
         self,
@@ -521,21 +444,12 @@ class Journal:
         if self._group_commit.last_error is None:
             flushed = self._group_commit.submit(lambda _: None)
             await asyncio.wait((flushed,), timeout=FLUSH_SECONDS)
-        return await asyncio.to_thread(self._read, read)
-
-    def _read(self, read: Callable[[sqlite3.Connection], list[Record]]) -> list[Record]:
-        """Read by a separate connection, which does not wait for writes."""
-        uri = f"{Path(str(self.path)).absolute().as_uri()}?mode=ro"
-        try:
-            with closing(sqlite3.connect(uri, uri=True, timeout=schema.BUSY_SECONDS)) as connection:
-                return read(connection)
-        except sqlite3.Error as error:
-            raise JournalError(f"{self.path}: {error}") from error
+        return await asyncio.to_thread(history.read_separately, self.path, read)
 
     @property
     def began(self) -> float:
         """Time since which the journal has all orders, in seconds since 1970."""
-        return self._began
+        return self._file.began
 
     async def payload(self, number: int) -> bytes | None:
         """Return the payload of a container as it came; None if it is forgotten."""
@@ -554,7 +468,7 @@ class Journal:
         """Return the containers without an answer, in order of arrival."""
         monotonic = self._clock.monotonic()
         found = await self._group_commit.submit(
-            lambda connection: schema.unfinished(connection, self._boot, monotonic)
+            lambda connection: schema.unfinished(connection, self._file.boot, monotonic)
         )
         self._with_members.update(left.number for left in found if left.members)
         return found
@@ -569,7 +483,7 @@ class Journal:
 
     async def close(self, timeout: float = 10.0) -> None:
         """Write all pending data within `timeout` seconds, and close the journal."""
-        seconds = self._seconds()
+        seconds = self._trimming.seconds()
         self._group_commit.submit_along(
             lambda connection: schema.set_meta(connection, "seconds", seconds), timeout
         )
@@ -579,78 +493,16 @@ class Journal:
             self.give_up()
             try:
                 with suppress(sqlite3.Error):  # a full disk; the write-ahead log has the data
-                    await asyncio.to_thread(self._connection.close)
+                    await asyncio.to_thread(self._file.connection.close)
             finally:
-                if self._watch is not None:  # after the database, see there
-                    self._watch.close()
-                if self._position_file is not None:
-                    self._position_file.close()
+                self._file.close_others()
 
     async def _do(self, statement: str, *values: Any) -> None:
-        await self._group_commit.submit(_statement(statement, values), ahead=True)
+        def execute(connection: sqlite3.Connection) -> None:
+            connection.execute(statement, values)
 
-    def _find_problem(self) -> str | None:
-        """Return the damage to the file, with the remedy; None without damage."""
-        problem = None if self._watch is None else self._watch.problem()
-        if problem is None:
-            return None
-        return (
-            f"the file of the journal, {self.path}, {problem}; the daemon accepts no more tasks, "
-            "and finishes those that run; put the old file back if you have it, and start the "
-            "daemon again"
-        )
+        await self._group_commit.submit(execute, ahead=True)
 
     async def check_file(self) -> None:
         """Check that the file still exists; `last_error` then has the damage."""
         await self._group_commit.submit(lambda _: self._group_commit.check_file())
-
-
-def cannot_be_opened(path: Path | str | None, error: Exception) -> JournalError:
-    """Return the error about a journal that cannot be opened, with the remedy."""
-    return JournalError(f"the journal {path} cannot be opened: {error}{_remedy(error)}")
-
-
-def _remedy(error: Exception) -> str:
-    """Return the remedy for a file that no retry can open, an empty text for other errors."""
-    if getattr(error, "sqlite_errorcode", None) not in (
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_CORRUPT,
-    ):
-        return ""
-    return (
-        "; replace it by a good copy, or move it away: a new journal does not have the earlier "
-        "orders"
-    )
-
-
-def _boot_id() -> str:
-    """Return the identity of this boot of the host. Without one, each run counts as a boot."""
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        return uuid4().hex
-
-
-def _take_back(connection: sqlite3.Connection, written: list[Acceptance]) -> None:
-    """Remove the note that an order begins if no caller waits for it. It is still accepted."""
-    for accepted in written:
-        if accepted.kind == "new":
-            take_back(connection, accepted.number, 0)
-
-
-def _write_notes(connection: sqlite3.Connection, rows: list[Row]) -> None:
-    connection.executemany(_EVENT, rows)
-    acceptance.add_names(connection, ((row[0], row[-1]) for row in rows if row[-1] is not None))
-
-
-def _write_confirmations(connection: sqlite3.Connection, rows: list[Row]) -> None:
-    connection.executemany(
-        "UPDATE containers SET state = ?, confirmed = ?, settled = ? WHERE number = ?", rows
-    )
-
-
-def _statement(statement: str, values: tuple[Any, ...]) -> Callable[[sqlite3.Connection], None]:
-    def execute(connection: sqlite3.Connection) -> None:
-        connection.execute(statement, values)
-
-    return execute

@@ -4,9 +4,13 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
+from .acceptance import add_names
 from .group_commit import GroupCommit
 
 Row = tuple[Any, ...]
+_EVENT: Final = (
+    "INSERT INTO events (container, position, time, kind, text, vm_name) VALUES (?, ?, ?, ?, ?, ?)"
+)
 
 
 class RowsAlong:
@@ -42,3 +46,16 @@ class RowsAlong:
         """Add no more to rows that are being written."""
         self._rows = None
         return True
+
+
+def write_notes(connection: sqlite3.Connection, rows: list[Row]) -> None:
+    """Write events of orders. The orders can be found by the domains of the events, too."""
+    connection.executemany(_EVENT, rows)
+    add_names(connection, ((row[0], row[-1]) for row in rows if row[-1] is not None))
+
+
+def write_confirmations(connection: sqlite3.Connection, rows: list[Row]) -> None:
+    """Write that the broker has confirmed answers."""
+    connection.executemany(
+        "UPDATE containers SET state = ?, confirmed = ?, settled = ? WHERE number = ?", rows
+    )

@@ -31,7 +31,7 @@ def closing_journals() -> Iterator[None]:
 
 
 def _close(journal: Journal) -> None:
-    journal._connection.close()
-    for file in (journal._watch, journal._position_file):
+    journal._file.connection.close()
+    for file in (journal._file._watch, journal._file._position_file):
         if file is not None:
             file.close()
