@@ -180,7 +180,9 @@ class Daemon:
         assert quit.container is not None
         try:
             async with asyncio.timeout(runtime.CLOSE_SECONDS):
-                await self.runtime.dispatcher.answer(quit, quit_answer(quit.container, details))
+                await self.runtime.dispatcher.answerer.answer(
+                    quit, quit_answer(quit.container, details)
+                )
         except TimeoutError:
             log.warning(
                 "the journal has not stored the answer to quit in time; the next run sends it"

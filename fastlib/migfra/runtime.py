@@ -293,7 +293,7 @@ class Runtime:
                 clock=self._clock,
             )
             if unfinished.maybe_cancel:  # it must not wait for the end of its target
-                await self.dispatcher.load(job)
+                await self.dispatcher.loader.load(job)
             if not job.begun:
                 self.dispatcher.put(job)
         if left:

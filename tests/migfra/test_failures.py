@@ -14,7 +14,9 @@ from fastlib.message import Query
 from fastlib.migfra import Daemon, JournalError
 from fastlib.migfra.journal.group_commit import GroupCommit
 from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.tasks.container_loader import ContainerLoader
 from fastlib.migfra.tasks.dispatcher import Dispatcher
+from fastlib.migfra.tasks.member_execution import MemberExecution
 from fastlib.migfra.telemetry.presence import PresencePublisher
 from fastlib.transport import AsyncCommunicator
 from tests.support.migfra.bench import Bench, Play, patiently
@@ -205,7 +207,7 @@ def test_member_is_answered_when_its_end_cannot_be_journalled(
 def test_member_is_answered_when_it_cannot_be_executed(
     play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Dispatcher, "_place", fails_async)
+    monkeypatch.setattr(MemberExecution, "_place", fails_async)
 
     async def scene(bench: Bench) -> None:
         await bench.daemon()
@@ -339,7 +341,7 @@ def test_daemon_ends_when_the_dispatcher_fails(
 ) -> None:
     async def scene(bench: Bench) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(Dispatcher, "load", fails_async)
+            patch.setattr(ContainerLoader, "load", fails_async)
             daemon = await bench.daemon()
             task = Start(vm_name="a")
             await bench.send(TaskContainer(tasks=[task], id="1", concurrent_execution=False))

@@ -18,6 +18,7 @@ from fastlib.migfra.journal.acceptance import Acceptance
 from fastlib.migfra.journal.group_commit import GroupCommit
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.schema import MemberState, Unconfirmed
+from fastlib.migfra.journal.trimming import Trimming
 from tests.support.clock import SetClock
 from tests.support.migfra.bench import Bench, patiently
 from tests.support.migfra.scripted import Scripted, gate
@@ -582,8 +583,8 @@ def test_trim_of_nothing_takes_no_longer_with_more_orders(tmp_path: Path) -> Non
 def test_every_thousandth_confirmation_trims(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trims: list[Journal] = []
-    monkeypatch.setattr(Journal, "trim", lambda journal: trims.append(journal))
+    trims: list[Trimming] = []
+    monkeypatch.setattr(Trimming, "trim", lambda trimming: trims.append(trimming))
 
     async def scene() -> None:
         journal = Journal(tmp_path / "journal")

@@ -238,7 +238,8 @@ def test_many_members_are_started_some_at_a_time(
         daemon = await bench.daemon()
         tasks = [Start(vm_name=f"vm{n}") for n in range(300)]
         now = most = 0
-        execute = daemon.runtime.dispatcher._execute_member
+        members = daemon.runtime.dispatcher._members
+        execute = members.execute
 
         async def counted(job: Job, member: Member) -> None:
             nonlocal now, most
@@ -247,7 +248,7 @@ def test_many_members_are_started_some_at_a_time(
             await execute(job, member)
             now -= 1
 
-        monkeypatch.setattr(daemon.runtime.dispatcher, "_execute_member", counted)
+        monkeypatch.setattr(members, "execute", counted)
         answer = await bench.ask(TaskContainer(tasks=tasks, id="many"))
         assert [result.vm_name for result in answer.results] == [t.vm_name for t in tasks]
         assert 1 < most <= 256

@@ -199,7 +199,7 @@ class Admission:
         """Answer an order that the daemon has accepted earlier, now or when it has ended."""
         if acceptance.kind == "unanswered":
             message.ack()
-            self._dispatcher.came_again(acceptance.number)
+            self._dispatcher.answerer.came_again(acceptance.number)
             self._counters.messages["repeated"] += 1
             log.info(
                 "received again, accepted earlier; the answer follows when the order has ended: %s",

@@ -6,7 +6,6 @@ before the next container starts.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
@@ -14,35 +13,34 @@ from itertools import chain
 from logging import getLogger
 from typing import Any, Final
 
-import msgspec
-
 from fastlib.clock import SYSTEM_CLOCK, Clock
-from fastlib.message import Cancel, Quit, Result, ResultContainer, TaskContainer
+from fastlib.message import Quit, Result, TaskContainer
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import ClaimError, JournalError, TaskExpiredError
-from fastlib.migfra.failures import OnFailure, describe
+from fastlib.migfra.failures import OnFailure
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.plugin_api.expiry import Deadline
 from fastlib.migfra.telemetry.logs import About, about
 
-from .container_bounds import MEMBERS_TOGETHER, running_memory, text_memory, waiting_memory
-from .decoding import Unreadable, read
+from .answerer import Answerer
+from .container_bounds import MEMBERS_TOGETHER, running_memory
+from .container_loader import ContainerLoader
 from .executor import Executor
 from .expiry_timer import ExpiryTimer
-from .jobs import Job, JobTable, Member
+from .jobs import Job, JobTable
 from .late_acks import LateAcks
+from .member_execution import MemberExecution
 from .memory_budget import MemoryBudget
+from .order_queue import OrderQueue
 from .out_of_turn import OutOfTurn
 from .publisher import Publisher
-from .results import NO_DOMAIN, answer_to, failure, quit_answer, store, write
+from .results import NO_DOMAIN, answer_to, failure, quit_answer
 from .turns import Place, Places, Situation, Taken, Turn, may_begin_at_once
 
 log = getLogger("fastlib.migfra")
 
 HELD_SHARE: Final = 0.25
 """Largest share of the containers' memory that waiting containers may take."""
-LOAD_IN_THREAD: Final = 1 << 16
-"""Bytes above which a payload is decoded in a thread, because the loop must not wait for it."""
 Execution = Coroutine[Any, Any, None]
 """Executes a job and answers it. It raises nothing but a cancellation."""
 TURNS_TO_BEGIN: Final = 2
@@ -77,34 +75,29 @@ class Dispatcher:
         self._executor = executor
         self._jobs = jobs
         self._journal = journal
-        self._publisher = publisher
-        self._acks = acks
         self._quit = quit
         self._on_failure = on_failure
         self._expiries = ExpiryTimer(clock, self._begin_out_of_turn)
-        self._queue: deque[Job] = deque()
-        self._more = asyncio.Event()
+        held = int(limits.parsed * HELD_SHARE)
+        self._queue = OrderQueue(held)
+        self._running_memory = MemoryBudget(limits.parsed - held)
         self._accepting = 0
         """Orders that are being accepted and will wait for their turn."""
-        self._is_idle = False
-        """Whether it waits for an order."""
-        self._most_members = limits.container_members
         self._together = max(MEMBERS_TOGETHER, limits.members)
-        held = int(limits.parsed * HELD_SHARE)
-        self._held_memory = MemoryBudget(held)
-        self._running_memory = MemoryBudget(limits.parsed - held)
-        self._held: set[Job] = set()
-        """The waiting jobs whose container is in memory."""
+        self.answerer: Final = Answerer(jobs, journal, publisher, acks, self._queue)
+        self.loader: Final = ContainerLoader(
+            journal, self._expiries, limits.container_members, self.answerer.answer
+        )
         self._out_of_turn = OutOfTurn(self._load_and_execute, self._track)
         self._containers = Places(limits.containers)
-        self._members = Places(limits.members)
-        self._placing = 0
-        """Members that wait for a place, or have got one just now."""
-        self._beginning: set[Member] = set()
-        """Members whose turn has come, and that have not called the journal yet.
-
-        An order that begins with its acceptance must not overtake them.
-        """
+        self._members = MemberExecution(
+            executor,
+            journal,
+            limits.members,
+            self._together,
+            on_wait=self._has_waiting_member,
+            on_end=self._give_up_place,
+        )
         self._container_places: dict[Job, Place] = {}
         """The places of the containers that are executed."""
         self._waiting: set[Job] = set()
@@ -117,7 +110,7 @@ class Dispatcher:
     @property
     def queued(self) -> int:
         """Containers that wait for their turn."""
-        return len(self._queue)
+        return len(self._queue.jobs)
 
     @property
     def running(self) -> int:
@@ -134,16 +127,16 @@ class Dispatcher:
 
     def _is_full(self) -> bool:
         """Return whether an order without a place would be the first one that waits."""
-        full = self._containers.is_full or self._members.is_full
-        return full and self._is_idle and not self._accepting and not self._queue
+        full = self._containers.is_full or self._members.places.is_full
+        return full and self._queue.is_idle and not self._accepting and not self._queue.jobs
 
     def _take(self, container: TaskContainer, deadline: Deadline, memory: int) -> Taken | None:
         """Take what an order needs that can begin at once. Count one that must wait."""
         situation = Situation(
             accepting=self._accepting,
-            waiting=len(self._queue),
-            beginning=len(self._beginning),
-            is_idle=self._is_idle,
+            waiting=len(self._queue.jobs),
+            beginning=len(self._members.beginning),
+            is_idle=self._queue.is_idle,
             has_expired=deadline.over,
         )
         begins = None
@@ -151,10 +144,11 @@ class Dispatcher:
             begins = self._executor.begins_at_once(container.tasks[0])
         memory = running_memory(memory, 1, self._together)
         if begins is not None and self._containers.take(1):
-            if self._members.take(1):
+            places = self._members.places
+            if places.take(1):
                 if self._running_memory.take(memory):
-                    return Taken(begins, Place(self._containers), Place(self._members), memory)
-                self._members.give_back(1)
+                    return Taken(begins, Place(self._containers), Place(places), memory)
+                places.give_back(1)
             self._containers.give_back(1)
         self._accepting += 1
         return None
@@ -197,12 +191,7 @@ class Dispatcher:
             return
         job.on_cancel(self._begin_out_of_turn)
         self._expiries.add(job)
-        if job.container is not None and self._held_memory.take(job.memory):
-            self._held.add(job)
-        else:
-            job.drop()
-        self._queue.append(job)
-        self._more.set()
+        self._queue.put(job)
 
     def start(self) -> None:
         """Begin to execute."""
@@ -219,17 +208,12 @@ class Dispatcher:
     async def _run(self) -> None:
         """Begin one job after the other."""
         while True:
-            while not self._queue:
-                self._more.clear()
-                self._is_idle = True
-                try:
-                    await self._more.wait()
-                finally:
-                    self._is_idle = False
+            if not self._queue.jobs:
+                await self._queue.wait()
             if not self._containers.take(1):
                 await self._containers.wait(1)
-            job = self._queue.popleft() if self._queue else None
-            if job is None or job.begun or not await self.load(job):
+            job = self._queue.jobs.popleft() if self._queue.jobs else None
+            if job is None or job.begun or not await self.loader.load(job):
                 self._containers.give_back(1)
                 continue
             assert job.container is not None
@@ -241,7 +225,7 @@ class Dispatcher:
                 if not member.expiry.expired:  # the daemon has ended since
                     self._containers.give_back(1)
                     self._expiries.remove(job)
-                    await self.answer(job, quit_answer(job.container))
+                    await self.answerer.answer(job, quit_answer(job.container))
                     continue
             memory = running_memory(job.memory, len(job.members), self._together)
             if not self._running_memory.take(memory):
@@ -256,50 +240,6 @@ class Dispatcher:
             elif len(job.members) > 1:
                 for _ in range(TURNS_TO_BEGIN):
                     await asyncio.sleep(0)
-
-    async def load(self, job: Job) -> bool:
-        """Load a container into memory; return False if it must not begin.
-
-        Answers a container that this version cannot read.
-        """
-        if job.container is not None:
-            return True
-        assert job.number is not None
-        payload = await self._journal.payload(job.number)
-        if job.begun or job.container is not None:  # a cancellation was faster
-            return not job.begun
-        assert payload is not None
-        # A container that has begun must be finished, also if it exceeds the present bounds.
-        decode = partial(
-            read,
-            payload,
-            max(len(payload), 1),
-            most_members=None if job.begun_before else self._most_members,
-        )
-        if len(payload) > LOAD_IN_THREAD:
-            container = await asyncio.to_thread(decode)
-            if job.begun or job.container is not None:
-                return not job.begun
-        else:
-            container = decode()
-        if isinstance(container, Unreadable):
-            job.begun = True
-            self._expiries.remove(job)
-            if (
-                not job.begun_before
-            ):  # without this, the answer would prove to the sender that nothing happened
-                job.came_as(payload)
-            log.error(
-                "a container in the journal cannot be read: %s",
-                container.reason,
-                extra={"about": About(job.id, None)},
-            )
-            await self.answer(job, container.answer())
-            return False
-        job.hold(container)
-        job.came_as(payload)
-        job.memory = waiting_memory(text_memory(payload), len(container.tasks))
-        return True
 
     async def _begin_quit(self, job: Job) -> bool:
         """Note in the journal that a quit has begun: a later run must not say that it expired.
@@ -324,7 +264,7 @@ class Dispatcher:
 
     async def _load_and_execute(self, job: Job) -> None:
         try:
-            wanted = await self.load(job) and not job.begun
+            wanted = await self.loader.load(job) and not job.begun
         except JournalError as error:
             log.warning(
                 "the journal failed; the next run answers a cancelled or expired order: %s", error
@@ -340,27 +280,16 @@ class Dispatcher:
         """Note that the execution of a job begins. It must be executed at once."""
         job.begun = True
         self._at_work.add(job)
-        self._let_go(job)
+        self._queue.let_go(job)
         self._expiries.remove(job)
 
     def _begin_within(self, job: Job, memory: int, place: Place) -> "asyncio.Task[None]":
         self._has_begun(job)
         if job.members:
-            self._is_beginning(job.members[0])
+            self._members.is_beginning(job.members[0])
         task = asyncio.create_task(self._execute_within(job, memory, place))
         self._running.add(task)
         return task
-
-    def _is_beginning(self, member: Member) -> None:
-        """Keep other orders from overtaking a member until it has called the journal."""
-        self._beginning.add(member)
-        member.before_begin(partial(self._beginning.discard, member))
-
-    def _let_go(self, job: Job) -> None:
-        """Remove a job from those that wait in memory."""
-        if job in self._held:
-            self._held.remove(job)
-            self._held_memory.give_back(job.memory)
 
     def _track(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(coroutine)
@@ -400,6 +329,12 @@ class Dispatcher:
             place.give_up()
             self._running_memory.give_back(memory)
 
+    def _has_waiting_member(self, job: Job) -> None:
+        """Note that a member of a job waits in the hypervisor."""
+        if job in self._container_places:
+            self._waiting.add(job)
+        self._give_up_place(job)
+
     def _give_up_place(self, job: Job) -> None:
         """Let another container begin if this one only waits for turns in the hypervisor."""
         if job in self._waiting and job.only_waits:
@@ -417,14 +352,16 @@ class Dispatcher:
                 about.set(About(job.id, None))
                 reason = f"the list of {job.title} is empty; expected at least one member"
                 log.warning("%s ended with error: %s", job.title, reason)
-                await self.answer(job, answer_to(job.container, (failure(NO_DOMAIN, reason),)))
+                await self.answerer.answer(
+                    job, answer_to(job.container, (failure(NO_DOMAIN, reason),))
+                )
                 return
             if len(job.members) == 1:  # the usual case, which needs no task of its own
-                await self._execute_member(job, job.members[0], member_place)
+                await self._members.execute(job, job.members[0], member_place)
             else:
                 about.set(About(job.id, None))
-                await self._execute_members(job)
-            if not self._placing and job in self._container_places:
+                await self._members.execute_all(job)
+            if not self._members.placing and job in self._container_places:
                 # The next one need not wait until this answer is written, unless it would overtake
                 # a member that waits for its place.
                 self._container_places[job].give_up()
@@ -432,7 +369,7 @@ class Dispatcher:
                 results: Iterable[Result] = job.members[0].results
             else:
                 results = chain.from_iterable(member.results for member in job.members)
-            await self.answer(job, answer_to(job.container, results))
+            await self.answerer.answer(job, answer_to(job.container, results))
         except* (ClaimError, JournalError) as errors:
             reasons = {str(error): None for error in errors.exceptions}
             log.warning(
@@ -441,121 +378,9 @@ class Dispatcher:
         finally:
             self._at_work.discard(job)
 
-    async def _execute_members(self, job: Job) -> None:
-        """Execute several members, together as far as they may. Raises a group of errors."""
-        window = asyncio.Semaphore(self._together)
-        async with asyncio.TaskGroup() as together:
-            for member in job.members:
-                await window.acquire()
-                self._is_beginning(member)
-                task = together.create_task(self._execute_member(job, member))
-                task.add_done_callback(lambda _: window.release())
-                if member.task.concurrent_execution is False:
-                    await asyncio.wait((task,))
-
-    async def _execute_member(self, job: Job, member: Member, place: Place | None = None) -> None:
-        """Give a member its results. Raises JournalError and ClaimError."""
-        try:
-            about.set(About(job.id, member.domain))
-            await self._execute_in_place(job, member, place)
-            self._give_up_place(job)
-            if len(job.members) > 1 and job.number is not None:
-                await self._journal.done(job.number, member.position, store(member.results))
-        except (ClaimError, JournalError):
-            raise
-        except Exception as error:  # a defect of the daemon; the other members continue
-            log.exception("%s failed because of an error in the daemon", job.title)
-            if not member.results:
-                reason = f"the daemon failed; check the state of the domain: {describe(error)}"
-                member.results = (failure(member.vm_name, reason),)
-
-    async def _execute_in_place(self, job: Job, member: Member, place: Place | None) -> None:
-        """Execute a member within the limit.
-
-        A `cancel`, and members that end at once, do not count.
-        """
-        if place is None:
-            needs_place = not isinstance(member.task, Cancel) and not member.ends_at_once
-            if needs_place and await self._place(member):
-                place = Place(self._members)
-
-        def give_up_places() -> None:
-            if place is not None:
-                place.give_up()
-            if job in self._container_places:
-                self._waiting.add(job)
-            self._give_up_place(job)
-
-        member.on_wait(give_up_places)
-        try:
-            await self._executor.execute(job, member)
-        finally:
-            member.begins_now()  # if it has already ended
-            if place is not None:
-                place.give_up()
-
-    async def _place(self, member: Member) -> bool:
-        """Wait for a place among the running members.
-
-        Return False if it was cancelled before, or has expired.
-        """
-        if not self._placing and self._members.take(
-            1
-        ):  # without this, it would overtake one of those
-            return True
-        self._placing += 1
-        place = asyncio.create_task(self._members.wait(1))
-        cancelled = asyncio.create_task(member.cancellation.wait())
-        expired = asyncio.create_task(member.expiry.wait())
-        try:
-            ends = (place, cancelled, expired)
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self._members.give_back(1)
-            raise
-        finally:
-            self._placing -= 1
-            cancelled.cancel()
-            expired.cancel()
-            placed = place.done()
-            if not placed:
-                place.cancel()
-        return placed
-
-    async def answer(self, job: Job, answer: ResultContainer) -> None:
-        """Write an answer to the journal and send it. Raises JournalError."""
-        if answer.request_digest != job.request_digest:
-            answer = msgspec.structs.replace(answer, request_digest=job.request_digest)
-        payload = write(answer)
-        number = job.number
-        assert number is not None
-        early = self._publisher.early(payload, job.came_to)
-
-        def send() -> bool:
-            self._acks.send(number)
-            self._jobs.answered(job, early.send)
-            # If no other order waits, the end of this one is in no hurry: until the broker has
-            # confirmed the answer, the loop leaves the interpreter to the thread that sends it.
-            is_in_flight = early.delivery is not None and not early.delivery.done
-            return is_in_flight and self._is_idle and not self._queue
-
-        await self._journal.answer(number, payload, send, outcome=job.outcome)
-        self._jobs.remove(job)
-        self._acks.send(number)
-        self._publisher.put(number, job.id, payload, job.came_to, vm_name=job.domain, early=early)
-        if job.repeated_here:
-            self._publisher.put(None, job.id, payload, vm_name=job.domain)
-
-    def came_again(self, number: int) -> None:
-        """Note that an unanswered container came again, to the present name of this host."""
-        job = self._jobs.find_number(number)
-        if job is not None and not self._publisher.is_own(job.came_to):
-            job.repeated_here = True
-
     def stop(self) -> None:
         """Begin no more jobs. Expired jobs are still answered, until `abandon`."""
-        self._is_idle = False
+        self._queue.is_idle = False
         if self._worker is not None:
             self._worker.cancel()
 

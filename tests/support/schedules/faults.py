@@ -20,8 +20,8 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.transaction import execute
 from fastlib.migfra.plugin_api import expiry
 from fastlib.migfra.tasks.admission import Admission
+from fastlib.migfra.tasks.answerer import Answerer
 from fastlib.migfra.tasks.builtin_tasks import BuiltinTasks
-from fastlib.migfra.tasks.dispatcher import Dispatcher
 from fastlib.migfra.tasks.publisher import Publisher
 from fastlib.migfra.tasks.results import write
 from fastlib.migfra.telemetry import host_claim
@@ -132,13 +132,13 @@ def begun_without_a_note_in_the_journal() -> Iterator[None]:
 
 @shown_by(crash_before_a_failure_is_written)
 def answer_sent_before_it_is_in_the_journal() -> Iterator[None]:
-    async def answer(self: Dispatcher, job: Any, answer: Any) -> None:
+    async def answer(self: Answerer, job: Any, answer: Any) -> None:
         payload = write(answer)
         self._publisher.put(job.number, job.id, payload)
         await self._journal.answer(job.number, payload)
         self._jobs.remove(job)
 
-    with _replaced(Dispatcher, "answer", answer):
+    with _replaced(Answerer, "answer", answer):
         yield
 
 
