@@ -26,8 +26,9 @@ from fastlib.display.message_text import (
 )
 from fastlib.display.text import age, plural, printable, word
 from fastlib.message import ResultContainer, TaskContainer
-from fastlib.message.failure import names_without_result
 from fastlib.message.node import Presence, Progress
+from fastlib.message.result import names_without_result
+from fastlib.message.task import named_domains
 from fastlib.transport.errors import TransportError
 
 from .connection import exit_status_of, open_client
@@ -290,7 +291,7 @@ class _ResultPrinter:
             _print_results(handle.host, results)
         if any(result.status != "success" for result in results.results):
             return FAILED
-        missing = names_without_result(handle.container.tasks, results.results)
+        missing = names_without_result(named_domains(handle.container.tasks), results.results)
         if missing:
             print_error(
                 self._options,

@@ -8,8 +8,9 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from fastlib.argument_checks import check_callable
 from fastlib.message import Result, ResultContainer, TaskContainer
-from fastlib.message.failure import check_results
 from fastlib.message.node import Progress
+from fastlib.message.result import check_results
+from fastlib.message.task import named_domains
 from fastlib.transport.futures import wait, wait_async
 
 from .errors import ClientError
@@ -78,7 +79,7 @@ class _Handle(Generic[R]):
         if check:
             check_results(
                 answer.results,
-                tasks=self.container.tasks,
+                named=named_domains(self.container.tasks),
                 task=self.container.task,
                 host=self.host,
                 id=self.id,

@@ -17,12 +17,11 @@ from .devices import (
     PciId,
 )
 from .extension import Extension
-from .failure import TaskFailedError
 from .hardware import HugePagesReport, NumaNodeReport, StoragePoolReport
 from .history import HistoryReport, HistoryResult, OrderEvent, OrderReport
 from .load import load, validate, validate_all
 from .node import DomainReport, NodeReport, NodeResult, TaskReport, UnsettledReport
-from .result import MigrationResult, Result, Status
+from .result import MigrationResult, Result, Status, TaskFailedError
 from .result_container import ResultContainer
 from .task import Task, TaskContainer
 from .tasks import (

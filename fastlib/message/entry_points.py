@@ -50,7 +50,7 @@ def load_entry_points() -> list[BrokenEntryPoint]:
     broken: list[BrokenEntryPoint] = []
     if not _may_be_declared():
         return broken
-    loaded = REGISTRY.loaded_entry_points
+    loaded: dict[tuple[str, str], BrokenEntryPoint | None] = REGISTRY.loaded_entry_points
     for title, distribution in _distributions():
         try:
             points = [point for point in distribution.entry_points if point.group == GROUP]

@@ -4,16 +4,11 @@ There is one registry, `REGISTRY`. Its state, with the extensions of tasks, can 
 restored. `fastlib.testing.isolated_registry` does so for tests.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fastlib.codec import extensions
 from fastlib.codec.caches import clear_derived_caches
 from fastlib.codec.errors import DeclarationError
-
-if TYPE_CHECKING:
-    from .base import Message
-    from .entry_points import BrokenEntryPoint
-    from .task import Task, TaskDeclaration
 
 TitleKey = Literal["task", "result"]
 
@@ -41,23 +36,27 @@ class Snapshot:
 
 
 class Registry:
-    """All declarations of class statements."""
+    """All declarations of class statements.
+
+    The modules that fill the tables of tasks and of entry points import this one, and know the
+    types of their values.
+    """
 
     def __init__(self) -> None:
-        self.messages: dict[tuple[str, str], type[Message]] = {}
+        self.messages: dict[tuple[str, str], type[Any]] = {}
         """Every declared message by module and qualified name, in the order of declaration.
 
         A reloaded module's class replaces the old one.
         """
         self.titles: dict[tuple[TitleKey, str], type[Any]] = {}
         """The class of each title."""
-        self.tasks: dict[str, TaskDeclaration] = {}
-        """Every task by its title, in the order of declaration."""
-        self.tasks_by_result: dict[str, TaskDeclaration] = {}
+        self.tasks: dict[str, Any] = {}
+        """The declaration of every task by its title, in the order of declaration."""
+        self.tasks_by_result: dict[str, Any] = {}
         """The same by the title of its results."""
-        self.tasks_by_type: dict[type[Task], TaskDeclaration] = {}
+        self.tasks_by_type: dict[type[Any], Any] = {}
         """The same by its class."""
-        self.loaded_entry_points: dict[tuple[str, str], BrokenEntryPoint | None] = {}
+        self.loaded_entry_points: dict[tuple[str, str], Any] = {}
         """The outcome of each entry point that was loaded, by distribution and entry point."""
         self._tables: tuple[dict[Any, Any], ...] = (
             self.messages,

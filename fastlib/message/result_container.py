@@ -16,8 +16,7 @@ from fastlib.codec.shapes import Shape, is_sequence
 
 from . import topics
 from .base import Message
-from .failure import check_results
-from .result import Result
+from .result import Result, check_results
 from .task import TaskContainer, TaskDeclaration, declaration_of_result, declarations, record_of
 from .topics import Topic
 

@@ -12,10 +12,10 @@ After that, containers, `fastlib.load`, results and schemas know it.
 """
 
 import builtins
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, Final, NoReturn
 
 import msgspec
 
@@ -60,9 +60,9 @@ class TaskDeclaration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # The registry's own tables, because every container reads them.
-_by_task = REGISTRY.tasks
-_by_result = REGISTRY.tasks_by_result
-_by_type = REGISTRY.tasks_by_type
+_by_task: Final[dict[str, TaskDeclaration]] = REGISTRY.tasks
+_by_result: Final[dict[str, TaskDeclaration]] = REGISTRY.tasks_by_result
+_by_type: Final[dict[type[Any], TaskDeclaration]] = REGISTRY.tasks_by_type
 
 
 def declarations() -> Iterator[TaskDeclaration]:
@@ -262,6 +262,18 @@ def record_of(cls: type[Any]) -> Record:
     if not isinstance(shape, Record) or shape.title is not None:
         raise DeclarationError(f"{cls.__qualname__}: a member has the wire form of its own fields")
     return shape
+
+
+def named_domains(tasks: Iterable[Task]) -> list[str]:
+    """Return the domains that tasks name, each as often as they do.
+
+    An evacuation and a regex name no domain.
+    """
+    return [
+        str(name)
+        for task in tasks
+        if task.names_its_domain and (name := getattr(task, "vm_name", None))
+    ]
 
 
 class TaskContainer(Message):
