@@ -21,6 +21,7 @@ from fastlib.message.tasks import MigrateParameter, Query
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.simulated.cluster.cluster import Cluster
 from fastlib.migfra.hypervisors.simulated.cluster.description import State
+from fastlib.migfra.hypervisors.simulated.cluster.joining import check_host
 from fastlib.migfra.hypervisors.simulated.migration.encryption import encrypts
 from fastlib.migfra.hypervisors.simulated.migration.migration import run_migration
 from fastlib.migfra.hypervisors.simulated.migration.swap import check_swap, swap
@@ -79,7 +80,7 @@ class SimulatedHypervisor(Hypervisor):
         """Raise the error that the host would get when it joins the cluster."""
         options: SimulatedOptions = self.options
         name = options.cluster or DEFAULT_CLUSTER
-        Cluster.check_host(self._host, name, options.create, options.file)
+        check_host(self._host, name, options.create, options.file)
 
     async def close(self) -> None:
         """Leave the cluster. Domains with a migration in progress stay on their sources."""

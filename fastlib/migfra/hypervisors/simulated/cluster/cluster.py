@@ -1,4 +1,4 @@
-"""The rules of a simulated cluster for changes of hosts, domains and migrations.
+"""A simulated cluster: the changes of its hosts, domains and migrations; `rules.py` restricts them.
 
 The daemons of one process share a cluster in memory, those of several processes one in a file.
 Each change is one short transaction, and a domain is one row. So a domain is always on exactly one
@@ -6,12 +6,9 @@ host.
 """
 
 import contextlib
-import os
-import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import ClassVar, Final, Self
 
 import msgspec
@@ -30,18 +27,27 @@ from fastlib.migfra.virt.placement import (
     place,
     swap_order,
 )
-from fastlib.migfra.virt.precopy import KIB, MIB
+from fastlib.migfra.virt.precopy import MIB
 from fastlib.migfra.virt.saved_state import (
     DISCARDED,
     RESTORED,
-    SavedImage,
     StartOrder,
-    decide,
 )
 
-from .database import CREATE, Database, no_cluster_in
+from .database import CREATE, Database
 from .description import ClusterDescription, HostDescription, LinkDescription, State
 from .images import check_new_disks, create_images, remove_images
+from .rules import (
+    NoRoomError,
+    active_here,
+    broken_invariants,
+    can_leave,
+    can_migrate,
+    check_map,
+    check_room,
+    merged,
+)
+from .starting import check_start, started
 from .tables import ClusterError, Domain, Host
 
 __all__ = ["Cluster", "ClusterError", "Domain", "Host", "Swap"]
@@ -53,10 +59,6 @@ class Swap(msgspec.Struct, frozen=True, kw_only=True):
     order: SwapOrder
     first: int
     second: int
-
-
-class NoRoomError(HypervisorError):
-    """A host has too little free memory."""
 
 
 class Cluster:
@@ -105,42 +107,10 @@ class Cluster:
             return found
 
     @classmethod
-    def check_host(
-        cls, host: str, name: str, description: ClusterDescription | None, file: str | None
-    ) -> None:
-        """Raise the error that a host would get when it joins a cluster. Changes nothing.
-
-        `file` has the cluster. Without it the cluster has the `name` in this process.
-        """
-        if file is None:
-            with cls._naming:
-                found = cls._named.get(name)
-            if found is None and description is None:
-                cls.named(name)  # raises the error
-            (found or cls(description)).host(host)
-        elif os.path.exists(file):
-            cls._check_copy(host, description, file)
-        elif not os.access(os.path.dirname(file) or ".", os.W_OK | os.X_OK):
-            raise ClusterError(f"{file} is not a simulated cluster: unable to open database file")
-        elif description is None:
-            raise ClusterError(no_cluster_in(file))
-        else:
-            with cls(description) as cluster:
-                cluster.host(host)
-
-    @classmethod
-    def _check_copy(cls, host: str, description: ClusterDescription | None, file: str) -> None:
-        """Check a host in a copy of a cluster, because SQLite writes to the file that it opens."""
-        with TemporaryDirectory(prefix="migfra-check-") as folder:
-            copy = os.path.join(folder, "cluster")
-            for end in ("", "-wal"):
-                if os.path.exists(file + end):
-                    shutil.copyfile(file + end, copy + end)
-            try:
-                with cls(description, copy) as cluster:
-                    cluster.host(host)
-            except ClusterError as error:
-                raise ClusterError(str(error).replace(copy, file)) from None
+    def find_named(cls, name: str) -> "Cluster | None":
+        """Return this process's cluster with that name; None if there is none."""
+        with cls._naming:
+            return cls._named.get(name)
 
     @classmethod
     def forget(cls, name: str) -> None:
@@ -203,25 +173,7 @@ class Cluster:
     def problems(self) -> list[str]:
         """Check the invariants. Returns the broken ones, in words."""
         with self._database.read():
-            found = []
-            for host in self._database.hosts():
-                if host.used > host.memory:
-                    found.append(f"{host.name} has {host.used} of {host.memory} KiB in use")
-            found += [
-                f"{domain.name} is {domain.state} and has a saved image"
-                for domain in self._database.domains(None)
-                if domain.saved and domain.active
-            ]
-            for domain, migration in self._database.migrating_domains():
-                expected = (
-                    migration.destination if migration.phase == "post-copy" else migration.source
-                )
-                if domain.host != expected:
-                    found.append(
-                        f"{domain.name} is on {domain.host}, in its migration on {expected}"
-                    )
-            found += [f"{table}: broken reference" for table in self._database.broken_references()]
-            return found
+            return broken_invariants(self._database)
 
     # Domains
 
@@ -246,41 +198,15 @@ class Cluster:
         be created.
         """
         with self._database.write():
-            row = self._database.find_domain(name)
-            if row is None and define is None:
-                raise HypervisorError(f"there is no domain {name} defined")
-            if row is not None and row.active:
-                raise HypervisorError(f"{name} is active on {row.host} already")
-            if row is not None and row.migrating:
-                raise HypervisorError(f"{name} is saved while another domain moves")
-            if row is not None and define is False:
-                raise HypervisorError(f"{name} is defined already, so it cannot be transient")
-            image = None if row is None or not row.saved else _image(row)
-            here = row is not None and row.host == host
-            decision = decide(
-                order
-                or StartOrder(name=name, host=host, memory=memory, vcpus=vcpus, vcpu_map=vcpu_map),
-                image if here else None,
-                [] if row is None or image is None or here else [row.host],
+            order = order or StartOrder(
+                name=name, host=host, memory=memory, vcpus=vcpus, vcpu_map=vcpu_map
             )
-            if decision.action == "refuse":
-                raise HypervisorError(str(decision.reason))
-            before = row or Domain(name=name, host=host, state="shut off", vcpus=1, memory=1 << 20)
-            new = msgspec.structs.replace(
-                before,
-                host=host,
-                state="running",
-                memory=before.memory if memory is None else memory,
-                vcpus=before.vcpus if vcpus is None else vcpus,
-                vcpu_map=before.vcpu_map if vcpu_map is None else vcpu_map,
-                persistent=before.persistent if define is None else define,
-                saved=False,
+            before, decision = check_start(self._database, order, define)
+            new = started(
+                before, host, memory=memory, vcpus=vcpus, vcpu_map=vcpu_map, define=define
             )
-            if not new.working_set or memory is not None:
-                whole = float(new.memory * KIB)
-                new = msgspec.structs.replace(new, working_set=min(new.working_set or whole, whole))
-            self._check_room(host, new)
-            self._check_map(host, new.vcpus, new.vcpu_map)
+            check_room(self._database, host, new)
+            check_map(self._database, host, new.vcpus, new.vcpu_map)
             check_new_disks(self._database, new, disks)
             self._database.insert_domain(new)
             created = create_images(self._database, name, disks)
@@ -307,7 +233,7 @@ class Cluster:
         the sentence about them. Raises HypervisorError if that is not possible.
         """
         with self._database.write():
-            domain = self._active_here(name, host)
+            domain = active_here(self._database, name, host)
             details = remove_images(self._database, name) if remove_storage else None
             if undefine or not domain.persistent:
                 self._database.delete_domain(name)
@@ -318,16 +244,16 @@ class Cluster:
     def set_state(self, name: str, host: str, state: State) -> bool:
         """Resume or pause an active domain. Returns False if it has that state already."""
         with self._database.write():
-            domain = self._active_here(name, host)
+            domain = active_here(self._database, name, host)
             self._database.set_state(name, state)
             return domain.state != state
 
     def repin(self, name: str, host: str, vcpu_map: CpuMap) -> None:
         """Change the CPUs that an active domain's vCPUs may use."""
         with self._database.write():
-            domain = self._active_here(name, host)
-            self._check_map(host, domain.vcpus, vcpu_map)
-            self._database.set_pinning(name, _merged(domain.vcpu_map, vcpu_map))
+            domain = active_here(self._database, name, host)
+            check_map(self._database, host, domain.vcpus, vcpu_map)
+            self._database.set_pinning(name, merged(domain.vcpu_map, vcpu_map))
 
     # Migrations
 
@@ -340,7 +266,7 @@ class Cluster:
         too little memory.
         """
         with self._database.write():
-            domain = self._can_migrate(name, source, destination, vcpu_map)
+            domain = can_migrate(self._database, name, source, destination, vcpu_map)
             return self._database.insert_migration(session, domain, destination, "copy")
 
     def check(
@@ -348,7 +274,7 @@ class Cluster:
     ) -> None:
         """Check that a migration could begin now. Changes nothing. Raises HypervisorError."""
         with self._database.read():
-            self._can_migrate(name, source, destination, vcpu_map)
+            can_migrate(self._database, name, source, destination, vcpu_map)
 
     def begin_swap(self, session: int, first: str, source: str, second: str, other: str) -> Swap:
         """Begin the migrations of two domains that change places.
@@ -357,7 +283,10 @@ class Cluster:
         change it. Raises HypervisorError if a host has too little memory even without the other.
         """
         with self._database.write():
-            one, two = self._can_leave(first, source, other), self._can_leave(second, other, source)
+            one, two = (
+                can_leave(self._database, first, source, other),
+                can_leave(self._database, second, other, source),
+            )
             here, there = self._database.host(source), self._database.host(other)
             for domain, leaves, host in ((one, two, there), (two, one, here)):
                 if domain.memory > host.free + leaves.memory:
@@ -380,8 +309,8 @@ class Cluster:
     def check_swap(self, first: str, source: str, second: str, other: str) -> None:
         """Raise HypervisorError if two domains could not change places now."""
         with self._database.read():
-            self._can_leave(first, source, other)
-            self._can_leave(second, other, source)
+            can_leave(self._database, first, source, other)
+            can_leave(self._database, second, other, source)
 
     def plan_evacuation(
         self,
@@ -455,7 +384,7 @@ class Cluster:
             self._database.set_state(row.domain, row.state)
             if vcpu_map is not None:
                 before = self._database.domain(row.domain).vcpu_map
-                self._database.set_pinning(row.domain, _merged(before, vcpu_map))
+                self._database.set_pinning(row.domain, merged(before, vcpu_map))
             self._database.delete_migration(migration)
             if next_migration is not None:
                 with contextlib.suppress(NoRoomError):  # reported when it begins
@@ -545,73 +474,11 @@ class Cluster:
         with self._database.write():
             self._database.delete_slots(holder)
 
-    # Rules
-
-    def _active_here(self, name: str, host: str) -> Domain:
-        """Return a domain. Raises HypervisorError unless it is active here and not migrating."""
-        domain = self._database.domain(name)
-        if domain.host != host:
-            raise HypervisorError(f"{name} is on {domain.host}, not on {host}")
-        if not domain.active:
-            raise HypervisorError(f"{name} is shut off")
-        if domain.migrating:
-            raise HypervisorError(f"{name} is migrating")
-        return domain
-
-    def _can_leave(self, name: str, source: str, destination: str | None) -> Domain:
-        domain = self._active_here(name, source)
-        if destination is not None:
-            if destination == source:
-                raise HypervisorError(f"{name} is on {source} already")
-            self._database.host(destination)
-        return domain
-
-    def _can_migrate(
-        self, name: str, source: str, destination: str, vcpu_map: CpuMap | None
-    ) -> Domain:
-        domain = self._can_leave(name, source, destination)
-        self._check_map(destination, domain.vcpus, vcpu_map)
-        self._check_room(destination, domain)
-        return domain
-
-    def _check_room(self, host: str, domain: Domain) -> None:
-        free = self._database.host(host).free
-        if domain.memory > free:
-            raise NoRoomError(
-                f"{host} has {free} KiB of memory free, {domain.name} needs {domain.memory} KiB"
-            )
-
-    def _check_map(self, host: str, vcpus: int, vcpu_map: CpuMap | None) -> None:
-        if vcpu_map is None:
-            return
-        if len(vcpu_map) > vcpus:
-            raise HypervisorError(f"vcpu-map has {len(vcpu_map)} entries for {vcpus} vCPUs")
-        cpus = self._database.host(host).cpus
-        for vcpu, row in enumerate(vcpu_map):
-            if not row:
-                raise HypervisorError(f"the vcpu-map has no CPU for vCPU {vcpu}; name at least one")
-            for cpu in row:
-                if cpu >= cpus:
-                    raise HypervisorError(f"{host} has no CPU {cpu}; it has {cpus}")
-
     def _advance(self, migration: int) -> None:
         row = self._database.migration(migration)
         if row.phase in ("waiting", "saved"):
-            self._check_room(row.destination, self._database.domain(row.domain))
+            check_room(self._database, row.destination, self._database.domain(row.domain))
             self._database.set_phase(migration, "copy")
-
-
-def _image(domain: Domain) -> SavedImage:
-    return SavedImage(
-        memory=domain.memory,
-        vcpus=domain.vcpus,
-        pinning={i: frozenset(row) for i, row in enumerate(domain.vcpu_map or ())},
-    )
-
-
-def _merged(before: CpuMap | None, rows: CpuMap) -> CpuMap:
-    """Return the pinning with new rows. vCPUs without a row keep their CPUs."""
-    return [*rows, *(before or ())[len(rows) :]]
 
 
 def _guest(domain: Domain) -> Guest:
