@@ -7,6 +7,15 @@ import pytest
 from fastlib import EvacuateParameter, Migrate, MigrateParameter, SwapWith
 from fastlib.migfra import FinalError, HypervisorError
 from fastlib.migfra.virt import combinations
+from fastlib.migfra.virt.combination_checks import (
+    bounds_of,
+    check_order,
+    choices_of,
+    problem_of_hosts,
+    problem_of_order,
+    problem_of_pairs,
+    supported_compressions,
+)
 from fastlib.migfra.virt.combinations import (
     CHOICES,
     FILE_MEMORY,
@@ -18,9 +27,9 @@ from fastlib.migfra.virt.combinations import (
     RDMA,
     VCPU_MAP,
     ZSTD,
-    HostVersions,
 )
 from fastlib.migfra.virt.migration_spec import MigrationSpec
+from fastlib.migfra.virt.program_versions import HostVersions, version_of, version_text
 from tests.support.migration_options import (
     LABORATORY,
     SHOWN,
@@ -67,9 +76,9 @@ def test_choice_is_found_in_its_order(choice):
     spec = MigrationSpec.from_task(
         Migrate(vm_name="vm1", destination="node02", parameter=parameter_with([choice])), "node01"
     )
-    found = [each for each in combinations.choices_of(spec) if each.option != "migration-type"]
+    found = [each for each in choices_of(spec) if each.option != "migration-type"]
     if choice.option == "migration-type":
-        assert choice in combinations.choices_of(spec)
+        assert choice in choices_of(spec)
     else:
         assert found == [choice]
 
@@ -83,7 +92,7 @@ def test_choice_is_found_in_its_order(choice):
     ],
 )
 def test_options_without_a_request_are_not_choices(parameter):
-    assert combinations.choices_of(spec_of(**parameter)) == (combinations.WARM,)
+    assert choices_of(spec_of(**parameter)) == (combinations.WARM,)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +104,7 @@ def test_table_decides_on_every_order_with_two_options(first, second):
     """An order is refused without asking a host exactly if its row says so."""
     parameter = parameter_with([first, second])
     task = Migrate(vm_name="vm1", destination="node02", parameter=parameter)
-    problem = combinations.problem_of_order(MigrationSpec.from_task(task, "node01"))
+    problem = problem_of_order(MigrationSpec.from_task(task, "node01"))
     rule = combinations.rule_for(first, second)
     if rule is not None and rule.verdict == "refused":
         assert str(first) in problem
@@ -121,7 +130,7 @@ def test_table_decides_on_every_order_with_two_options(first, second):
     ],
 )
 def test_post_copy_with_connections_needs_qemu_10_1_on_both_hosts(second, source, destination, old):
-    problem = combinations.problem_of_hosts((LIVE, POST_COPY, second), hosts(source, destination))
+    problem = problem_of_hosts((LIVE, POST_COPY, second), hosts(source, destination))
     if old is None:
         assert problem is None
     else:
@@ -137,7 +146,7 @@ def test_post_copy_with_connections_needs_qemu_10_1_on_both_hosts(second, source
     [((4, 2), (4, 2), "node01"), ((5, 0), (4, 2), "node02"), ((5, 0), (5, 0), None)],
 )
 def test_post_copy_with_compressed_pages_needs_qemu_5_on_both_hosts(source, destination, old):
-    problem = combinations.problem_of_hosts((LIVE, POST_COPY, MT), hosts(source, destination))
+    problem = problem_of_hosts((LIVE, POST_COPY, MT), hosts(source, destination))
     if old is None:
         assert problem is None
     else:
@@ -148,10 +157,10 @@ def test_post_copy_with_compressed_pages_needs_qemu_5_on_both_hosts(source, dest
 
 
 def test_unknown_version_is_refused_where_it_matters():
-    problem = combinations.problem_of_hosts((LIVE, POST_COPY, PARALLEL), hosts(None, (10, 1)))
+    problem = problem_of_hosts((LIVE, POST_COPY, PARALLEL), hosts(None, (10, 1)))
     assert "needs QEMU 2.6 or newer" in problem
     assert "the QEMU version of node01 is unknown" in problem
-    assert combinations.problem_of_hosts((LIVE, VCPU_MAP), hosts(None, None)) is None
+    assert problem_of_hosts((LIVE, VCPU_MAP), hosts(None, None)) is None
 
 
 @pytest.mark.parametrize(
@@ -169,18 +178,18 @@ def test_unknown_version_is_refused_where_it_matters():
     ],
 )  # fmt: skip
 def test_single_option_needs_versions(choice, qemu, libvirt, why):
-    problem = combinations.problem_of_hosts((LIVE, choice), hosts(qemu, qemu, libvirt=libvirt))
+    problem = problem_of_hosts((LIVE, choice), hosts(qemu, qemu, libvirt=libvirt))
     if why is None:
         assert problem is None
     else:
         assert why in problem
-    assert combinations.problem_of_hosts((combinations.OFFLINE, choice), hosts(qemu, qemu)) is None
+    assert problem_of_hosts((combinations.OFFLINE, choice), hosts(qemu, qemu)) is None
 
 
 def test_post_copy_into_files_needs_a_destination_that_checks_it():
     chosen = (LIVE, POST_COPY, FILE_MEMORY)
-    assert combinations.problem_of_hosts(chosen, hosts((7, 2), (8, 1))) is None
-    problem = combinations.problem_of_hosts(chosen, hosts((8, 1), (7, 2)))
+    assert problem_of_hosts(chosen, hosts((7, 2), (8, 1))) is None
+    problem = problem_of_hosts(chosen, hosts((8, 1), (7, 2)))
     assert problem.startswith(
         "on-timeout: post-copy with a domain that has memory in files needs QEMU 8.1 or newer on "
         "the destination, but node02 has QEMU 7.2"
@@ -189,14 +198,14 @@ def test_post_copy_into_files_needs_a_destination_that_checks_it():
 
 @pytest.mark.parametrize("choice", [each for each in CHOICES if each.only_qemu], ids=str)
 def test_other_hypervisors_are_refused_choices_of_qemu(choice):
-    problem = combinations.problem_of_hosts((LIVE, choice), hosts(kind="Xen"))
+    problem = problem_of_hosts((LIVE, choice), hosts(kind="Xen"))
     assert problem == (f"{choice} needs QEMU, but node01 has the hypervisor Xen; leave it out")
     plain = (LIVE, VCPU_MAP, combinations.SWAP, combinations.PSCOM)
-    assert combinations.problem_of_hosts(plain, hosts(kind="Xen")) is None
+    assert problem_of_hosts(plain, hosts(kind="Xen")) is None
 
 
 def test_rdma_needs_a_memory_limit():
-    problem = combinations.problem_of_pairs((LIVE, RDMA, NO_MEMORY_LIMIT))
+    problem = problem_of_pairs((LIVE, RDMA, NO_MEMORY_LIMIT))
     assert problem == (
         "rdma-migration does not work with a domain that has no hard_limit of memory: libvirt "
         "locks the domain's memory for RDMA only up to a limit; give the domain a hard_limit in "
@@ -215,12 +224,12 @@ def test_rdma_needs_a_memory_limit():
     ],
 )
 def test_version_of_the_process_counts_if_no_other_program_checks_it(chosen, counts):
-    assert any(bound.process_counts for bound in combinations.bounds_of(chosen)) is counts
+    assert any(bound.process_counts for bound in bounds_of(chosen)) is counts
 
 
 def test_bounds_are_those_of_options_and_pairs():
-    assert list(combinations.bounds_of((LIVE, combinations.BANDWIDTH_LIMIT))) == []
-    assert [str(bound) for bound in combinations.bounds_of((PARALLEL, POST_COPY, LIVE))] == [
+    assert list(bounds_of((LIVE, combinations.BANDWIDTH_LIMIT))) == []
+    assert [str(bound) for bound in bounds_of((PARALLEL, POST_COPY, LIVE))] == [
         "QEMU 2.6 or newer on both hosts",
         "libvirt 1.3 or newer on both hosts",
         "QEMU 4.0 or newer on both hosts",
@@ -240,14 +249,14 @@ def test_bounds_are_those_of_options_and_pairs():
 )
 def test_host_supports_compression_by_its_versions(qemu, libvirt, kind, methods):
     (host, _) = hosts(qemu, libvirt=libvirt, kind=kind)
-    assert combinations.supported_compressions(host) == methods
+    assert supported_compressions(host) == methods
 
 
 def test_versions_compare_as_numbers():
-    versions = [combinations.version_of(number) for number in (7_002_022, 9_001_000, 10_001_000)]
+    versions = [version_of(number) for number in (7_002_022, 9_001_000, 10_001_000)]
     assert versions == [(7, 2), (9, 1), (10, 1)]
     assert all(older < newer for older, newer in itertools.pairwise(versions))
-    assert combinations.version_text((10, 1)) == "10.1"
+    assert version_text((10, 1)) == "10.1"
 
 
 # Values
@@ -269,7 +278,7 @@ def test_versions_compare_as_numbers():
 )  # fmt: skip
 def test_impossible_order_is_refused_and_not_retried(parameter, why):
     with pytest.raises(FinalError) as caught:
-        combinations.check_order(spec_of(**parameter))
+        check_order(spec_of(**parameter))
     assert isinstance(caught.value, HypervisorError)
     assert why in str(caught.value)
 
@@ -285,7 +294,7 @@ def test_impossible_order_is_refused_and_not_retried(parameter, why):
     ],
 )
 def test_possible_order_is_accepted(parameter):
-    combinations.check_order(spec_of(**parameter))
+    check_order(spec_of(**parameter))
 
 
 # What the laboratory shows
@@ -305,6 +314,4 @@ def test_options_that_cannot_be_shown_are_refused_in_the_laboratory():
     for choice in CHOICES:
         if choice.not_shown is not None:
             conditions = (LIVE, choice, NO_MEMORY_LIMIT)
-            assert combinations.problem_of_pairs(conditions) or combinations.problem_of_hosts(
-                conditions, LABORATORY
-            )
+            assert problem_of_pairs(conditions) or problem_of_hosts(conditions, LABORATORY)

@@ -13,7 +13,8 @@ import pytest
 from fastlib import Migrate, MigrateParameter, SwapWith
 from fastlib.migfra.hypervisors.libvirt.domain import emulator
 from fastlib.migfra.virt import combinations
-from fastlib.migfra.virt.combinations import Choice, version_text
+from fastlib.migfra.virt.combinations import Choice
+from fastlib.migfra.virt.program_versions import version_text
 from fastlib.transport import MqttOptions, connect
 from tests.support.lab.bindings import assert_bound, assert_never_paused
 from tests.support.lab.fleet import PATIENCE, Fleet, assert_error, assert_success

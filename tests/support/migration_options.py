@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from fastlib import MigrateParameter, SwapWith
-from fastlib.migfra.virt import combinations
+from fastlib.migfra.virt import combination_checks, combinations, program_versions
 from fastlib.migfra.virt.combinations import Choice
 
 VALUES: Final[Mapping[Choice, Mapping[str, Any]]] = {
@@ -35,7 +35,7 @@ VALUES: Final[Mapping[Choice, Mapping[str, Any]]] = {
 
 
 LABORATORY: Final = tuple(
-    combinations.HostVersions(host=host, kind="QEMU", hypervisor=(7, 2), libvirt=(9, 0))
+    program_versions.HostVersions(host=host, kind="QEMU", hypervisor=(7, 2), libvirt=(9, 0))
     for host in ("hostA", "hostB")
 )
 """The hosts of the laboratory, as Debian 12 has them."""
@@ -47,7 +47,7 @@ def works_in_the_laboratory(first: Choice, second: Choice) -> bool:
     return (
         (rule is None or rule.verdict == "versions")
         and not (first.not_shown or second.not_shown)
-        and combinations.problem_of_hosts((first, second), LABORATORY) is None
+        and combination_checks.problem_of_hosts((first, second), LABORATORY) is None
     )
 
 

@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from fastlib.migfra.virt import combinations
-from fastlib.migfra.virt.combinations import CHOICES, Bound, Choice
+from fastlib.migfra.virt import combinations, program_versions
+from fastlib.migfra.virt.combinations import CHOICES, Choice
+from fastlib.migfra.virt.program_versions import Bound
 
 _ROWS: Final = tuple(choice for choice in CHOICES if choice.kind != "condition")
 
@@ -52,7 +53,7 @@ def _cell(first: Choice, second: Choice) -> str:
 
 
 def _version(bound: Bound) -> str:
-    return f"{bound.program} {combinations.version_text(bound.since)}"
+    return f"{bound.program} {program_versions.version_text(bound.since)}"
 
 
 def _exceptions() -> str:

@@ -7,7 +7,7 @@ from fastlib.message import Evacuate
 from fastlib.message.tasks import EvacuateParameter
 from fastlib.migfra.errors import FinalError
 
-from .combinations import check_order
+from .combination_checks import check_order
 from .migration_spec import MigrationSpec
 
 LONGEST_PAUSE_SECONDS: Final = 30.0

@@ -18,9 +18,9 @@ from fastlib.migfra.hypervisors.libvirt.migration.post_copy_decision import Stre
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
-from fastlib.migfra.virt import combinations
-from fastlib.migfra.virt.combinations import HostVersions
+from fastlib.migfra.virt import combination_checks
 from fastlib.migfra.virt.migration_spec import MigrationSpec
+from fastlib.migfra.virt.program_versions import HostVersions
 from tests.support.libvirt.fake_libvirt import PAUSED, RUNNING, SHUT_OFF, FakeDomain, FakeHosts
 
 SPEC = MigrationSpec(
@@ -372,7 +372,7 @@ def test_versions_that_cannot_resume_are_named(qemu, libvirt, words):
         HostVersions(host=name, kind="QEMU", hypervisor=qemu_, libvirt=libvirt_)
         for name, qemu_, libvirt_ in (("a", (9, 0), (10, 0)), ("b", qemu, libvirt))
     ]
-    problem = combinations.problem_of_resume(hosts)
+    problem = combination_checks.problem_of_resume(hosts)
     if words is None:
         assert problem is None
     else:

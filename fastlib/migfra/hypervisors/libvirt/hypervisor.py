@@ -16,7 +16,8 @@ from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
-from fastlib.migfra.virt.combinations import COMPRESSIONS, supported_compressions
+from fastlib.migfra.virt.combination_checks import supported_compressions
+from fastlib.migfra.virt.combinations import COMPRESSIONS
 from fastlib.migfra.virt.hardware import huge_pages_of_host
 from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.names import check_name

@@ -32,7 +32,8 @@ from fastlib.migfra.hypervisors.simulated.tasks.start_arguments import StartArgu
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import domain_result, migration_result
 from fastlib.migfra.plugin_api.hypervisor import Hypervisor, NodeContext, Outcome
-from fastlib.migfra.virt.combinations import COMPRESSIONS, check_order
+from fastlib.migfra.virt.combination_checks import check_order
+from fastlib.migfra.virt.combinations import COMPRESSIONS
 from fastlib.migfra.virt.hardware import huge_pages_of_host
 from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.migration_spec import MigrationSpec

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 import msgspec
 
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
-from fastlib.migfra.virt.combinations import Version, version_of
+from fastlib.migfra.virt.program_versions import Version, version_of
 
 from .xml import parse
 

@@ -21,7 +21,7 @@ from fastlib.migfra.hypervisors.libvirt.errors import UnsupportedCallError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.virt.combinations import check_order
+from fastlib.migfra.virt.combination_checks import check_order
 from fastlib.migfra.virt.domain_vcpus import check_vcpu_map
 from fastlib.migfra.virt.host_names import check_host
 from fastlib.migfra.virt.migration_spec import MigrationSpec

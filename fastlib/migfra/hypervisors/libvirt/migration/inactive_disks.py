@@ -16,7 +16,7 @@ from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.hypervisors.libvirt.domain.emulator import process_version
 from fastlib.migfra.hypervisors.libvirt.domain.state import MOST_UNUSED_NS, vcpu_ns
 from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
-from fastlib.migfra.virt.combinations import Version, version_text
+from fastlib.migfra.virt.program_versions import Version, version_text
 
 SURVIVES_SINCE: Final[Version] = (10, 0)
 """The first QEMU that accepts disks that are inactive already."""

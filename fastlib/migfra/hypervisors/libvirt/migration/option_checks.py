@@ -20,9 +20,10 @@ from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
 from fastlib.migfra.hypervisors.libvirt.errors import LibvirtError, LostError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.virt import combinations
-from fastlib.migfra.virt.combinations import Choice, HostVersions, Version, version_of
+from fastlib.migfra.virt import combination_checks, combinations
+from fastlib.migfra.virt.combinations import Choice
 from fastlib.migfra.virt.migration_spec import MigrationSpec
+from fastlib.migfra.virt.program_versions import HostVersions, Version, version_of
 
 
 async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: Context) -> None:
@@ -30,7 +31,7 @@ async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: C
 
     The domain must be active, unless it migrates offline.
     """
-    chosen = combinations.choices_of(spec)
+    chosen = combination_checks.choices_of(spec)
     if spec.kind == "offline" or not any(choice.only_qemu for choice in chosen):
         return
     connect = runtime.connections.get
@@ -38,20 +39,20 @@ async def check_options(runtime: LibvirtRuntime, spec: MigrationSpec, context: C
     destination = await connect(spec.destination, spec.driver, spec.transport)
     xml, is_paused = await source.call(_read_domain, spec.name)
     conditions = domain_choices(xml, is_paused=is_paused)
-    combinations.check_order(spec, *conditions)
+    combination_checks.check_order(spec, *conditions)
     chosen = (*chosen, *conditions)
-    bounds = list(combinations.bounds_of(chosen))
+    bounds = list(combination_checks.bounds_of(chosen))
     # libvirt may have to start an emulator to read its version.
     emulator = emulator_of(xml) if any(bound.program == "QEMU" for bound in bounds) else None
     here, there = await asyncio.gather(
         read_versions(source, emulator, context), read_versions(destination, emulator, context)
     )
-    problem = combinations.problem_of_hosts(chosen, (here, there))
+    problem = combination_checks.problem_of_hosts(chosen, (here, there))
     if problem is None and emulator and any(bound.process_counts for bound in bounds):
         problem = await _problem_of_process(spec, chosen, source, (here, there), emulator)
     resumes = runtime.options.post_copy_without_recovery or combinations.POST_COPY not in chosen
     if problem is None and not resumes:
-        problem = combinations.problem_of_resume((here, there))
+        problem = combination_checks.problem_of_resume((here, there))
     if problem is not None:
         raise FinalError(problem)
 
@@ -137,10 +138,10 @@ async def _problem_of_process(
     """Return what the running process lacks. It may be older than the installed emulator."""
     here, there = hosts
     at_least = msgspec.structs.replace(here, hypervisor=machine_version(emulator.machine))
-    if combinations.problem_of_hosts(chosen, (at_least, there)) is None:
+    if combination_checks.problem_of_hosts(chosen, (at_least, there)) is None:
         return None
     exact = await source.call(process_version, spec.name)
     running = msgspec.structs.replace(
         here, host=f"the running process of {spec.name} on {here.host}", hypervisor=exact
     )
-    return combinations.problem_of_hosts(chosen, (running, there))
+    return combination_checks.problem_of_hosts(chosen, (running, there))

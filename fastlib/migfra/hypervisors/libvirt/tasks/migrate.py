@@ -12,7 +12,7 @@ from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import migration_result
-from fastlib.migfra.virt.combinations import check_order
+from fastlib.migfra.virt.combination_checks import check_order
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 

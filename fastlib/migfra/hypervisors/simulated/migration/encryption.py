@@ -2,7 +2,8 @@
 
 from fastlib.migfra.errors import FinalError
 from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
-from fastlib.migfra.virt.combinations import ENCRYPTED, choices_of, problem_of_pairs
+from fastlib.migfra.virt.combination_checks import choices_of, problem_of_pairs
+from fastlib.migfra.virt.combinations import ENCRYPTED
 from fastlib.migfra.virt.encryption import effective_mode
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 

@@ -15,7 +15,7 @@ from fastlib.migfra.hypervisors.simulated.faults import Call
 from fastlib.migfra.hypervisors.simulated.runtime import SimulatedRuntime
 from fastlib.migfra.hypervisors.simulated.scope import ClockScope
 from fastlib.migfra.plugin_api.context import Context
-from fastlib.migfra.virt import combinations, precopy
+from fastlib.migfra.virt import combination_checks, combinations, precopy
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.precopy import KIB, MIB
 
@@ -104,7 +104,7 @@ class Migration:
     async def _copy(self, migration: int) -> None:
         domain = self._cluster.domain(self._spec.name)
         if domain.state == "paused":
-            combinations.check_order(self._spec, combinations.PAUSED)
+            combination_checks.check_order(self._spec, combinations.PAUSED)
         self._check_disk(domain)
         await self._prepare()
         self._workload = precopy.Workload(
