@@ -43,6 +43,7 @@ from . import task_requests
 from .arguments import check_communicator, options_of
 from .base import ClientBase
 from .core import RESULT_SECONDS, TASK_QOS, ClientCore
+from .deadline_thread import DeadlineThread
 from .handle import Handle, R, callback_thread
 from .keywords import shows_keywords
 from .observed import Watch
@@ -114,7 +115,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
             communicator,
             {topic: self._in_callback_thread(call) for topic, call in callbacks.items()},
         )
-        self._deadlines = _DeadlineThread(self._core, self._expire, communicator)
+        self._deadlines = DeadlineThread(self._core, self._expire, communicator)
         self._remove_callbacks: list[Callable[[], None]] = []
         try:
             self._remove_callbacks.append(communicator.on_close(self._communicator_closed))
@@ -460,59 +461,3 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
 
     def __repr__(self) -> str:
         return f"<MigfraClient over {self._communicator!r}, {len(self._core.pending)} waiting>"
-
-
-class _DeadlineThread:
-    """The thread that fails expired requests. It starts with the first deadline."""
-
-    def __init__(
-        self, core: ClientCore, expire: Callable[[], None], communicator: Communicator
-    ) -> None:
-        self._core = core
-        self._expire = expire
-        self._communicator = communicator
-        self._condition = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._next: float | None = None
-        self._closed = False
-
-    def schedule(self, deadline: float | None) -> None:
-        """Expire requests at this monotonic time or earlier."""
-        if deadline is None or (self._next is not None and deadline >= self._next):
-            return
-        with self._condition:
-            if self._closed:
-                return
-            self._next = deadline
-            if self._thread is None:
-                name = "fastlib client deadlines"
-                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-                self._thread.start()
-            self._condition.notify()
-
-    def _run(self) -> None:
-        callback_thread.communicator = self._communicator  # it runs done callbacks
-        while True:
-            with self._condition:
-                if self._closed:
-                    return
-                self._next = None
-            self._expire()
-            with self._condition:
-                if self._closed:
-                    return
-                if self._next is None:
-                    # Must not be read earlier: `schedule` ignores deadlines after `_next`.
-                    self._next = self._core.pending.next_deadline
-                    self._condition.wait(_seconds_until(self._next, self._core.clock.monotonic()))
-
-    def close(self) -> None:
-        """End the thread."""
-        with self._condition:
-            self._closed = True
-            self._condition.notify()
-
-
-def _seconds_until(deadline: float | None, now: float) -> float | None:
-    """Return the remaining seconds."""
-    return None if deadline is None else max(0.0, deadline - now)

@@ -16,7 +16,8 @@ from .caches import derived_cache
 from .errors import DeclarationError
 from .extensions import extensions_of
 from .records import Converted, Field, Record
-from .shapes import Bool, Choice, Float, Instant, Int, InvalidValue, List, Map, Shape, Text, Tree
+from .shapes import Bool, Choice, Float, Instant, Int, InvalidValue, List, Map, Shape, Text
+from .tree_shape import Tree
 
 _shapes: dict[type[Any], Shape] = derived_cache()
 _fields: dict[type[Any], list[Field]] = derived_cache()

@@ -3,7 +3,7 @@
 A shape loads nodes into values and reports every problem with its position. It dumps values to a
 plain tree, and it checks the values passed to a constructor. The fast reader and the writer are
 built from the same shapes, so a message is described only once. The shapes of structs are in
-`records`.
+`records`, that of any tree in `tree_shape`.
 """
 
 import math
@@ -13,8 +13,7 @@ from collections.abc import Callable
 from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence as SequenceABC
 from datetime import datetime
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
@@ -24,7 +23,6 @@ from .lazy_pattern import lazy_pattern
 from .load_context import (
     INVALID,
     MAX_SUGGESTIONS,
-    TEXT_PER_NODE,
     LoadContext,
     add_duplicate_key,
     is_null,
@@ -34,7 +32,7 @@ from .load_context import (
     with_unit,
 )
 from .nodes import Mapping, Node, Scalar, Sequence
-from .scalars import BOOLEANS, parse_float, parse_integer, write_float
+from .scalars import BOOLEANS, parse_float, parse_integer
 
 
 class Shape:
@@ -379,7 +377,11 @@ class List(Shape):
         return value if same else tuple(items)
 
 
-def _load_pairs(
+ANY_TEXT = Text()
+"""The shape of keys, and of the texts of any tree."""
+
+
+def load_pairs(
     pairs: list[tuple[Node, Node]],
     context: LoadContext,
     path: Path,
@@ -425,7 +427,7 @@ class Map(Shape):
                 pairs += item.pairs
         else:
             return context.add_mismatch(node, path, self.expected)
-        return _load_pairs(pairs, context, path, self.value.load)
+        return load_pairs(pairs, context, path, self.value.load)
 
     def dump(self, value: Any) -> Any:
         return {key: self.value.dump(item) for key, item in value.items()}
@@ -436,94 +438,7 @@ class Map(Shape):
         checked = {}
         for key, item in value.items():
             try:
-                checked[_ANY_TEXT.check(key)] = self.value.check(item)
+                checked[ANY_TEXT.check(key)] = self.value.check(item)
             except InvalidValue as error:
                 raise error.below(str(key)) from None
         return checked
-
-
-_ANY_TEXT = Text()
-
-
-class Tree(Shape):
-    """Any tree of texts, lists and mappings. Numbers become texts."""
-
-    expected = "text, a list or a mapping"
-    max_depth: ClassVar = 32
-    max_nodes: ClassVar = 1_000_000
-
-    def load(self, node: Node, context: LoadContext, path: Path) -> Any:
-        return self._load(node, context, path, 0)
-
-    def _load(self, node: Node, context: LoadContext, path: Path, depth: int) -> Any:
-        if depth > self.max_depth:
-            return context.add_problem(node, path, "depth", f"nested deeper than {self.max_depth}")
-        if isinstance(node, Sequence):
-            items = []
-            for index, item in enumerate(node.items):
-                context.count_node(item)
-                items.append(self._load(item, context, (*path, index), depth + 1))
-            return INVALID if INVALID in items else items
-        if isinstance(node, Mapping):
-            return _load_pairs(node.pairs, context, path, partial(self._load, depth=depth + 1))
-        assert isinstance(node, Scalar)
-        if is_null(node):
-            return None
-        try:
-            return self.check(node.value)
-        except InvalidValue as error:
-            return context.add_mismatch(node, path, error.expected)
-
-    def dump(self, value: Any) -> Any:
-        return self.check(value)  # a copy, because a message is immutable
-
-    def check(self, value: Any) -> Any:
-        return self._check(value, 0, _Budget(self.max_nodes))
-
-    def _check(self, value: Any, depth: int, budget: "_Budget") -> Any:
-        """Return a copy of a tree. `depth` is the number of lists and mappings around it."""
-        if depth > self.max_depth:
-            raise InvalidValue((), f"at most {self.max_depth} levels", "more, or a cycle")
-        if value is None:
-            return None
-        if isinstance(value, str):
-            budget.spend(len(value) // TEXT_PER_NODE)
-            return _ANY_TEXT.check(value)
-        if isinstance(value, bool | int | float):
-            return self._number_text(value)
-        kind = type(value)  # first, because checks against abstract classes are slow
-        if kind is dict or (kind is not list and isinstance(value, MappingABC)):
-            budget.spend(len(value))
-            return {
-                _ANY_TEXT.check(key): self._check(item, depth + 1, budget)
-                for key, item in value.items()
-            }
-        if not is_sequence(value):
-            raise InvalidValue((), self.expected, shorten(value))
-        budget.spend(len(value))
-        return [self._check(item, depth + 1, budget) for item in value]
-
-    @staticmethod
-    def _number_text(value: float | bool) -> str:
-        """Return the text of a number or truth value."""
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if isinstance(value, float):
-            return write_float(value)
-        if value.bit_length() > 1000:
-            raise InvalidValue((), "a number of at most 1000 bits", shorten(value))
-        return str(int(value))
-
-
-class _Budget:
-    """Counts the values of a tree; a long text counts as several."""
-
-    def __init__(self, max_nodes: int) -> None:
-        self._max_nodes = max_nodes
-        self._left = max_nodes
-
-    def spend(self, values: int) -> None:
-        """Count more values. Raises InvalidValue if there are too many."""
-        self._left -= values
-        if self._left < 0:
-            raise InvalidValue((), f"at most {self._max_nodes} values", "more")

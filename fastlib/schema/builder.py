@@ -18,7 +18,8 @@ from fastlib.codec.own_doc import own_doc
 from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.scalars import BOOLEANS, FLOAT_PATTERN, parse_float
 from fastlib.codec.schema_protocol import Direction, Schema
-from fastlib.codec.shapes import Bool, Choice, Float, Instant, Int, List, Map, Shape, Text, Tree
+from fastlib.codec.shapes import Bool, Choice, Float, Instant, Int, List, Map, Shape, Text
+from fastlib.codec.tree_shape import Tree
 from fastlib.message import Message
 from fastlib.message.describe import name_of
 

@@ -16,7 +16,8 @@ from fastlib.codec.envelope import Envelope
 from fastlib.codec.extensions import extensions_of
 from fastlib.codec.records import Converted, Field
 from fastlib.codec.rules import AllOrNone, Needs, OneOf, Rule
-from fastlib.codec.shapes import Bool, Choice, Float, Instant, Int, List, Map, Shape, Text, Tree
+from fastlib.codec.shapes import Bool, Choice, Float, Instant, Int, List, Map, Shape, Text
+from fastlib.codec.tree_shape import Tree
 from fastlib.message import TimeMeasurement, Timing
 
 Texts = st.SearchStrategy[str]

@@ -14,7 +14,8 @@ from fastlib.codec.derivation import fields_of, shape_of, shape_of_type
 from fastlib.codec.errors import DeclarationError
 from fastlib.codec.records import Converted, Record
 from fastlib.codec.rules import OneOf
-from fastlib.codec.shapes import Bool, Choice, Float, Instant, Int, List, Map, Shape, Text, Tree
+from fastlib.codec.shapes import Bool, Choice, Float, Instant, Int, List, Map, Shape, Text
+from fastlib.codec.tree_shape import Tree
 
 Small = Annotated[int, Meta(ge=0, le=9)]
 

@@ -15,7 +15,8 @@ from fastlib.codec.envelope import MAX_TITLES, Envelope, Variant
 from fastlib.codec.fast_reader import UNSUPPORTED, read_fast
 from fastlib.codec.limits import DEFAULT_LIMITS, Limits
 from fastlib.codec.records import Converted, Field, Record
-from fastlib.codec.shapes import Choice, Float, Int, List, Map, Shape, Text, Tree
+from fastlib.codec.shapes import Choice, Float, Int, List, Map, Shape, Text
+from fastlib.codec.tree_shape import Tree
 from fastlib.message import Message, PciAddress
 from tests.support.boxes import Box, Item, Thing, box, record_of
 

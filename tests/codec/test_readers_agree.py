@@ -16,8 +16,8 @@ from fastlib.codec.envelope import Envelope
 from fastlib.codec.fast_reader import UNSUPPORTED, read_fast
 from fastlib.codec.limits import DEFAULT_LIMITS
 from fastlib.codec.records import Converted, Record
-from fastlib.codec.shapes import Tree
 from fastlib.codec.text import decode
+from fastlib.codec.tree_shape import Tree
 from fastlib.codec.writer import write_tree
 from fastlib.message.agent import Init
 from fastlib.message.pscom import PscomRequest

@@ -19,7 +19,7 @@ from fastlib import (
     ValidationError,
 )
 from fastlib.codec.limits import DEFAULT_LIMITS
-from fastlib.codec.shapes import Tree
+from fastlib.codec.tree_shape import Tree
 from fastlib.message.application import ApplicationKpis
 from fastlib.message.mmbwmon import Ack
 from tests.support.problems import kinds_of_problems

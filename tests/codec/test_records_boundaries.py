@@ -26,8 +26,8 @@ from fastlib.codec.shapes import (
     Map,
     Shape,
     Text,
-    Tree,
 )
+from fastlib.codec.tree_shape import Tree
 from fastlib.message import Message
 
 NODES = 1_000_000

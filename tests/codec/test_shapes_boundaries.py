@@ -31,9 +31,9 @@ from fastlib.codec.shapes import (
     ScalarShape,
     Shape,
     Text,
-    Tree,
     is_sequence,
 )
+from fastlib.codec.tree_shape import Tree
 
 DIGIT = Int(0, 9)
 WORDS = Choice({"live": "live", "warm": "warm"})

@@ -12,7 +12,8 @@ from fastlib.codec.caches import clear_derived_caches
 from fastlib.codec.derivation import fields_of, shape_of
 from fastlib.codec.envelope import MAX_TITLES, Envelope, Variant
 from fastlib.codec.records import Field, Record
-from fastlib.codec.shapes import Int, List, Shape, Text, Tree
+from fastlib.codec.shapes import Int, List, Shape, Text
+from fastlib.codec.tree_shape import Tree
 from fastlib.codec.writer import write_block, write_flow, write_tree
 from fastlib.message import Extension, Message, PciAddress, Task
 from tests.support.boxes import Box, Item, Thing, box, record_of, variant

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from fastlib.codec.derivation import fields_of
-from fastlib.codec.shapes import Text, Tree
+from fastlib.codec.shapes import Text
+from fastlib.codec.tree_shape import Tree
 from fastlib.migfra import Configuration, check_configuration
 from fastlib.migfra.plugin_api import discovery
 from fastlib.schema import section_document

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlib import FastlibError, Stop, Suspend, TaskContainer
+from fastlib import FastlibError, ResultContainer, Stop, Suspend, TaskContainer
 from fastlib.codec.instants import READ_PATTERN
 from fastlib.codec.scalars import FLOAT_PATTERN
 from fastlib.codec.shapes import Instant
@@ -124,11 +124,13 @@ def changed(draw, cls):
 
 def beyond_schemas(problem):
     """Return the rules that a schema cannot express if a reader has guessed types."""
+    if problem.got is None:  # a key is missing
+        return False
     # A pattern cannot say which minute is the last of a day in UTC, and which year it is in UTC.
     if problem.expected == Instant.expected:
         return re.search(READ_PATTERN, problem.got.strip("'")) is not None
     # Nor can it say which numbers are too large for 64 bits.
-    if problem.got is not None and problem.expected.startswith("a number"):
+    if problem.expected.startswith("a number"):
         return is_too_large(problem.got.strip("'"))
     # A number may stand for a PCI address, as to YAML 1.1 `08:00.0` is one.
     return problem.path.endswith(("pci-addr", "addr")) and "PCI address" in problem.message
@@ -175,6 +177,17 @@ def test_times_that_only_a_reader_refuses_validate(text: str) -> None:
     assert all(map(beyond_schemas, refused.value.problems))
     (load,) = judges(TaskContainer, ("load",))
     load.validate(tree)
+
+
+def test_message_without_a_required_time_does_not_validate() -> None:
+    history = {"host": "a", "time": "2026-01-01T00:00:00Z", "orders": []}
+    result = {"vm-name": "n/a", "status": "success", "history": history}
+    tree = {"result": "history queried", "list": [result]}
+    with pytest.raises(FastlibError, match=r"history\.since: missing; expected a time") as refused:
+        ResultContainer.from_yaml(yaml.safe_dump(tree))
+    assert not any(map(beyond_schemas, refused.value.problems))
+    (load,) = judges(ResultContainer, ("load",))
+    assert not load.is_valid(tree)
 
 
 @pytest.mark.parametrize("text", ["1e400", "-1e400"])

@@ -33,7 +33,7 @@ from fastlib import (
 from fastlib.codec import composer
 from fastlib.codec.derivation import fields_of
 from fastlib.codec.limits import DEFAULT_LIMITS
-from fastlib.codec.shapes import Tree
+from fastlib.codec.tree_shape import Tree
 from fastlib.message.agent import InitAgent, Kpis
 from fastlib.message.application import ApplicationKpis
 from fastlib.message.mmbwmon import Reply, Request, SystemInfo
