@@ -72,7 +72,12 @@ def test_fastlib_exports_every_type_of_fields_of_tasks_and_results():
     names = values_of_fields()
     assert {"CopyStorage", "DiskFormat", "SourceDisks", "Status"} <= names
     for module in (devices, history, result, tasks):
-        names |= {name for name in own(module) if issubclass(getattr(module, name), Message)}
+        kinds = {name: getattr(module, name) for name in own(module)}
+        names |= {
+            name
+            for name, kind in kinds.items()
+            if isinstance(kind, type) and issubclass(kind, Message)
+        }
     assert names - set(fastlib.__all__) == set()
 
 
