@@ -110,6 +110,7 @@ def _with_known_directives(text: str) -> str:
 
 # --- parsing ------------------------------------------------------------------------------------
 
+_ANCHOR_RULE = "the name of an anchor must have letters, digits, '-' and '_' only"
 _PROBLEMS = {
     # Messages of PyYAML (their beginnings) that need clearer words.
     "mapping values are not allowed": "a ':' is not allowed here; quote the text that contains it",
@@ -122,6 +123,8 @@ _PROBLEMS = {
     "found unknown escape character": "this escape is not one of YAML's; write the backslash twice",
     "found invalid Unicode character escape code": "this escape is not a valid character; "
     "write the character itself",
+    "did not find expected alphabetic or numeric character": _ANCHOR_RULE,
+    "expected alphabetic or numeric character": _ANCHOR_RULE,
     "found character that cannot start any token": "this character cannot begin a plain text; "
     "quote it",
     "found character '": "this character cannot begin a plain text; quote it",
@@ -156,6 +159,12 @@ def _parse_problem(error: yaml.YAMLError) -> Problem:
 
 _FLOW_START = lazy_pattern(r"(?:[&!]\S*[ \t]+)*([\[{])")
 """The bracket of a list or mapping in flow style, after its anchor and tag."""
+
+
+_OTHER_NAME = lazy_pattern(r"(?:!\S*(?:[ \t\r\n]|#[^\n]*\n)+)?&[0-9A-Za-z_-]+([?:])")
+"""An anchor, after its tag, whose name ends too early for PyYAML. C++ peers read all characters up
+to a space. So the rest of the name would be the value.
+"""
 
 
 class _PythonParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
@@ -357,6 +366,7 @@ class Composer:
                 message = f"more than {limits.max_nodes} nodes, the limit of Limits.max_nodes"
                 self.limit("limit-nodes", message, event)
             if event.anchor is not None and kind is not yaml.AliasEvent:
+                self.check_anchor(event)
                 self.anchors[event.anchor] = node
             tree.add(node)
             if isinstance(node, Sequence | Mapping) and kind is not yaml.AliasEvent:
@@ -370,6 +380,15 @@ class Composer:
         if event.flow_style:
             self.flow.append(node)
         return node
+
+    def check_anchor(self, event: Any) -> None:
+        """Raise ParseError for an anchor whose name C++ peers read differently."""
+        start = event.start_mark.index
+        match = _OTHER_NAME.match(self.characters.text, start)
+        if match is not None:
+            problem = Problem(code="syntax", message=_ANCHOR_RULE)
+            place = position(self.characters.text, match.start(1))
+            raise ParseError(self.what, [problem.at(*place)])
 
     def alias(self, event: Any) -> Node:
         """Return the node of an alias."""

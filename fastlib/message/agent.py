@@ -82,7 +82,8 @@ class KpiReport(Message, task="KPI"):
 
     source: Annotated[str, Wire("Host of the agent.")]
     """Host of the agent."""
-    kpis: Annotated[Any, Wire("The measured values: texts, lists and mappings, as they came.")] = (
-        msgspec.field(name="KPIS")
-    )
+    kpis: Annotated[
+        Any,
+        Wire("The measured values: texts, lists and mappings, as they came.", null_is_empty=True),
+    ] = msgspec.field(name="KPIS")
     """The measured values: texts, lists and mappings, as they came."""

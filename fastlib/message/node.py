@@ -167,9 +167,9 @@ class Progress(Message):
         Wire("Present phase of the task, such as memory. Each hypervisor has phases of its own."),
     ]
     """Present phase of the task, such as memory. Each hypervisor has phases of its own."""
-    percent: Annotated[float | None, Wire("Part of the task that is done, 0 to 100.", unit="%")] = (
-        None
-    )
+    percent: Annotated[
+        float | None, Wire("Part of the task that is done, 0 to 100.", unit="%", decimals=3)
+    ] = None
     """Part of the task that is done, 0 to 100. Unit: %."""
     transferred: Annotated[U64 | None, Wire("Data that has been sent.", unit="bytes")] = None
     """Data that has been sent. Unit: bytes."""
@@ -190,7 +190,8 @@ class Progress(Message):
     ] = None
     """Part of 'remaining' that is of disks. Unit: bytes."""
     dirty_rate: Annotated[
-        float | None, Wire("Rate at which the domain changes its memory.", unit="bytes/s")
+        float | None,
+        Wire("Rate at which the domain changes its memory.", unit="bytes/s", decimals=3),
     ] = None
     """Rate at which the domain changes its memory. Unit: bytes/s."""
     expected: Annotated[

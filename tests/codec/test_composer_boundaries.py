@@ -570,3 +570,45 @@ def test_tabs_between_tokens_are_skipped() -> None:
     for text in ("- \ta\n", "?\ta\n: b"):
         assert syntax(text) == (1, text.index("\t") + 1, TAB)
     assert read("[a,\n\t\tb]") == ["a", "b"]
+
+
+# --- anchors that C++ peers read differently ----------------------------------------------------
+
+
+@both_parsers
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("a: &b:c d", 1, 6),
+        ("a: &b?c d", 1, 6),
+        ("{a: &b:c d}", 1, 7),
+        ("[&b:c d]", 1, 4),
+        ("é: '\U0001f600\ue000\x7f'\r\na: &b:c d", 2, 6),
+        ("a: !t &b:c d", 1, 9),
+        ("a: !t # &x\n\n  &b:c d", 3, 5),
+        ("- &b: [a]", 1, 5),
+        ("? &b:c d\n: e", 1, 5),
+    ],
+)
+def test_anchor_whose_name_pyyaml_ends_too_early_is_refused(
+    text: str, line: int, column: int
+) -> None:
+    rule = "the name of an anchor must have letters, digits, '-' and '_' only"
+    assert refused(text) == (ParseError, "syntax", line, column, rule)
+
+
+@both_parsers
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a: !t # &x:y\n  &b c", [("a", "c")]),
+        ("a: &b # &x:y\n  c:d", [("a", "c:d")]),
+        ("a: &b\n  c: d", [("a", [("c", "d")])]),
+        ("{a: &b , c: *b}", [("a", ""), ("c", "")]),
+        ("[&b c, *b]", ["c", "c"]),
+        ("a: b &c:d", [("a", "b &c:d")]),
+        ("a: '&c:d'", [("a", "&c:d")]),
+    ],
+)
+def test_other_anchors_are_read(text: str, value: Any) -> None:
+    assert read(text) == value

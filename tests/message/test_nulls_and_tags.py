@@ -54,6 +54,18 @@ def test_null_of_categories_is_an_empty_mapping_with_a_warning(null):
     assert Kpis.load({"categories": None, "repeat": 5}) == message.kpi
 
 
+@pytest.mark.parametrize("null", NULLS)
+def test_null_of_measured_values_is_an_empty_mapping_with_a_warning(null):
+    text = f"task: KPI\nsource: a\nKPIS: {null}\n"
+    report = fastlib.validate(text)
+    [problem] = report.problems
+    assert (problem.severity, problem.path, problem.line) == ("warning", "KPIS", 3)
+    message = KpiReport(source="a", kpis={})
+    assert report.message == message
+    assert fastlib.load(text) == message
+    assert KpiReport.from_yaml(message.to_yaml()) == message
+
+
 def test_categories_must_not_be_missing():
     with pytest.raises(ValidationError, match="categories: missing"):
         Kpis.from_yaml("repeat: 5")

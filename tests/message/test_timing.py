@@ -73,6 +73,15 @@ def test_seconds_are_rounded_to_microseconds(make, text):
     assert f"{text}: 2.99983\n" in f"{make(2.9998301159999983).to_yaml()}\n"
 
 
+def test_part_and_rate_of_progress_are_rounded():
+    progress = Progress(phase="memory", percent=100 / 3, dirty_rate=2e9 / 3)
+    text = progress.to_yaml()
+    assert "percent: 33.333\n" in text
+    assert "dirty-rate: 666666666.667\n" in text
+    assert Progress.from_yaml(text) == progress
+    assert Progress.from_yaml("{phase: memory, percent: 66.66666666666667}").percent == 66.667
+
+
 def test_detailed_timings_begin_with_the_measurement(clock):
     measurement = TimeMeasurement(detailed=True)
     clock.now += 0.5
