@@ -355,6 +355,20 @@ def test_call_on_closed_connection_raises_lost_error():
          LibvirtError,
          "libvirt on node07: {said}; one of the two QEMUs is built without this compression; "
          "choose another one"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: qemu unexpectedly closed the monitor: x: "
+         "Could not open '/images/vm9.qcow2': Permission denied", LibvirtError,
+         "libvirt on node07: {said}; let QEMU's user open the file and enter its folder on the "
+         "host where the domain starts or arrives; user, group and dynamic_ownership in "
+         "/etc/libvirt/qemu.conf decide who that is"),
+        ("VIR_ERR_OPERATION_FAILED", "Cannot access storage file '/images/vm9.qcow2' (as "
+         "uid:64055, gid:64055): Permission denied", LibvirtError,
+         "libvirt on node07: {said}; let QEMU's user open the file and enter its folder on the "
+         "host where the domain starts or arrives; user, group and dynamic_ownership in "
+         "/etc/libvirt/qemu.conf decide who that is"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command 'migrate': "
+         "Unknown ramblock \"pc.ram\", cannot accept migration", LibvirtError,
+         "libvirt on node07: {said}; QEMU at the destination divides the memory of the domain in "
+         "another way; order the migration without memnode-map"),
         ("VIR_ERR_OPERATION_FAILED", "operation failed: job 'migration out' failed: Unable to "
          "write to socket: Broken pipe", LibvirtError,
          "libvirt on node07: {said}; the connection between both QEMUs has ended; the log of the "

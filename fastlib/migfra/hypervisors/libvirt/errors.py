@@ -96,6 +96,10 @@ _OPENING: Final = (
 A missing file can be libvirt's socket, but also a certificate or a key.
 """
 
+_OPEN_REMEDY: Final = (
+    "let QEMU's user open the file and enter its folder on the host where the domain starts or "
+    "arrives; user, group and dynamic_ownership in /etc/libvirt/qemu.conf decide who that is"
+)
 _REMEDIES: Final = (
     (
         "/server-key.pem': ",
@@ -116,6 +120,8 @@ _REMEDIES: Final = (
         "'multifd-compression' does not accept value",
         "one of the two QEMUs is built without this compression; choose another one",
     ),
+    ("': Permission denied", _OPEN_REMEDY),
+    ("Cannot access storage file", _OPEN_REMEDY),
     (
         "Unable to write to socket: ",
         "the connection between both QEMUs has ended; the log of the domain on the destination, "
@@ -127,7 +133,7 @@ _REMEDIES: Final = (
         "migration without memnode-map",
     ),
 )
-"""QEMU's errors for options and files that it cannot use, with the remedy."""
+"""Parts of errors for options and files that QEMU cannot use, with the remedy. The first counts."""
 
 
 def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
@@ -181,8 +187,8 @@ def translated(error: Any, host: str, name: str | None = None) -> LibvirtError:
     if code == _INVALID:
         problem = f"the state of {domain} on {host} does not allow that: {text}"
         return LibvirtError(problem, code, text)
-    remedies = [f"; {remedy}" for known, remedy in _REMEDIES if known in text]
-    return LibvirtError(f"libvirt on {host}: {text}{''.join(remedies)}", code, text)
+    remedy = next((f"; {remedy}" for known, remedy in _REMEDIES if known in text), "")
+    return LibvirtError(f"libvirt on {host}: {text}{remedy}", code, text)
 
 
 def is_without_secrets(code: int | None, said: str) -> bool:
