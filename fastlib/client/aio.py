@@ -37,7 +37,7 @@ from fastlib.transport import (
     connect_async,
 )
 from fastlib.transport.core import CONFIRM_SECONDS
-from fastlib.transport.futures import wait_async
+from fastlib.transport.futures import call_when_done, wait_async
 from fastlib.transport.opening import Opening
 
 from . import task_requests
@@ -425,7 +425,8 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
         except FastlibError as error:
             log.debug("%s: its daemon could not be queried: %s", request, error)
         else:
-            question.future.add_done_callback(partial(self._core.unanswered.on_answer, request))
+            answered = partial(self._core.unanswered.on_answer, request)
+            call_when_done(question.future, answered)
 
     async def _look(self, host: str, requests: list[PendingRequest]) -> None:
         """Let the broker send the presence of a host again, and wait for it."""

@@ -37,7 +37,7 @@ from fastlib.transport import (
     connect,
 )
 from fastlib.transport.core import CONFIRM_SECONDS
-from fastlib.transport.futures import wait
+from fastlib.transport.futures import call_when_done, wait
 
 from . import task_requests
 from .arguments import check_communicator, options_of
@@ -403,7 +403,8 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
             except FastlibError as error:
                 log.debug("%s: its daemon could not be queried: %s", request, error)
             else:
-                question.future.add_done_callback(partial(self._core.unanswered.on_answer, request))
+                answered = partial(self._core.unanswered.on_answer, request)
+                call_when_done(question.future, answered)
 
     def _look(self, host: str, requests: list[PendingRequest]) -> None:
         """Let the broker send the presence of a host again, and wait for it."""

@@ -22,6 +22,7 @@ from fastlib.transport import (
     MessageTooLargeError,
     ReceivedMessage,
 )
+from fastlib.transport.futures import call_when_done
 
 from .arguments import checked_timeout, checked_tolerance
 from .clock_warning import ClockWarnings
@@ -159,7 +160,7 @@ class ClientCore:
                 self.pending.fail(request, error)
 
         request.delivery = delivery
-        delivery.future.add_done_callback(check)
+        call_when_done(delivery.future, check)
 
     # --- what arrives -----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from fastlib.message import Result, ResultContainer, TaskContainer
 from fastlib.message.node import Progress
 from fastlib.message.result import check_results
 from fastlib.message.task import named_domains
-from fastlib.transport.futures import wait, wait_async
+from fastlib.transport.futures import call_when_done, wait, wait_async
 
 from .errors import ClientError
 from .request import PendingRequest
@@ -132,7 +132,7 @@ class Handle(_Handle[R]):
         The callback runs in a thread of the client and must not wait for other results.
         """
         check_callable("callback", callback)
-        self._request.future.add_done_callback(lambda _: self._call(callback))
+        call_when_done(self._request.future, lambda _: self._call(callback))
 
     def on_progress(self, callback: Callable[[Progress], None]) -> None:
         """Call `callback` for each further report of progress, in a thread of the client.
@@ -175,8 +175,8 @@ class AsyncHandle(_Handle[R]):
         """See `Handle.add_done_callback`. The callback is a plain function, called in the loop."""
         check_callable("callback", callback)
         loop = asyncio.get_running_loop()
-        self._request.future.add_done_callback(
-            lambda _: loop.call_soon_threadsafe(self._call, callback)
+        call_when_done(
+            self._request.future, lambda _: loop.call_soon_threadsafe(self._call, callback)
         )
 
     async def on_progress(self, callback: Callable[[Progress], None]) -> None:

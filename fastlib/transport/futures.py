@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import TypeVar
@@ -11,6 +12,16 @@ from fastlib.argument_checks import check_seconds
 from .errors import ClosedError, WaitTimeoutError
 
 T = TypeVar("T")
+
+
+def call_when_done(future: "Future[T]", callback: Callable[["Future[T]"], object]) -> None:
+    """Call `callback` with a future when that is done, and do not refer to it from then on.
+
+    A future keeps its callbacks after it is done. One that refers to the owner of the future would
+    make a cycle, which Python frees only when it looks for cycles.
+    """
+    callbacks = [callback]
+    future.add_done_callback(lambda done: callbacks.pop()(done))
 
 
 def _timeout_error(what: str, timeout: float | None) -> WaitTimeoutError:

@@ -147,7 +147,7 @@ class Expiry:
         self._host = host
         self._begun = begun
         self._has_acted = False
-        self._on_begin: Callable[[], object] = _nothing
+        self._on_begin: Callable[[], object] | None = None
 
     @property
     def begun(self) -> bool:
@@ -180,7 +180,9 @@ class Expiry:
         self.check()
         if not self._begun:
             self._begun = self._has_acted = True
-            self._on_begin()
+            callback = self._on_begin
+            if callback is not None:
+                callback()
 
     def check_in_time(self) -> None:
         """Raise TaskExpiredError if the order has expired since `begin`, before the task acted."""
@@ -188,8 +190,8 @@ class Expiry:
             self.reset()
             self.check()
 
-    def on_begin(self, callback: Callable[[], object]) -> None:
-        """Register `callback`.
+    def on_begin(self, callback: Callable[[], object] | None) -> None:
+        """Register `callback`, or None to remove it.
 
         It is called each time the task begins, in the thread that begins it.
         """
@@ -225,7 +227,3 @@ class Expiry:
         if self._begun or self._deadline.expires is None or self._deadline.over:
             return None
         return timer_seconds(self._deadline.look())
-
-
-def _nothing() -> None:
-    """Do nothing; the default callback."""

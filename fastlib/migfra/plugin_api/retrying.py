@@ -63,8 +63,11 @@ async def retry(
             _check_retry(error, against_retry(pause))
             before_retry(error, attempt, pause)
             last = error
-        await sleep(pause)
-        _check_retry(last, against_retry(0.0))  # the clock may have been set
+        try:
+            await sleep(pause)
+            _check_retry(last, against_retry(0.0))  # the clock may have been set
+        finally:  # its traceback has this frame, so they would be a cycle of objects
+            del last
 
 
 def _check_retry(error: Exception, reason: str | None) -> None:

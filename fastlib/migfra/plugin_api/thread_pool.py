@@ -7,6 +7,7 @@ import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -29,20 +30,7 @@ class ThreadPool:
         """Call a function in a thread, in the caller's context; return a future of its result."""
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()  # a running thread cannot be cancelled
-        context = contextvars.copy_context()
-
-        def call() -> None:
-            try:
-                result = context.run(function, *arguments)
-            except StopIteration as error:  # a future of asyncio cannot hold it
-                wrapped = RuntimeError(f"StopIteration: {error}")
-                wrapped.__cause__ = error
-                future.set_exception(wrapped)
-            except BaseException as error:  # the future gets every error
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
+        call = partial(_call, future, contextvars.copy_context(), function, arguments)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the threads are closed")
@@ -59,6 +47,7 @@ class ThreadPool:
     def _run(self) -> None:
         while call := self._queue.get():
             call()
+            del call  # else it would live until the next one
             with self._lock:
                 self._idle += 1
 
@@ -69,3 +58,24 @@ class ThreadPool:
             count = self._count
         for _ in range(count):
             self._queue.put(None)
+
+
+def _call(
+    future: "Future[T]",
+    context: contextvars.Context,
+    function: Callable[..., T],
+    arguments: tuple[Any, ...],
+) -> None:
+    """Call a function in a context, and give the outcome to the future."""
+    try:
+        result = context.run(function, *arguments)
+    except StopIteration as error:  # a future of asyncio cannot hold it
+        wrapped = RuntimeError(f"StopIteration: {error}")
+        wrapped.__cause__ = error
+        future.set_exception(wrapped)
+    except BaseException as error:  # the future gets every error
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+    finally:  # the traceback of its error has this frame, so they would be a cycle of objects
+        del future

@@ -17,7 +17,7 @@ YOUNG_OBJECTS: Final = 10_000
 def collect_rarely() -> None:
     """Let Python search for cycles less often, and not in the present objects. Call it once.
 
-    Orders make no cycles. With Python's default values, the objects of some hundred running orders
+    Orders leave no cycles. With Python's default values, the objects of some hundred running orders
     are searched repeatedly, which takes 4 % of the daemon's CPU time.
     """
     gc.freeze()

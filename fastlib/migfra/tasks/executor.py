@@ -79,7 +79,10 @@ class Executor:
             member.was_cancelled = member.cancellation.cancelled and member.failed
             return
         began = self._clock.monotonic()
-        await self._execute(job, member)
+        try:
+            await self._execute(job, member)
+        finally:
+            member.end()
         outcome = "success"
         if member.failed:
             outcome = "cancelled" if member.was_cancelled else "error"
@@ -105,28 +108,29 @@ class Executor:
             return
         except (ClaimError, JournalError):
             raise
-        except TaskCancelledError as caught:
+        except TaskCancelledError as error:
             member.was_cancelled = True
-            error: Exception = caught
+            reason = str(error)
             if not member.expiry.has_acted:
-                error = TaskCancelledError(str(caught).replace(CANCELLED, CANCELLED_BEFORE, 1))
-        except TaskExpiredError as caught:
+                reason = reason.replace(CANCELLED, CANCELLED_BEFORE, 1)
+        except TaskExpiredError as error:
             member.has_expired = True
-            error = caught
-        except HypervisorError as caught:
-            error = caught
-        except UnexpectedError as caught:
+            reason = str(error)
+        except HypervisorError as error:
+            reason = str(error)
+        except UnexpectedError as error:
             log.error(
                 "the hypervisor raised an unexpected error during %s: %s",
                 job.title,
-                caught,
-                exc_info=caught.error,
+                error,
+                exc_info=error.error,
             )
-            error = caught
-        except Exception as caught:  # a defect of the daemon, or an invalid outcome
+            reason = str(error)
+        except Exception as error:  # a defect of the daemon, or an invalid outcome
             log.exception("%s failed with an unexpected error", job.title)
-            error = UnexpectedError(caught)
-        member.results = (failure(member.vm_name, str(error), measurement),)
+            reason = str(UnexpectedError(error))
+        # Not the error: with its traceback, this frame would be a cycle of objects.
+        member.results = (failure(member.vm_name, reason, measurement),)
 
     async def _outcome(
         self, job: Job, member: Member, measurement: TimeMeasurement
@@ -175,7 +179,7 @@ class Executor:
         """Call the hypervisor's method, again up to the task's retry counter."""
         method = method_of(self._hypervisor, type(member.task))
         retries = retry_counter(member.task) or 0
-        last: Exception | None = None
+        last: str | None = None
 
         async def attempt(number: int) -> Any:
             member.state = "running"
@@ -195,7 +199,7 @@ class Executor:
             nonlocal last
             text = f"retry {number} of {retries} in {pause:.1f} s: {error}"
             self._caller.contexts.retried(job, member, text)
-            last = error
+            last = str(error)
             member.state = "retrying"
 
         if not retries:

@@ -87,6 +87,11 @@ class Member:
         if waits and self._on_wait is not None:
             self._on_wait()
 
+    def end(self) -> None:
+        """Remove the callbacks. They refer to this member, so it would be a cycle of objects."""
+        self._on_wait = None
+        self.expiry.on_begin(None)
+
     @property
     def ends_at_once(self) -> bool:
         """True if it needs no place because it is cancelled or has expired."""

@@ -22,6 +22,7 @@ from fastlib.transport import (
     MessageTooLargeError,
     QueueFullError,
 )
+from fastlib.transport.futures import call_when_done
 
 from .shortening import room_for, shortened
 
@@ -140,7 +141,7 @@ class Publisher:
         if not self._waiting and not self._left:
             with suppress(Exception):  # `_run` tries again, and logs errors
                 delivery = self._communicator.send_now(early.payload, early.topic, self._qos)
-                delivery.future.add_done_callback(partial(self._note_answered, early))
+                call_when_done(delivery.future, partial(self._note_answered, early))
                 return delivery
         self._left.append(early)
         return None
@@ -259,7 +260,7 @@ class Publisher:
             self._done(delivery.future, answer)
             return
 
-        delivery.future.add_done_callback(partial(self._note_answered, answer))
+        call_when_done(delivery.future, partial(self._note_answered, answer))
 
     def _note_answered(self, answer: Answer | EarlyAnswer, future: "Future[None]") -> None:
         """Let the loop handle the broker's answer. Any thread may call it."""

@@ -20,6 +20,7 @@ from fastlib.transport.errors import (
     closed_by_failed_open,
     closed_by_program,
 )
+from fastlib.transport.futures import call_when_done
 from fastlib.transport.link import CLOSE_SECONDS
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MemoryOptions
@@ -157,7 +158,7 @@ class MemoryLink:
         if seconds is not None:
             timer = threading.Timer(max(0.0, seconds), self._drop_expired, [delivery])
             timer.daemon = True
-            delivery.future.add_done_callback(lambda _: timer.cancel())
+            call_when_done(delivery.future, lambda _: timer.cancel())
             timer.start()
 
     def _drop_expired(self, delivery: Delivery) -> None:
@@ -244,7 +245,7 @@ class MemoryLink:
                         self._finish(closed)
 
                 for delivery in queued:
-                    delivery.future.add_done_callback(left_the_queue)
+                    call_when_done(delivery.future, left_the_queue)
         if not waits:
             self._finish(closed)
         return closed
