@@ -6,6 +6,7 @@ the memory of many orders.
 
 import asyncio
 import gc
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from tests.support.mosquitto import PATIENCE, Mosquitto
 
 Submit = Callable[[TaskContainer], Awaitable[ResultContainer]]
 
-MANY = 20
+MANY = 10
 
 
 class Forgetful(Scripted):
@@ -117,17 +118,20 @@ KINDS: dict[str, Callable[[], TaskContainer]] = {
 
 
 @pytest.mark.parametrize("client", ["threads", "async"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_order_leaves_no_cycle(broker: Mosquitto, tmp_path: Path, kind: str, client: str) -> None:
+def test_order_leaves_no_cycle(broker: Mosquitto, tmp_path: Path, client: str) -> None:
+    left: dict[str, Counter[str]] = {}
+
     async def scene(submit: Submit) -> None:
-        await patiently(submit(KINDS[kind]()))  # makes what the first order makes
-        with cycles() as found:
-            for _ in range(MANY):
-                await patiently(submit(KINDS[kind]()))
-        few = {name: count for name, count in found.items() if count < MANY // 2}
-        assert found == few, found
+        for kind, container in KINDS.items():
+            await patiently(submit(container()))  # makes what the first order makes
+            with cycles() as found:
+                for _ in range(MANY):
+                    await patiently(submit(container()))
+            if any(count >= MANY // 2 for count in found.values()):
+                left[kind] = found
 
     with_daemon(broker, tmp_path, client, scene)
+    assert left == {}
 
 
 def test_cycles_are_counted() -> None:
