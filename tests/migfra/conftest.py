@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from fastlib.migfra.plugin_api import expiry
+from tests.support.clock import SettableClock
 from tests.support.migfra.bench import Bench, Play
 from tests.support.mosquitto import Mosquitto
 
@@ -26,6 +28,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     """A real broker for the tests of a file; a file may define another kind."""
     with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
         yield broker
+
+
+@pytest.fixture
+def leaping(monkeypatch: pytest.MonkeyPatch) -> SettableClock:
+    """A clock that a test sets forward; all waits notice it soon."""
+    monkeypatch.setattr(expiry, "LONGEST_TIMER_SECONDS", 0.01)
+    return SettableClock()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,10 @@ from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.schema import Unconfirmed
 from fastlib.migfra.journal.transaction import OperationError, is_temporary
 from fastlib.migfra.telemetry import logs
+from tests.support.migfra.journals import run
 from tests.support.waiting import wait_until_async
 
 LOG = "fastlib.migfra.journal.journal"
-
-
-def run(scene: Callable[[], Awaitable[None]]) -> None:
-    async def main() -> None:
-        await scene()
-
-    asyncio.run(main())
 
 
 def memory() -> sqlite3.Connection:
