@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from fastlib import Migrate, MigrateParameter, SwapWith
+from fastlib import SwapWith
 from fastlib.migfra import Context, HypervisorError
 from fastlib.migfra.hypervisors.libvirt import LibvirtOptions
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
@@ -18,20 +18,11 @@ from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.virt.memory_needs import HostNode
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from tests.support.libvirt.driver import HOST, domain
-from tests.support.libvirt.fake_libvirt import (
-    PAUSED,
-    RUNNING,
-    SHUT_OFF,
-    FakeDomain,
-    FakeHosts,
-    refusal,
-)
+from tests.support.libvirt.fake_domain import PAUSED, RUNNING, SHUT_OFF, FakeDomain, refusal
+from tests.support.libvirt.fake_libvirt import FakeHosts
+from tests.support.libvirt.orders import migrate_task, spec_of
 
 UUID = "11111111-2222-3333-4444-555555555555"
-
-
-def task_of(destination="node02", **parameter):
-    return Migrate(vm_name="vm1", destination=destination, parameter=MigrateParameter(**parameter))
 
 
 # By libvirt's own driver
@@ -60,7 +51,7 @@ def check_with_test_driver(path, here, there, **parameter):
     async def main():
         runtime = LibvirtRuntime(options, NodeContext("node01"))
         try:
-            spec = MigrationSpec.from_task(task_of(**parameter), runtime.host)
+            spec = MigrationSpec.from_task(migrate_task(**parameter), runtime.host)
             return await checks.check(runtime, spec, Context("node01"))
         finally:
             await runtime.connections.close()
@@ -107,7 +98,7 @@ def test_check_refuses_unsuitable_domains_and_hosts(tmp_path, here, there, param
 
 
 def check(hosts, **parameter):
-    task = task_of(**parameter)
+    task = migrate_task(**parameter)
     spec = MigrationSpec.from_task(task, hosts.runtime.host)
     checked = run_virtual(checks.check(hosts.runtime, spec, hosts.context))
     assert hosts.calls == []  # nothing is changed
@@ -270,8 +261,8 @@ def test_swap_compares_with_all_memory_because_the_partner_leaves():
     hosts.domain.above_devices = "<memoryBacking><hugepages/></memoryBacking>"
     in_use = HostNode(total=1 << 20, free=0, pages={2048: 1}, free_pages={2048: 0})
     hosts.destination.set_nodes(in_use)
-    spec = MigrationSpec.from_task(task_of(swap_with=SwapWith(vm_name="vm2")), "node01")
-    there, _ = spec.swap_specs(task_of(swap_with=SwapWith(vm_name="vm2")))
+    spec = spec_of(swap_with=SwapWith(vm_name="vm2"))
+    there, _ = spec.swap_specs(migrate_task(swap_with=SwapWith(vm_name="vm2")))
     run_virtual(checks.check(hosts.runtime, there, hosts.context))
     assert "vm1 needs 1 there" in refused(hosts)
 

@@ -16,15 +16,15 @@ from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import (
+from tests.support.libvirt.fake_domain import (
     PAUSED,
     RUNNING,
     SHUT_OFF,
     FakeDomain,
-    FakeHosts,
     refusal,
     uuid_of,
 )
+from tests.support.libvirt.fake_libvirt import FakeHosts
 
 LEFT = [SHUT_OFF, 0]
 """The state of a definition after libvirt's restart."""

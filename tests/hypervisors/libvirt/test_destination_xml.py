@@ -11,7 +11,8 @@ from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import RUNNING, FakeDomain, FakeHosts
+from tests.support.libvirt.fake_domain import RUNNING, FakeDomain
+from tests.support.libvirt.fake_libvirt import FakeHosts
 
 CELLS = "<cpu><numa><cell id='0' memory='9'/><cell id='1' memory='9'/></numa></cpu>"
 

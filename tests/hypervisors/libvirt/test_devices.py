@@ -11,7 +11,7 @@ from fastlib.message import PciAddress, PciId
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.domain import devices
-from tests.support.libvirt.fake_libvirt import SHUT_OFF, FakeDomain, refusal
+from tests.support.libvirt.fake_domain import SHUT_OFF, FakeDomain, refusal
 from tests.support.libvirt.pci_devices import (
     FIRST,
     HOSTDEV,

@@ -7,22 +7,16 @@ from typing import Any
 
 import pytest
 
-from fastlib import Migrate, MigrateParameter
 from fastlib.migfra.hypervisors.libvirt.domain.disks_xml import Disk
 from fastlib.migfra.hypervisors.libvirt.domain.file_probe import FileFacts
 from fastlib.migfra.hypervisors.libvirt.migration.disks_decision import DiskFacts, decide
-from fastlib.migfra.virt.migration_spec import MigrationSpec
+from tests.support.libvirt.orders import spec_of
 
 ABSENT = FileFacts(presence="absent")
 PRESENT = FileFacts(presence="present", size=1)
 UNKNOWN = FileFacts(presence="unknown", error="no permission")
 ALL = {"copy_storage": "all"}
 NAMED = {"copy_storage": "all", "copy_disks": ["vda"]}
-
-
-def spec_of(**parameter: Any) -> MigrationSpec:
-    task = Migrate(vm_name="vm1", destination="node02", parameter=MigrateParameter(**parameter))
-    return MigrationSpec.from_task(task, "node01")
 
 
 def file(target: str = "vda", **fields: Any) -> Disk:

@@ -27,7 +27,8 @@ from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.virt.encryption import effective_mode
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from tests.support.certificates import DAY, Authority
-from tests.support.libvirt.fake_libvirt import RUNNING, SHUT_OFF, FakeDomain, FakeHosts
+from tests.support.libvirt.fake_domain import RUNNING, SHUT_OFF, FakeDomain
+from tests.support.libvirt.fake_libvirt import FakeHosts
 
 FOLDER = "/etc/pki/qemu"
 

@@ -12,9 +12,10 @@ from fastlib import Evacuate, EvacuateParameter
 from fastlib.migfra import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.migration import migration
 from fastlib.migfra.hypervisors.libvirt.tasks.evacuation import evacuate
-from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
-from tests.support.libvirt.fake_libvirt import SHUT_OFF, FakeDomain, FakeHost, FakeHosts
+from tests.support.libvirt.fake_domain import SHUT_OFF, FakeDomain
+from tests.support.libvirt.fake_libvirt import FakeHost, FakeHosts
+from tests.support.virtual_time import run_bounded
 
 
 class Evacuation(FakeHosts):
@@ -50,10 +51,9 @@ def run(monkeypatch):
         async def main():
             evacuation = Evacuation(**options)
             monkeypatch.setattr(migration, "run_migration", evacuation.run_migration)
-            async with asyncio.timeout(1000):
-                await scenario(evacuation)
+            await scenario(evacuation)
 
-        run_virtual(main())
+        run_bounded(main())
 
     return run
 

@@ -13,7 +13,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.host_hardware import (
     read_hardware,
 )
 from tests.support.libvirt.driver import run_scenario
-from tests.support.libvirt.fake_libvirt import refusal
+from tests.support.libvirt.fake_domain import refusal
 
 Cell = tuple[int, list[int], dict[int, int]]
 """The id of a NUMA node, its CPUs, and the numbers of its pages by their size in KiB."""

@@ -25,7 +25,8 @@ from fastlib.migfra.virt.host_names import (
     is_same_name,
 )
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import PAUSED, FakeHost, FakeHosts
+from tests.support.libvirt.fake_domain import PAUSED
+from tests.support.libvirt.fake_libvirt import FakeHost, FakeHosts
 
 ONE, TWO = "c65f1cf1-7787-5327-b1c0-7ebdbf57fdd6", "03000200-0400-0500-0006-000700080009"
 

@@ -9,7 +9,8 @@ from fastlib.migfra.hypervisors.libvirt.migration import checks, inactive_disks
 from fastlib.migfra.hypervisors.libvirt.migration.inactive_disks import has_disks
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import PAUSED, RUNNING, FakeHosts
+from tests.support.libvirt.fake_domain import PAUSED, RUNNING
+from tests.support.libvirt.fake_libvirt import FakeHosts
 
 NETWORK_DISK = (
     "<disk type='network' device='disk'><driver name='qemu' type='raw' cache='none'/>"

@@ -8,7 +8,7 @@ import asyncio
 import msgspec
 import pytest
 
-from fastlib import Migrate, MigrateParameter, SwapWith
+from fastlib import MigrateParameter, SwapWith
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.domain.disks_xml import Disk
 from fastlib.migfra.hypervisors.libvirt.domain.file_probe import FileFacts
@@ -27,7 +27,6 @@ from fastlib.migfra.hypervisors.libvirt.migration.destination_xml import (
 from fastlib.migfra.hypervisors.libvirt.migration.disks_check import CopyPlan, PlannedCopy
 from fastlib.migfra.hypervisors.libvirt.migration.disks_copy import DiskCopies
 from fastlib.migfra.hypervisors.libvirt.migration.disks_decision import DiskFacts
-from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.libvirt.migration.record import (
     DiskCopy,
     MigrationRecord,
@@ -38,6 +37,7 @@ from fastlib.migfra.tasks.results import retry_counter
 from fastlib.migfra.virt import precopy
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from tests.support.libvirt.fake_libvirt import FakeHosts
+from tests.support.libvirt.orders import migrate_task, migration_of
 
 PERSISTENT = {"PERSIST_DEST", "UNDEFINE_SOURCE"}
 PEER = {"PEER2PEER"}
@@ -77,16 +77,6 @@ DISKS = [Disk(target=name, kind="file", path=f"/{name}") for name in ("vda", "vd
 NOWHERE = FileFacts(presence="absent")
 
 
-def task_of(**parameter):
-    return Migrate(vm_name="vm1", destination="node02", parameter=MigrateParameter(**parameter))
-
-
-def migration_of(hosts, task):
-    spec = MigrationSpec.from_task(task, hosts.runtime.host)
-    scope = CancelScope(hosts.context)
-    return Migration(hosts.runtime, spec, scope, hosts.context, hosts.context.measurement)
-
-
 @pytest.fixture
 def migrate_arguments(monkeypatch):
     """Return the order of a migration with which the call is made."""
@@ -104,7 +94,7 @@ def migrate_arguments(monkeypatch):
                 hosts.give_certificates()
             hosts.domain.persistent = persistent
             hosts.source.kind = hosts.destination.kind = kind
-            migration = migration_of(hosts, task)
+            migration = migration_of(hosts, MigrationSpec.from_task(task, "node01"))
             encryption = await migration._decide_encryption()
             by_xml = arrives_by_xml(migration.spec, hosts.source.kind)
             migration.record.state = msgspec.structs.replace(
@@ -136,7 +126,7 @@ async def after_copies(hosts, spec):
 def test_plan_sets_flags_and_names_the_disks(incremental, flag):
     planned = PlannedCopy(target="vdb", image=Image(path="/vdb", format="qcow2", capacity=1 << 30))
     plan = CopyPlan(copies=[planned], is_incremental=incremental)
-    spec = MigrationSpec.from_task(task_of(migration_type="live"), "node01")
+    spec = MigrationSpec.from_task(migrate_task(migration_type="live"), "node01")
     made = arguments.migrate_arguments(
         spec, persistent=False, peer=None, migration_uri=None, plan=plan
     )
@@ -161,7 +151,7 @@ def test_plan_sets_flags_and_names_the_disks(incremental, flag):
 def test_daemon_starts_domain_whose_disks_could_have_two_writers(disks, parameter, paused):
     planned = PlannedCopy(target="vdb", image=Image(path="/vdb", format="qcow2", capacity=1 << 30))
     plan = CopyPlan(copies=[planned] if disks == "copied" else [], has_unlocked=disks == "unlocked")
-    spec = MigrationSpec.from_task(task_of(**parameter), "node01")
+    spec = MigrationSpec.from_task(migrate_task(**parameter), "node01")
     assert arguments.arrives_paused(spec, plan, by_xml=False) == paused
     assert arguments.arrives_paused(spec, plan, by_xml=True) == (paused and disks != "locked")
     made = arguments.migrate_arguments(
@@ -171,7 +161,7 @@ def test_daemon_starts_domain_whose_disks_could_have_two_writers(disks, paramete
 
 
 def test_disks_that_are_shown_to_be_shared_need_no_file_system_that_libvirt_knows():
-    spec = MigrationSpec.from_task(task_of(migration_type="live"), "node01")
+    spec = MigrationSpec.from_task(migrate_task(migration_type="live"), "node01")
     made = arguments.migrate_arguments(
         spec, persistent=False, peer=None, migration_uri=None, plan=CopyPlan(shows_shared=True)
     )
@@ -206,7 +196,7 @@ def test_every_option_has_an_effect(migrate_arguments, field, mode):
 
     def effects(**parameter):
         hosts = FakeHosts(migration=mode)
-        task = task_of(**parameter)
+        task = migrate_task(**parameter)
         spec = MigrationSpec.from_task(task, hosts.runtime.host)
         swaps = task.parameter is not None and task.parameter.swap_with is not None
         return [
@@ -233,7 +223,7 @@ def test_every_option_has_an_effect(migrate_arguments, field, mode):
 @pytest.mark.parametrize("mode", ["peer-to-peer", "managed"])
 def test_migration_type_sets_flags(migrate_arguments, kind, persistent, mode):
     arguments = migrate_arguments(
-        task_of(migration_type=kind), persistent=persistent, migration=mode
+        migrate_task(migration_type=kind), persistent=persistent, migration=mode
     )
     expected = PERSISTENT if persistent else set()
     expected = expected | (PEER if mode == "peer-to-peer" else set())
@@ -275,18 +265,18 @@ def test_migration_type_sets_flags(migrate_arguments, kind, persistent, mode):
     ],
 )
 def test_option_sets_flags_and_parameters(migrate_arguments, parameter, flags, parameters):
-    arguments = migrate_arguments(task_of(**parameter))
+    arguments = migrate_arguments(migrate_task(**parameter))
     assert named(arguments.flags) == PERSISTENT | PEER | flags
     assert arguments.parameters == keys(**parameters)
 
 
 def test_encryption_names_the_destination(migrate_arguments):
     for parameter in ({"encrypted": True}, {}):
-        task = task_of(migration_type="live", **parameter)
+        task = migrate_task(migration_type="live", **parameter)
         arguments = migrate_arguments(task, has_certificates=True, migration_host="<host>")
         assert named(arguments.flags) == PERSISTENT | PEER | {"LIVE", "TLS"}
         assert arguments.parameters == keys(TLS_DESTINATION="node02", URI="tcp://node02")
-    arguments = migrate_arguments(task_of(encrypted=False), has_certificates=True)
+    arguments = migrate_arguments(migrate_task(encrypted=False), has_certificates=True)
     assert named(arguments.flags) == PERSISTENT | PEER
     assert arguments.parameters == {}
 
@@ -294,7 +284,7 @@ def test_encryption_names_the_destination(migrate_arguments):
 def test_all_options_combine(migrate_arguments):
     """The check refuses this order, but the arguments still have each option."""
     arguments = migrate_arguments(
-        task_of(
+        migrate_task(
             migration_type="live",
             rdma_migration=True,
             transport="tcp",
@@ -326,7 +316,7 @@ def test_all_options_combine(migrate_arguments):
 
 @pytest.mark.parametrize("mode", ["peer-to-peer", "managed"])
 def test_maps_are_in_the_xml_of_the_destination(migrate_arguments, mode):
-    task = task_of(migration_type="live", vcpu_map=[[1], [0]], memnode_map=[[2]])
+    task = migrate_task(migration_type="live", vcpu_map=[[1], [0]], memnode_map=[[2]])
     arguments = migrate_arguments(task, migration=mode)
     assert "PAUSED" not in named(arguments.flags)
     for name in ("DEST_XML", "PERSIST_XML"):
@@ -338,13 +328,13 @@ def test_maps_are_in_the_xml_of_the_destination(migrate_arguments, mode):
 
 
 def test_vcpus_of_other_hypervisors_are_pinned_while_the_domain_is_paused(migrate_arguments):
-    arguments = migrate_arguments(task_of(vcpu_map=[[1]]), kind="Xen")
+    arguments = migrate_arguments(migrate_task(vcpu_map=[[1]]), kind="Xen")
     assert "PAUSED" in named(arguments.flags)
     assert arguments.parameters == {}
 
 
 def test_resume_of_post_copy_names_no_disks_and_no_xml(migrate_arguments):
-    task = task_of(migration_type="live", on_timeout="post-copy", vcpu_map=[[1]])
+    task = migrate_task(migration_type="live", on_timeout="post-copy", vcpu_map=[[1]])
     resumed = arguments.resuming(migrate_arguments(task))
     assert named(resumed.flags) == PERSISTENT | PEER | {"LIVE", "POSTCOPY", "POSTCOPY_RESUME"}
     assert resumed.parameters == {}
@@ -353,13 +343,13 @@ def test_resume_of_post_copy_names_no_disks_and_no_xml(migrate_arguments):
 def test_offline_migration_ignores_transfer_options(migrate_arguments):
     """No memory is sent, so the call has no options of sending."""
     parameter = {**PROBES, "migration_type": "offline", "swap_with": None}
-    arguments = migrate_arguments(task_of(**parameter), migration_host="<host>-mig")
+    arguments = migrate_arguments(migrate_task(**parameter), migration_host="<host>-mig")
     assert named(arguments.flags) == PERSISTENT | PEER | {"OFFLINE"}
     assert arguments.parameters == {}
 
 
 def test_migration_host_sets_uri_for_memory(migrate_arguments):
-    arguments = migrate_arguments(task_of(), migration_host="<host>-mig")
+    arguments = migrate_arguments(migrate_task(), migration_host="<host>-mig")
     assert arguments.parameters == keys(URI="tcp://node02-mig")
 
 
@@ -379,7 +369,7 @@ class Performing:
 
 @pytest.mark.parametrize("mode", ["peer-to-peer", "managed"])
 def test_migration_mode_selects_call_of_libvirt(migrate_arguments, mode):
-    arguments = migrate_arguments(task_of(bandwidth_limit=5), migration=mode)
+    arguments = migrate_arguments(migrate_task(bandwidth_limit=5), migration=mode)
     source, destination = Performing(), object()
     _perform(source, "vm1", arguments, destination)
     assert source.name == "vm1"

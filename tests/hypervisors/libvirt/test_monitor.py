@@ -24,7 +24,8 @@ from fastlib.migfra.hypervisors.libvirt.migration.monitor import MigrationMonito
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import PAUSED, RUNNING, FakeHosts, refusal
+from tests.support.libvirt.fake_domain import PAUSED, RUNNING, refusal
+from tests.support.libvirt.fake_libvirt import FakeHosts
 
 MIB = 1024 * 1024
 LONGEST = 1000.0

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fastlib import Evacuate, EvacuateParameter, Migrate, MigrateParameter, SwapWith
+from fastlib import Evacuate, EvacuateParameter, SwapWith
 from fastlib.migfra import FinalError, HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.domain import emulator
@@ -15,20 +15,17 @@ from fastlib.migfra.hypervisors.libvirt.tasks.evacuation import evacuate
 from fastlib.migfra.hypervisors.libvirt.tasks.migrate import migrate
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.virt.combinations import FILE_MEMORY, NO_MEMORY_LIMIT
-from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import PAUSED, FakeDomain, FakeHosts, refusal
+from tests.support.libvirt.fake_domain import PAUSED, FakeDomain, refusal
+from tests.support.libvirt.fake_libvirt import FakeHosts
+from tests.support.libvirt.orders import migrate_task, spec_of
 
 PAIR = {"migration_type": "live", "on_timeout": "post-copy", "parallel_connections": 2}
 TYPE = "<os><type arch='x86_64' machine='{}'>hvm</type></os>"
 NEW = 10_001_000
 
 
-def task_of(**parameter):
-    return Migrate(vm_name="vm1", destination="node02", parameter=MigrateParameter(**parameter))
-
-
 def check(hosts, **parameter):
-    spec = MigrationSpec.from_task(task_of(**parameter), "node01")
+    spec = spec_of(**parameter)
     run_virtual(option_checks.check_options(hosts.runtime, spec, hosts.context))
 
 
@@ -56,7 +53,9 @@ def test_pair_is_refused_by_the_versions_of_both_hosts():
 def test_refused_order_changes_nothing():
     hosts = FakeHosts()
     with pytest.raises(FinalError, match=r"needs QEMU 10\.1 or newer on both hosts"):
-        run_virtual(migrate(hosts.runtime, task_of(**PAIR, pscom_hook_procs="2"), hosts.context))
+        run_virtual(
+            migrate(hosts.runtime, migrate_task(**PAIR, pscom_hook_procs="2"), hosts.context)
+        )
     assert hosts.calls == []
     assert hosts.domain.isActive()
 
@@ -64,7 +63,7 @@ def test_refused_order_changes_nothing():
 def test_refused_swap_changes_neither_domain():
     hosts = FakeHosts()
     hosts.destination.add(FakeDomain("vm2")).uuid = "22222222-2222-3333-4444-555555555555"
-    swap = task_of(**PAIR, swap_with=SwapWith(vm_name="vm2"))
+    swap = migrate_task(**PAIR, swap_with=SwapWith(vm_name="vm2"))
     with pytest.raises(FinalError, match=r"needs QEMU 10\.1 .*nothing was swapped"):
         run_virtual(migrate(hosts.runtime, swap, hosts.context))
     assert hosts.calls == []
@@ -73,7 +72,7 @@ def test_refused_swap_changes_neither_domain():
 def test_swap_is_refused_for_the_options_of_its_partner():
     hosts = FakeHosts()
     hosts.destination.add(FakeDomain("vm2")).uuid = "22222222-2222-3333-4444-555555555555"
-    swap = task_of(migration_type="live", swap_with=SwapWith(vm_name="vm2", memnode_map=[[0]]))
+    swap = migrate_task(migration_type="live", swap_with=SwapWith(vm_name="vm2", memnode_map=[[0]]))
     hosts.source.kind = hosts.destination.kind = "Xen"
     with pytest.raises(FinalError, match=r"memnode-map needs QEMU, but node02 has .* Xen"):
         run_virtual(migrate(hosts.runtime, swap, hosts.context))

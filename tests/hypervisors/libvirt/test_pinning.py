@@ -7,7 +7,7 @@ import pytest
 from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.domain import pinning
-from tests.support.libvirt.fake_libvirt import refusal
+from tests.support.libvirt.fake_domain import refusal
 
 VCPUS = """<vcpu current='3' cpuset='0-2'>4</vcpu><vcpus><vcpu id='0' enabled='yes'/>
 <vcpu id='1' enabled='no'/><vcpu id='2' enabled='yes'/><vcpu id='3' enabled='yes'/></vcpus>"""

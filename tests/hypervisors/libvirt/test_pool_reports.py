@@ -20,7 +20,7 @@ from fastlib.migfra.hypervisors.libvirt.known_problems import KnownProblems
 from fastlib.migfra.hypervisors.libvirt.pool_reports import ANSWER_SECONDS, MOST_CALLS, PoolReports
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
-from tests.support.libvirt.fake_libvirt import refusal
+from tests.support.libvirt.fake_domain import refusal
 
 POOL = "<pool type='dir'><name>{}</name><target><path>/srv/{}</path></target></pool>"
 HOST = f"<node>{POOL.format('b', 'b')}{POOL.format('a', 'a')}{POOL.format('c', 'c')}</node>"

@@ -5,7 +5,6 @@ The hosts are fake ones, in virtual time; tests/laboratory/test_post_copy.py cut
 
 import pytest
 
-from fastlib import MigrateParameter
 from fastlib.migfra import FinalError, HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 from fastlib.migfra.hypervisors.libvirt.domain.state import DomainState
@@ -19,16 +18,13 @@ from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.virt import combination_checks
-from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.program_versions import HostVersions
-from tests.support.libvirt.fake_libvirt import PAUSED, RUNNING, SHUT_OFF, FakeDomain, FakeHosts
+from tests.support.libvirt.fake_domain import PAUSED, RUNNING, SHUT_OFF, FakeDomain
+from tests.support.libvirt.fake_libvirt import FakeHosts
+from tests.support.libvirt.orders import spec_of
+from tests.support.virtual_time import run_bounded
 
-SPEC = MigrationSpec(
-    name="vm1",
-    source="node01",
-    destination="node02",
-    parameter=MigrateParameter(migration_type="live", on_timeout="post-copy", timeout=1),
-)
+SPEC = spec_of(migration_type="live", on_timeout="post-copy", timeout=1)
 POST_COPY, FAILED = 12, 13
 RUNS, RUNS_IN_FAILED = 10, 11
 PAUSED_SOURCE = DomainState(known=True, active=True, paused=True, reason=POST_COPY)
@@ -143,7 +139,7 @@ def recover(monkeypatch):
             }
             return await interrupted.recover(actions)
 
-        return interrupted, run_virtual(main())
+        return interrupted, run_bounded(main())
 
     return recover
 

@@ -16,7 +16,8 @@ from fastlib.migfra.hypervisors.libvirt.migration import migration, post_copy
 from fastlib.migfra.hypervisors.libvirt.tasks import migrate, recovery
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.context import DaemonServices
-from tests.support.libvirt.fake_libvirt import PAUSED, RUNNING, SHUT_OFF, FakeDomain, FakeHosts
+from tests.support.libvirt.fake_domain import PAUSED, RUNNING, SHUT_OFF, FakeDomain
+from tests.support.libvirt.fake_libvirt import FakeHosts
 
 ORDER = Migrate(
     vm_name="vm1",

@@ -11,17 +11,10 @@ from fastlib import Migrate, MigrateParameter
 from fastlib.migfra.hypervisors.libvirt.migration import cleanup
 from fastlib.migfra.hypervisors.libvirt.migration.reconcile import Location, reconcile
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
-from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import (
-    PAUSED,
-    RUNNING,
-    SHUT_OFF,
-    UUID,
-    FakeDomain,
-    FakeHosts,
-    refusal,
-)
+from tests.support.libvirt.fake_domain import PAUSED, RUNNING, SHUT_OFF, UUID, FakeDomain, refusal
+from tests.support.libvirt.fake_libvirt import FakeHosts
+from tests.support.virtual_time import run_bounded
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 
@@ -47,14 +40,8 @@ class Reconciling(FakeHosts):
 
 @pytest.fixture
 def run():
-    def run(scenario):
-        async def main():
-            async with asyncio.timeout(1000):
-                await scenario(Reconciling())
-
-        run_virtual(main())
-
-    return run
+    """Run a scenario."""
+    return lambda scenario: run_bounded(scenario(Reconciling()))
 
 
 def test_location_joins_words_and_note():

@@ -11,7 +11,6 @@ import pytest
 from fastlib import (
     Evacuate,
     Migrate,
-    MigrateParameter,
     MigrationResult,
     Resume,
     Start,
@@ -25,19 +24,13 @@ from fastlib.migfra.hypervisors.libvirt.domain.file_probe import Prober
 from fastlib.migfra.hypervisors.libvirt.domain.snapshots import SnapshotRecord
 from fastlib.migfra.hypervisors.libvirt.migration.record import MigrationState
 from fastlib.migfra.hypervisors.libvirt.tasks.recovery import DONE, recover
-from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.context import DaemonServices
-from tests.support.libvirt.fake_libvirt import (
-    PAUSED,
-    RUNNING,
-    SHUT_OFF,
-    UUID,
-    FakeDomain,
-    FakeHosts,
-    uuid_of,
-)
+from tests.support.libvirt.fake_domain import PAUSED, RUNNING, SHUT_OFF, UUID, FakeDomain, uuid_of
+from tests.support.libvirt.fake_libvirt import FakeHosts
+from tests.support.libvirt.orders import migrate_task
 from tests.support.libvirt.pci_devices import FIRST, HOSTDEV, host_with_devices
+from tests.support.virtual_time import run_bounded
 
 INTERRUPTED = "the daemon ended while this was in progress"
 MAY_END = "; a requested shutdown may still complete"
@@ -79,26 +72,16 @@ class Recovery(FakeHosts):
 
 @pytest.fixture
 def run():
-    def run(scenario):
-        async def main():
-            async with asyncio.timeout(1000):
-                await scenario(Recovery())
-
-        run_virtual(main())
-
-    return run
+    """Run a scenario."""
+    return lambda scenario: run_bounded(scenario(Recovery()))
 
 
-def migrate(**parameter):
-    return Migrate(vm_name="vm1", destination="node02", parameter=MigrateParameter(**parameter))
-
-
-SWAP = migrate(swap_with=SwapWith(vm_name="vm2"))
+SWAP = migrate_task(swap_with=SwapWith(vm_name="vm2"))
 
 
 def test_recovery_fails_when_migration_had_not_begun(run):
     async def scenario(recovery):
-        assert await recovery.error(migrate()) == (
+        assert await recovery.error(migrate_task()) == (
             "the daemon ended before vm1 began to migrate; vm1 runs on node01"
         )
 
@@ -110,7 +93,7 @@ def test_recovery_of_prepare_reattaches_devices_on_source(run):
         recovery.source.node_devices = host_with_devices(FIRST).node_devices
         device = {"kind": "pci", "xml": HOSTDEV, "address": FIRST, "vendor": 0x15B3}
         recovery.state(detached=[AttachedDevice(**device, device=0x1004)])
-        assert await recovery.error(migrate()) == (
+        assert await recovery.error(migrate_task()) == (
             f"vm1 did not migrate to node02: {INTERRUPTED}; vm1 runs on node01"
         )
         assert recovery.calls == [f"node01: attach {FIRST}"]
@@ -123,7 +106,7 @@ def test_recovery_of_move_finishes_on_destination(run):
         recovery.state(phase="move", autostart=True)
         recovery.domain.state_now = [PAUSED, 1]
         recovery.arrive()
-        assert await recovery.recover(migrate()) == DONE
+        assert await recovery.recover(migrate_task()) == DONE
         assert recovery.calls == ["node02: resume", "node02: autostart 1"]
 
     run(scenario)
@@ -142,9 +125,9 @@ def test_recovery_restores_the_records_of_snapshots_where_the_domain_is(run, pha
             domain.state_now = [SHUT_OFF, 1]
         if arrived:
             recovery.arrive()
-            assert await recovery.recover(migrate(migration_type=kind)) == DONE
+            assert await recovery.recover(migrate_task(migration_type=kind)) == DONE
         else:
-            await recovery.error(migrate(migration_type=kind))
+            await recovery.error(migrate_task(migration_type=kind))
         assert [each.getName() for each in domain.snapshots] == ["first"]
 
     run(scenario)
@@ -153,7 +136,7 @@ def test_recovery_restores_the_records_of_snapshots_where_the_domain_is(run, pha
 def test_recovery_of_move_fails_when_domain_is_on_source(run):
     async def scenario(recovery):
         recovery.state(phase="move")
-        assert await recovery.error(migrate()) == (
+        assert await recovery.error(migrate_task()) == (
             f"vm1 did not migrate to node02: {INTERRUPTED}; vm1 runs on node01"
         )
 
@@ -170,7 +153,7 @@ def test_recovery_of_move_waits_for_migration_in_progress(run):
             recovery.arrive()
 
         asyncio.get_running_loop().call_later(20, arrive)
-        assert await recovery.recover(migrate(migration_type="live")) == DONE
+        assert await recovery.recover(migrate_task(migration_type="live")) == DONE
         assert "migrate" in recovery.phases
 
     run(scenario)
@@ -184,7 +167,7 @@ def test_cancelled_recovery_aborts_the_migration_and_says_where_the_domain_runs(
         recovery.domain.job = {"data_total": 100, "data_processed": 50, "data_remaining": 50}
         recovery.domain.on["abort"] = lambda: setattr(recovery.domain, "job", None)
         recovery.cancellation.cancel()
-        assert await recovery.error(migrate(migration_type="live")) == (
+        assert await recovery.error(migrate_task(migration_type="live")) == (
             "cancelled; vm1 runs on node01"
         )
         assert recovery.calls == ["node01: abort"]
@@ -196,7 +179,7 @@ def test_cancelled_recovery_of_an_ended_migration_says_where_the_domain_runs(run
     async def scenario(recovery):
         recovery.state(phase="move")
         recovery.cancellation.cancel()
-        assert await recovery.error(migrate()) == (
+        assert await recovery.error(migrate_task()) == (
             f"vm1 did not migrate to node02: {INTERRUPTED}; vm1 runs on node01"
         )
 
@@ -209,7 +192,7 @@ def test_cancelled_recovery_finishes_a_migration_that_has_arrived(run):
         recovery.domain.state_now = [PAUSED, 1]
         recovery.arrive()
         recovery.cancellation.cancel()
-        assert await recovery.recover(migrate()) == DONE
+        assert await recovery.recover(migrate_task()) == DONE
         assert recovery.calls == ["node02: resume"]
 
     run(scenario)
@@ -232,7 +215,7 @@ def test_recovery_of_offline_migration_checks_the_definition(run, moved):
     async def scenario(recovery):
         recovery.domain.state_now = [SHUT_OFF, 0]
         recovery.state(phase="move")
-        task = migrate(migration_type="offline")
+        task = migrate_task(migration_type="offline")
         if moved:
             recovery.arrive()
             assert await recovery.recover(task) == DONE

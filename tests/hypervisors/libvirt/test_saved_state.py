@@ -20,7 +20,8 @@ from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.saved_state import SavedImage
-from tests.support.libvirt.fake_libvirt import SHUT_OFF, UUID, FakeDevice, FakeHosts, refusal
+from tests.support.libvirt.fake_domain import SHUT_OFF, UUID, refusal
+from tests.support.libvirt.fake_libvirt import FakeDevice, FakeHosts
 
 IMAGE = f"""<domain type='kvm'><name>vm1</name><uuid>{UUID}</uuid>
   <memory unit='KiB'>1024</memory><currentMemory unit='KiB'>512</currentMemory>

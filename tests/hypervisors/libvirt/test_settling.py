@@ -17,7 +17,6 @@ from fastlib.migfra.hypervisors.libvirt.domain.snapshots import SnapshotRecord
 from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image
 from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
 from fastlib.migfra.hypervisors.libvirt.migration import disks_copy, migration, unsettled
-from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.libvirt.migration.record import DiskCopy, MigrationState
 from fastlib.migfra.hypervisors.libvirt.migration.settling import Settler, settle_first
 from fastlib.migfra.hypervisors.libvirt.migration.unsettled import (
@@ -26,18 +25,11 @@ from fastlib.migfra.hypervisors.libvirt.migration.unsettled import (
 )
 from fastlib.migfra.hypervisors.libvirt.tasks.migrate import migrate
 from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
-from fastlib.migfra.hypervisors.simulated import run_virtual
-from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
-from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import (
-    PAUSED,
-    RUNNING,
-    SHUT_OFF,
-    UUID,
-    FakeDomain,
-    FakeHosts,
-)
+from tests.support.libvirt.fake_domain import PAUSED, RUNNING, SHUT_OFF, UUID, FakeDomain
+from tests.support.libvirt.fake_libvirt import FakeHosts
+from tests.support.libvirt.orders import migration_of, spec_of
+from tests.support.virtual_time import run_bounded
 
 LATER = "once node02 answers, the daemon"
 DISK = DiskCopy(target="vda", image=Image(path="/images/a", format="raw", capacity=1), created=True)
@@ -73,10 +65,7 @@ class Unsettled(FakeHosts):
 
     def migration(self, *, disks=(DISK,), **state):
         """A migration of vm1 whose call has failed."""
-        parameter = MigrateParameter(migration_type="live")
-        task = Migrate(vm_name="vm1", destination="node02", parameter=parameter)
-        spec = MigrationSpec.from_task(task, "node01")
-        found = Migration(self.runtime, spec, CancelScope(), self.context, self.context.measurement)
+        found = migration_of(self, spec_of(migration_type="live"))
         given = {"phase": "move", "uuid": UUID, "source": "node01", "destination": "node02"}
         given = {"arrives_paused": True, **given, **state}
         found.record.state = MigrationState(disks=disks, **given)
@@ -111,14 +100,8 @@ class Unsettled(FakeHosts):
 
 @pytest.fixture
 def run(monkeypatch):
-    def run(scenario):
-        async def main():
-            async with asyncio.timeout(10_000):
-                await scenario(Unsettled(monkeypatch))
-
-        run_virtual(main())
-
-    return run
+    """Run a scenario."""
+    return lambda scenario: run_bounded(scenario(Unsettled(monkeypatch)))
 
 
 def resumed(hosts):

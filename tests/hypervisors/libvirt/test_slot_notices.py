@@ -18,10 +18,8 @@ from fastlib.migfra.hypervisors.libvirt.slots.notices import (
     slot_notice,
     ticket_notice,
 )
-from tests.support.libvirt.fake_libvirt import (
-    FakeHost,
-    refusal,
-)
+from tests.support.libvirt.fake_domain import refusal
+from tests.support.libvirt.fake_libvirt import FakeHost
 from tests.support.libvirt.slot_daemons import ArrivingDomain
 
 

@@ -21,9 +21,7 @@ from fastlib.migfra.hypervisors.libvirt.slots.notices import (
     slot_notice,
 )
 from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
-from tests.support.libvirt.fake_libvirt import (
-    SHUT_OFF,
-)
+from tests.support.libvirt.fake_domain import SHUT_OFF
 from tests.support.libvirt.slot_daemons import (
     ArrivingDomain,
     LeavingDomain,

@@ -13,9 +13,7 @@ from fastlib.migfra.hypervisors.libvirt.slots.notices import (
 )
 from fastlib.migfra.hypervisors.libvirt.tasks.evacuation import evacuate
 from fastlib.migfra.hypervisors.libvirt.tasks.recovery import recover
-from tests.support.libvirt.fake_libvirt import (
-    RUNNING,
-)
+from tests.support.libvirt.fake_domain import RUNNING
 from tests.support.libvirt.slot_daemons import (
     ArrivingDomain,
     Order,

@@ -18,9 +18,7 @@ from fastlib.migfra.hypervisors.libvirt.slots.notices import (
 )
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from fastlib.migfra.virt.migration_queue import Slot
-from tests.support.libvirt.fake_libvirt import (
-    refusal,
-)
+from tests.support.libvirt.fake_domain import refusal
 from tests.support.libvirt.slot_daemons import (
     ArrivingDomain,
     now,

@@ -18,7 +18,8 @@ from fastlib.migfra.hypervisors.libvirt.migration.storage_checks import (
 )
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import SHUT_OFF, FakeDomain, FakeHost, FakeHosts, refusal
+from tests.support.libvirt.fake_domain import SHUT_OFF, FakeDomain, refusal
+from tests.support.libvirt.fake_libvirt import FakeHost, FakeHosts
 from tests.support.libvirt.qcow2 import write_qcow2
 
 

@@ -12,8 +12,9 @@ from fastlib.migfra import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.domain import control
 from fastlib.migfra.hypervisors.libvirt.migration import migration
 from fastlib.migfra.hypervisors.libvirt.tasks.migrate import migrate
-from fastlib.migfra.hypervisors.simulated import run_virtual
-from tests.support.libvirt.fake_libvirt import RUNNING, SHUT_OFF, FakeDomain, FakeHosts, refusal
+from tests.support.libvirt.fake_domain import RUNNING, SHUT_OFF, FakeDomain, refusal
+from tests.support.libvirt.fake_libvirt import FakeHosts
+from tests.support.virtual_time import run_bounded
 
 
 class Swapping(FakeHosts):
@@ -71,10 +72,9 @@ def run(monkeypatch):
         async def main():
             swapping = Swapping(**options)
             monkeypatch.setattr(migration, "run_migration", swapping.run_migration)
-            async with asyncio.timeout(1000):
-                await scenario(swapping)
+            await scenario(swapping)
 
-        run_virtual(main())
+        run_bounded(main())
 
     return run
 

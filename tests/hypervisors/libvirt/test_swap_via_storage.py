@@ -16,14 +16,8 @@ from fastlib.migfra.hypervisors.libvirt.migration.swap_via_storage import Migrat
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import (
-    PAUSED,
-    RUNNING,
-    SHUT_OFF,
-    FakeDomain,
-    FakeHosts,
-    refusal,
-)
+from tests.support.libvirt.fake_domain import PAUSED, RUNNING, SHUT_OFF, FakeDomain, refusal
+from tests.support.libvirt.fake_libvirt import FakeHosts
 
 
 def broken():

@@ -12,10 +12,10 @@ from fastlib.migfra.hypervisors.libvirt.migration import migration
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.libvirt.migration.pscom import Pscom
 from fastlib.migfra.hypervisors.libvirt.tasks.undo import Undo
-from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import PAUSED, FakeHosts, FakeSnapshot, refusal
+from tests.support.libvirt.fake_domain import PAUSED, FakeSnapshot, refusal
+from tests.support.libvirt.fake_libvirt import FakeHosts
 from tests.support.libvirt.pci_devices import (
     FIRST,
     HOSTDEV,
@@ -27,6 +27,7 @@ from tests.support.libvirt.pci_devices import (
 )
 from tests.support.migfra.bench import Bench
 from tests.support.migfra.scripted import Scripted
+from tests.support.virtual_time import run_bounded
 
 # Steps
 
@@ -108,10 +109,9 @@ def run_scenario(monkeypatch):
             monkeypatch.setattr(Pscom, "suspend", lambda self, scope: answer(self, "suspend"))
             monkeypatch.setattr(Pscom, "resume", lambda self: answer(self, "resume"))
             monkeypatch.setattr(migration, "run_migration", run)
-            async with asyncio.timeout(1000):
-                await scenario(undoing)
+            await scenario(undoing)
 
-        run_virtual(main())
+        run_bounded(main())
 
     return run_scenario
 

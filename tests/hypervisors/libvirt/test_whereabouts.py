@@ -25,7 +25,8 @@ from fastlib.migfra.hypervisors.libvirt.whereabouts import find_domain
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.virt.migration_spec import MigrationSpec
-from tests.support.libvirt.fake_libvirt import PAUSED, RUNNING, SHUT_OFF, FakeDomain, FakeHosts
+from tests.support.libvirt.fake_domain import PAUSED, RUNNING, SHUT_OFF, FakeDomain
+from tests.support.libvirt.fake_libvirt import FakeHosts
 
 
 class Hosts(FakeHosts):

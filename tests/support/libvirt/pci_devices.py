@@ -2,7 +2,8 @@
 
 from fastlib.message import PciAddress
 from fastlib.migfra.hypervisors.libvirt.domain.device_xml import attached_devices, pci_xml
-from tests.support.libvirt.fake_libvirt import RUNNING, FakeDevice, FakeDomain, FakeHost
+from tests.support.libvirt.fake_domain import RUNNING, FakeDomain
+from tests.support.libvirt.fake_libvirt import FakeDevice, FakeHost
 
 KIND = (0x15B3, 0x1004)
 FIRST, SECOND, THIRD = "0000:03:00.1", "0000:03:00.2", "0000:03:00.3"

@@ -22,12 +22,8 @@ from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.expiry import Expiry
 from fastlib.migfra.plugin_api.hypervisor import NodeContext
 from tests.support.clock import LoopClock
-from tests.support.libvirt.fake_libvirt import (
-    FakeConnectionPool,
-    FakeDomain,
-    FakeHost,
-    refusal,
-)
+from tests.support.libvirt.fake_domain import FakeDomain, refusal
+from tests.support.libvirt.fake_libvirt import FakeConnectionPool, FakeHost
 
 HOSTS = ("a", "b", "c", "d")
 
