@@ -13,6 +13,7 @@ from fastlib.migfra.virt.memory_needs import (
     normal_memory,
     problem_of_memory,
     read_needs,
+    with_released,
 )
 
 MIB = 1 << 10
@@ -227,3 +228,30 @@ def test_host_without_huge_pages_is_refused():
 def test_facts_that_are_not_known_refuse_nothing(memory):
     needs = [need("NUMA cell 0", GIB, {0}), need("NUMA cell 1", GIB, {0}, 2 * MIB)]
     assert problem(needs, memory) is None
+
+
+# The memory that a domain leaves behind
+
+
+def test_domain_releases_its_memory_on_each_node_where_it_may_have_been():
+    memory = host(5, 6, free=(GIB, GIB))
+
+    def free(*needs):
+        nodes = with_released(memory, needs).nodes
+        return [(node.free, node.free_pages[2 * MIB]) for node in nodes.values()]
+
+    assert free() == [(GIB, 5), (GIB, 6)]
+    assert free(need("a", 3 * MIB, [1])) == [(GIB, 5), (GIB + 3 * MIB, 6)]
+    assert free(need("a", 3 * MIB)) == [(GIB + 3 * MIB, 5), (GIB + 3 * MIB, 6)]
+    assert free(need("a", 3 * MIB, [0], page=2 * MIB)) == [(GIB, 7), (GIB, 6)]
+    assert free(need("a", 4 * MIB, page=2 * MIB)) == [(GIB, 7), (GIB, 8)]
+    assert free(need("a", 4 * MIB, is_huge=True)) == [(GIB, 7), (GIB, 8)]
+    assert free(need("a", GIB, page=GIB)) == [(GIB, 5), (GIB, 6)]
+    assert free(need("a", GIB, [9])) == [(GIB, 5), (GIB, 6)]
+    assert free(need("a", MIB, [0]), need("b", MIB, [0])) == [(GIB + 2 * MIB, 5), (GIB, 6)]
+
+
+def test_unknown_memory_stays_unknown_without_a_domain():
+    memory = HostMemory(nodes={0: HostNode(total=GIB)})
+    both = [need("a", MIB), need("b", 2 * MIB, page=2 * MIB)]
+    assert with_released(memory, both) == memory

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastlib.migfra.virt.memory_needs import HostMemory, HostNode, Need
 from fastlib.migfra.virt.placement import Destination, Guest, Placement, place, swap_order
 from tests.support.strategies import examples
 
@@ -287,3 +288,90 @@ def test_host_with_an_old_saved_image_of_the_domain_is_left_out(mode):
     assert targets(place(guests(1, 1), [*images, other], mode))[0] == "b"
     (placement,) = place(guests(1), images, mode)
     assert placement.reason == "a has an old saved image of vm0; delete it there"
+
+
+# Huge pages and memory nodes
+
+PAGE = 2048
+
+
+def paged(name, pages, nodes=None, normal=0):
+    """A domain with some huge pages, and some KiB of normal memory."""
+    bound = None if nodes is None else frozenset(nodes)
+    needs = [Need(part="a", size=pages * PAGE, is_huge=True, page=PAGE, nodes=bound)]
+    needs += [Need(part="b", size=normal)] if normal else []
+    return Guest(name=name, memory=pages * PAGE + normal, needs=needs)
+
+
+def nodes_with(*free_pages):
+    """The memory of a host with some free huge pages on each node."""
+    return HostMemory(
+        nodes={
+            number: HostNode(pages={PAGE: 100}, free_pages={PAGE: free})
+            for number, free in enumerate(free_pages)
+        }
+    )
+
+
+def host_with(name, *free_pages, capacity=9, free=0):
+    return Destination(
+        name=name, cpus=capacity, active=0, free_memory=free, nodes=nodes_with(*free_pages)
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_domain_on_huge_pages_goes_where_they_are_free(mode):
+    few, many = host_with("a", 9, capacity=99, free=1 << 40), host_with("b", 10)
+    assert targets(place([paged("vm", 10)], [few, many], mode)) == "b"
+    assert targets(place([paged("vm", 9)], [few, host_with("b")], mode)) == "a"
+    assert place([paged("vm", 10)], [few], mode)[0].reason == (
+        "a has 9 huge pages of 2048 KiB free on its memory node 0, but vm needs 10 there; reserve "
+        "more on a in /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages, or "
+        "choose another host"
+    )
+
+
+def test_huge_pages_take_no_normal_memory():
+    guest = paged("vm", 10, normal=5)
+    assert targets(place([guest], [host_with("a", 10, free=5)])) == "a"
+    (placement,) = place([guest], [host_with("a", 10, free=4)])
+    assert placement.reason == "a has 4 KiB free of 5 KiB needed"
+    assert targets(place([guest, guests(1)[0]], [host_with("a", 99, free=5)])) == "a-"
+
+
+def test_placed_domains_take_huge_pages():
+    domains = [paged(f"vm{number}", 4) for number in range(4)]
+    placements = place(domains, [host_with("a", 8, capacity=99), host_with("b", 4)])
+    assert targets(placements) == "aab-"
+    assert "but vm3 with 2 others needs 12 there" in placements[3].reason
+    assert "; b has 4 huge pages of 2048 KiB free on its memory node 0, but vm3 with 1 other " in (
+        placements[3].reason
+    )
+
+
+def test_bound_domains_take_the_pages_of_their_nodes():
+    domains = [paged("first", 5, [0]), paged("second", 4, [0, 1]), paged("third", 2, [0])]
+    assert targets(place(domains, [host_with("a", 6, 9)])) == "aa-"
+    assert targets(place(domains, [host_with("a", 7, 4)])) == "aaa"
+    assert targets(place(domains, [host_with("a", 7, 3)])) == "aa-"
+
+
+def test_host_of_unknown_nodes_takes_any_domain():
+    assert targets(place([paged("vm", 1 << 30)], hosts(1))) == "a"
+
+
+@pytest.mark.parametrize(
+    ("first_free", "second_free", "order"),
+    [
+        (6, 4, "parallel"),  # each fits exactly
+        (5, 4, "first"),
+        (6, 3, "second"),
+        (5, 3, "save-first"),
+    ],
+)
+def test_swap_order_depends_on_free_huge_pages(first_free, second_free, order):
+    found = swap_order(
+        paged("one", 4), 0, paged("two", 6), 0,
+        first_nodes=nodes_with(first_free), second_nodes=nodes_with(second_free),
+    )  # fmt: skip
+    assert found == order

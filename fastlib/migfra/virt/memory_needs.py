@@ -178,6 +178,33 @@ def is_particular(needs: Iterable[Need]) -> bool:
 # Comparison
 
 
+def with_released(memory: HostMemory, needs: Iterable[Need]) -> HostMemory:
+    """Return a host's memory after a domain has left it, at most.
+
+    A domain may have been on any of the nodes that it is not bound to. So each of them gets all.
+    """
+    nodes = dict(memory.nodes)
+    for need in needs:
+        for number in need.nodes or frozenset(nodes):
+            if number in nodes:
+                nodes[number] = _with_one_released(nodes[number], need)
+    return msgspec.structs.replace(memory, nodes=nodes)
+
+
+def _with_one_released(node: HostNode, need: Need) -> HostNode:
+    if not need.is_huge:
+        free = node.free
+        return node if free is None else msgspec.structs.replace(node, free=free + need.size)
+    if node.free_pages is None:
+        return node
+    # The default size is not known, so it may have been any.
+    pages = {
+        size: count + (-(-need.size // size) if need.page in (None, size) else 0)
+        for size, count in node.free_pages.items()
+    }
+    return msgspec.structs.replace(node, free_pages=pages)
+
+
 def problem_of_memory(
     name: str,
     host: str,

@@ -1,7 +1,8 @@
 """Place the domains of an evacuation, and choose the order of a swap. Pure.
 
 docs/reference/protocol.md, "evacuate node", has the rules. A host's capacity is its CPUs minus its
-active domains. Memory must fit if it is known. Overbooking is about CPUs only.
+active domains. Memory, huge pages and memory nodes must fit if they are known. Overbooking is about
+CPUs only.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,8 @@ from typing import Literal
 import msgspec
 
 from fastlib.message.tasks import EvacuateMode
+
+from .memory_needs import HostMemory, Need, is_particular, normal_memory, problem_of_memory
 
 SwapOrder = Literal["parallel", "first", "second", "save-first", "save-second"]
 """How two domains change places: at once, one before the other, or via storage. Via storage one of
@@ -25,6 +28,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """The number of its active domains, with those that migrate to it."""
     free_memory: int | None = None
     """In KiB. None if it is not known."""
+    nodes: HostMemory = HostMemory()
+    """Its memory nodes and huge pages. Empty if they are not known."""
     saved: frozenset[str] = frozenset()
     """The domains that have a saved image on it. A later start there would restore old memory."""
 
@@ -34,7 +39,14 @@ class Guest(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     memory: int | None = None
-    """In KiB. None if it is not known."""
+    """All of its memory in KiB. None if it is not known."""
+    needs: Sequence[Need] = ()
+    """The parts of its memory. Empty if they are not known; then all of it is normal memory."""
+
+    @property
+    def normal_memory(self) -> int | None:
+        """Its memory in KiB that is not in huge pages. None if it is not known."""
+        return normal_memory(self.needs) if self.needs else self.memory
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +66,8 @@ class _Room:
         self.name = host.name
         self.capacity = host.cpus - host.active
         self.free = host.free_memory
+        self.nodes = host.nodes
+        self.placed: list[Guest] = []
         self.saved = host.saved
 
     def obstacle(self, guest: Guest, overbooking: bool) -> str | None:
@@ -62,14 +76,17 @@ class _Room:
             return f"{self.name} has an old saved image of {guest.name}; delete it there"
         if not overbooking and self.capacity <= 0:
             return f"{self.name} has no free CPU and overbooking is off"
-        if guest.memory is not None and self.free is not None and guest.memory > self.free:
-            return f"{self.name} has {max(self.free, 0)} KiB free of {guest.memory} KiB needed"
-        return None
+        needed = guest.normal_memory
+        if needed is not None and self.free is not None and needed > self.free:
+            return f"{self.name} has {max(self.free, 0)} KiB free of {needed} KiB needed"
+        return _problem_of_needs(guest, self.name, self.nodes, self.placed)
 
     def take(self, guest: Guest) -> None:
         self.capacity -= 1
-        if self.free is not None and guest.memory is not None:
-            self.free -= guest.memory
+        if is_particular(guest.needs):
+            self.placed.append(guest)
+        if self.free is not None and guest.normal_memory is not None:
+            self.free -= guest.normal_memory
 
 
 def place(
@@ -119,17 +136,37 @@ def _choose(mode: EvacuateMode, rooms: Sequence[_Room], fit: Sequence[int], turn
     return max(fit, key=lambda i: (rooms[i].capacity, -i))
 
 
+def _problem_of_needs(
+    guest: Guest, host: str, memory: HostMemory, placed: Sequence[Guest] = ()
+) -> str | None:
+    """Return why a host lacks memory nodes or huge pages for a domain, and for those before it."""
+    if not is_particular(guest.needs):
+        return None
+    name = guest.name
+    if placed:
+        name += " with 1 other" if len(placed) == 1 else f" with {len(placed)} others"
+    needs = [need for each in (*placed, guest) for need in each.needs]
+    return problem_of_memory(name, host, needs, memory)
+
+
 def swap_order(
-    first: Guest, first_host: int | None, second: Guest, second_host: int | None
+    first: Guest,
+    first_host: int | None,
+    second: Guest,
+    second_host: int | None,
+    *,
+    first_nodes: HostMemory = HostMemory(),  # noqa: B008 - it cannot change
+    second_nodes: HostMemory = HostMemory(),  # noqa: B008 - it cannot change
 ) -> SwapOrder:
     """Return how two domains change places, by the free memory of both hosts in KiB.
 
-    `first_host` is the free memory of the first domain's host, None if it is not known. They move
-    at once if each host has memory for both domains. If only one host has, the domain that goes
-    there moves before the other. If neither has, the smaller domain is saved to storage.
+    `first_host` is the free memory of the first domain's host, None if it is not known.
+    `first_nodes` has the memory nodes and huge pages there. They move at once if each host has
+    memory for both domains. If only one host has, the domain that goes there moves before the
+    other. If neither has, the smaller domain is saved to storage.
     """
-    first_fits = _fits(first.memory, second_host)
-    second_fits = _fits(second.memory, first_host)
+    first_fits = _fits(first, second_host, second_nodes)
+    second_fits = _fits(second, first_host, first_nodes)
     if first_fits and second_fits:
         return "parallel"
     if first_fits:
@@ -139,5 +176,8 @@ def swap_order(
     return "save-first" if (first.memory or 0) < (second.memory or 0) else "save-second"
 
 
-def _fits(memory: int | None, free: int | None) -> bool:
-    return memory is None or free is None or memory <= free
+def _fits(guest: Guest, free: int | None, nodes: HostMemory) -> bool:
+    memory = guest.normal_memory
+    if memory is not None and free is not None and memory > free:
+        return False
+    return _problem_of_needs(guest, "the host", nodes) is None

@@ -7,12 +7,14 @@ import asyncio
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from fastlib import Evacuate, EvacuateParameter
 from fastlib.migfra import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.migration import migration
 from fastlib.migfra.hypervisors.libvirt.tasks.evacuation import evacuate
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from fastlib.migfra.virt.memory_needs import HostNode
 from tests.support.libvirt.fake_domain import SHUT_OFF, FakeDomain
 from tests.support.libvirt.fake_libvirt import FakeHost, FakeHosts
 from tests.support.virtual_time import run_bounded
@@ -85,6 +87,26 @@ def test_evacuation_avoids_a_host_with_an_old_saved_image(run):
         stays = "vm1 stays on node01: node02 has an old saved image of vm1; delete it there"
         assert await evacuation.evacuate() == {"vm1": ("error", stays)}
         assert evacuation.moves == []
+
+    run(scenario)
+
+
+def test_evacuation_avoids_a_host_without_free_huge_pages(run):
+    async def scenario(evacuation):
+        pages = "<memoryBacking><hugepages><page size='8' unit='KiB'/></hugepages></memoryBacking>"
+        evacuation.domain.above_devices = pages
+        node = HostNode(total=1 << 20, pages={8: 1024}, free_pages={8: 127})
+        evacuation.destination.set_nodes(node)
+        [(status, details)] = (await evacuation.evacuate()).values()
+        assert status == "error"
+        assert details.startswith(
+            "vm1 stays on node01: node02 has 127 huge pages of 8 KiB free on its memory node 0, "
+            "but vm1 needs 128 there"
+        )
+        # Huge pages are no normal memory.
+        evacuation.destination.free = 0
+        evacuation.destination.set_nodes(replace(node, free_pages={8: 128}))
+        assert await evacuation.evacuate() == {"vm1": ("success", None)}
 
     run(scenario)
 

@@ -12,6 +12,7 @@ from fastlib.migfra import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.domain import control
 from fastlib.migfra.hypervisors.libvirt.migration import migration
 from fastlib.migfra.hypervisors.libvirt.tasks.migrate import migrate
+from fastlib.migfra.virt.memory_needs import HostNode
 from tests.support.libvirt.fake_domain import RUNNING, SHUT_OFF, FakeDomain, refusal
 from tests.support.libvirt.fake_libvirt import FakeHosts
 from tests.support.virtual_time import run_bounded
@@ -133,6 +134,67 @@ def test_swap_fails_when_a_host_is_too_small(run):
             "node02 has too little memory for vm1 even without vm2; nothing was swapped"
         )
         assert hosts.moves == []
+
+    run(scenario)
+
+
+PAGES = "<memoryBacking><hugepages><page size='8' unit='KiB'/></hugepages></memoryBacking>"
+
+
+@pytest.mark.parametrize(
+    ("pages", "begins"),
+    [
+        ((128, 128), [("vm1", 0), ("vm2", 0)]),
+        ((127, 128), [("vm1", 0), ("vm2", 10)]),
+        ((128, 127), [("vm2", 0), ("vm1", 10)]),
+    ],
+)
+def test_swap_order_follows_the_free_huge_pages(run, pages, begins):
+    """Neither host has other memory free."""
+
+    async def scenario(hosts):
+        hosts.room(0, 0)
+        for host, free in zip((hosts.source, hosts.destination), pages, strict=True):
+            host.set_nodes(HostNode(total=1 << 20, pages={8: 1024}, free_pages={8: free}))
+        hosts.domain.above_devices = hosts.partner.above_devices = PAGES
+        assert await hosts.swap() is None
+        assert hosts.places == SWAPPED
+        assert hosts.moves == begins
+
+    run(scenario)
+
+
+def test_swap_fails_without_huge_pages_also_after_the_partner_has_left(run):
+    async def scenario(hosts):
+        for host in (hosts.source, hosts.destination):
+            host.set_nodes(HostNode(total=1 << 20, pages={8: 1024}, free_pages={8: 100}))
+        hosts.domain.above_devices = hosts.partner.above_devices = PAGES
+        hosts.domain.memory = 1832
+        hosts.partner.memory = 1023
+        text = await hosts.error()
+        assert (
+            "node02 has 228 huge pages of 8 KiB free on its memory node 0, but vm1 needs 229"
+            in (text)
+        )
+        assert text.endswith("; the memory of vm2 counts as free; nothing was swapped")
+        assert hosts.moves == []
+
+    run(scenario)
+
+
+def test_swap_looks_for_memory_on_the_nodes_of_the_map(run):
+    async def scenario(hosts):
+        nodes = [
+            HostNode(total=1 << 20, pages={8: 1024}, free_pages={8: free}) for free in (256, 0)
+        ]
+        for host in (hosts.source, hosts.destination):
+            host.set_nodes(*nodes)
+        hosts.domain.above_devices = hosts.partner.above_devices = PAGES
+        text = await hosts.error(memnode_map=[[2]])
+        assert "the memnode-map has memory node 2, but node02 has 0,1" in text
+        # The fakes have no memory nodes, so it arrives on others.
+        assert "bound to no memory nodes" in await hosts.error(FinalError, memnode_map=[[1]])
+        assert hosts.moves == [("vm2", 0), ("vm1", 10)]
 
     run(scenario)
 

@@ -1,15 +1,17 @@
-"""Read the memory nodes of a host for the checks before a start or a migration. Blocks."""
+"""Read the memory nodes of a host, and the needs of its domains, for checks. Blocks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from fastlib.message.hardware import NumaNodeReport
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
-from fastlib.migfra.virt.memory_needs import HostMemory, HostNode
+from fastlib.migfra.virt.memory_needs import HostMemory, HostNode, Need, read_needs
 
 from .host_hardware import read_hardware
+from .state import read_xml
+from .xml import parse
 
 
 def read_host_memory(connection: Any) -> HostMemory:
@@ -20,6 +22,19 @@ def read_host_memory(connection: Any) -> HostMemory:
         # Without the caches, the free memory that libvirt reports is too little.
         nodes = {number: msgspec.structs.replace(node, free=None) for number, node in nodes.items()}
     return HostMemory(nodes=nodes, caches=caches or 0)
+
+
+def read_needs_of(connection: Any, names: Sequence[str]) -> dict[str, list[Need]]:
+    """Read the parts of the memory of active domains. One that ends meanwhile is left out."""
+    libvirt = api()
+    found = {}
+    for name in names:
+        try:
+            found[name] = read_needs(parse(read_xml(connection, name, active=True)))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+    return found
 
 
 def _node(node: NumaNodeReport) -> HostNode:

@@ -7,18 +7,33 @@ are.
 import asyncio
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from fastlib.migfra.errors import FinalError, HypervisorError, TaskCancelledError
 from fastlib.migfra.hypervisors.libvirt.domain import host_info
-from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
+from fastlib.migfra.hypervisors.libvirt.domain.host_memory import read_host_memory
+from fastlib.migfra.hypervisors.libvirt.domain.state import look_up, read_xml
+from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
 from fastlib.migfra.hypervisors.libvirt.errors import ArrivedError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
+from fastlib.migfra.virt.memory_needs import (
+    HostMemory,
+    Need,
+    bound_nodes,
+    is_particular,
+    normal_memory,
+    problem_of_memory,
+    read_needs,
+    with_released,
+)
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.placement import Guest, SwapOrder, swap_order
 
+from .destination_xml import arrives_by_xml, live_with_maps
 from .migration import Migration
 from .record import MigrationState
 from .swap_via_storage import MigrationViaStorage
@@ -81,32 +96,76 @@ async def check_swap(
     )
 
 
+class _Leg(msgspec.Struct, frozen=True, kw_only=True):
+    """A domain of a swap, and the memory of its present host."""
+
+    guest: Guest
+    """The domain with its needs at the destination."""
+    present_needs: Sequence[Need]
+    free_memory: int | None
+    """KiB. None if it is not known."""
+    nodes: HostMemory
+
+
+def _read_needs(
+    connection: Any, name: str, spec: MigrationSpec
+) -> tuple[Sequence[Need], Sequence[Need]]:
+    """Read what a domain needs on its source, and at its destination. Blocks."""
+    live = read_xml(connection, name, active=True)
+    present = read_needs(parse(live))
+    if not arrives_by_xml(spec, connection.getType()):
+        return present, present
+    try:
+        return present, read_needs(parse(live_with_maps(spec, live)))
+    except HypervisorError:  # a map does not fit; the check of the migration says so
+        return present, present
+
+
+async def _read_leg(runtime: LibvirtRuntime, spec: MigrationSpec) -> _Leg:
+    connection = await runtime.connections.get(spec.source, spec.driver, spec.transport)
+    observed = await connection.call(look_up, spec.name)
+    if not observed.active:
+        raise HypervisorError(f"{spec.name} does not run on {spec.source}; nothing was swapped")
+    free = await connection.call(host_info.free_memory)
+    if free is not None:
+        free = max(0, free - runtime.options.reserved_memory)
+    present, arriving = await connection.call(_read_needs, spec.name, spec)
+    return _Leg(
+        guest=Guest(name=spec.name, memory=observed.memory, needs=arriving),
+        present_needs=present,
+        free_memory=free,
+        nodes=await connection.call(read_host_memory),
+    )
+
+
+def _check_size(spec: MigrationSpec, guest: Guest, leaves: _Leg) -> None:
+    """Raise HypervisorError if a host lacks memory for a domain also without its partner."""
+    partner, free, needed = leaves.guest.name, leaves.free_memory, guest.normal_memory
+    released = normal_memory(leaves.present_needs)
+    if needed is not None and free is not None and needed > free + released:
+        raise HypervisorError(
+            f"{spec.destination} has too little memory for {guest.name} even without "
+            f"{partner}; nothing was swapped"
+        )
+    # The check of the migration names nodes that the host lacks.
+    if is_particular(guest.needs) and bound_nodes(guest.needs) <= leaves.nodes.nodes.keys():
+        nodes = with_released(leaves.nodes, leaves.present_needs)
+        problem = problem_of_memory(guest.name, spec.destination, guest.needs, nodes)
+        if problem is not None:
+            raise HypervisorError(
+                f"{problem}; the memory of {partner} counts as free; nothing was swapped"
+            )
+
+
 async def _order(runtime: LibvirtRuntime, there: MigrationSpec, back: MigrationSpec) -> SwapOrder:
     """Choose the order of the swap by the free memory on both hosts. Raises HypervisorError."""
-
-    async def look(spec: MigrationSpec) -> tuple[Guest, int | None]:
-        connection = await runtime.connections.get(spec.source, spec.driver, spec.transport)
-        observed = await connection.call(look_up, spec.name)
-        if not observed.active:
-            raise HypervisorError(f"{spec.name} does not run on {spec.source}; nothing was swapped")
-        free = await connection.call(host_info.free_memory)
-        if free is not None:
-            free = max(0, free - runtime.options.reserved_memory)
-        return Guest(name=spec.name, memory=observed.memory), free
-
-    (first, first_free), (second, second_free) = await asyncio.gather(look(there), look(back))
-    for spec, guest, free, leaves in (
-        (there, first, second_free, second),
-        (back, second, first_free, first),
-    ):
-        assert guest.memory is not None
-        assert leaves.memory is not None
-        if free is not None and guest.memory > free + leaves.memory:
-            raise HypervisorError(
-                f"{spec.destination} has too little memory for {guest.name} even without "
-                f"{leaves.name}; nothing was swapped"
-            )
-    order = swap_order(first, first_free, second, second_free)
+    first, second = await asyncio.gather(_read_leg(runtime, there), _read_leg(runtime, back))
+    _check_size(there, first.guest, second)
+    _check_size(back, second.guest, first)
+    order = swap_order(
+        first.guest, first.free_memory, second.guest, second.free_memory,
+        first_nodes=first.nodes, second_nodes=second.nodes,
+    )  # fmt: skip
     if order in ("save-first", "save-second") and there.parameter.copy_storage is not None:
         raise HypervisorError(
             f"neither {there.source} nor {back.source} has memory for both domains, and a domain "

@@ -17,6 +17,7 @@ from fastlib.migfra.hypervisors.libvirt.domain.host_identity import (
     compare_hosts,
     read_identity,
 )
+from fastlib.migfra.hypervisors.libvirt.domain.host_memory import read_host_memory, read_needs_of
 from fastlib.migfra.hypervisors.libvirt.migration.migration import Migration
 from fastlib.migfra.hypervisors.libvirt.migration.settling import settle_first
 from fastlib.migfra.hypervisors.libvirt.migration.turn import in_turn
@@ -26,6 +27,7 @@ from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.plugin_api.domain_results import migration_result
 from fastlib.migfra.virt.evacuation import check_evacuation, evacuation_spec, retry_pauses
+from fastlib.migfra.virt.memory_needs import HostMemory, is_particular
 from fastlib.migfra.virt.migration_queue import turn_order
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.names import check_name
@@ -120,11 +122,19 @@ async def _place(
         *(_saved_images(runtime, task, host.identity.name, names) for host in found)
     )
     memory = {domain.name: domain.memory for domain in here.info.domains}
+    needs = await (await runtime.local(task.driver)).call(read_needs_of, names)
+    nodes = [HostMemory()] * len(found)
+    if any(map(is_particular, needs.values())):
+        nodes = await asyncio.gather(
+            *(_memory_nodes(runtime, task, host.identity.name) for host in found)
+        )
     return place(
-        [Guest(name=name, memory=memory.get(name)) for name in names],
+        [Guest(name=name, memory=memory.get(name), needs=needs.get(name, ())) for name in names],
         [
-            _destination(host, runtime.options.reserved_memory, images)
-            for host, images in zip(found, saved, strict=True)
+            msgspec.structs.replace(
+                _destination(host, runtime.options.reserved_memory, images), nodes=each
+            )
+            for host, images, each in zip(found, saved, nodes, strict=True)
         ],
         parameter.mode or "auto",
         overbooking=parameter.overbooking is not False,
@@ -177,6 +187,13 @@ async def _saved_images(
     transport = None if task.parameter is None else task.parameter.transport
     connection = await runtime.connections.get(host, task.driver, transport)
     return await connection.call(saved_state.names_with_image, names)
+
+
+async def _memory_nodes(runtime: LibvirtRuntime, task: Evacuate, host: str) -> HostMemory:
+    """Return the memory nodes and huge pages of a host."""
+    transport = None if task.parameter is None else task.parameter.transport
+    connection = await runtime.connections.get(host, task.driver, transport)
+    return await connection.call(read_host_memory)
 
 
 def _destination(host: _Host, reserved_memory: int, saved: frozenset[str]) -> Destination:
