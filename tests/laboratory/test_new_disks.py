@@ -152,7 +152,10 @@ def test_disks_of_a_container_have_room_together_also_when_they_are_full(fleet, 
     refused = [result for result in results if result.status == "error"]
     assert len(refused) == 3
     for result in refused:
-        assert_error(result, "the disks of other starts may take .* disk vda of node. may need 20")
+        assert_error(
+            result,
+            "of other starts and of arriving domains may take .* disk vda of node. may need 20",
+        )
     started = set(domains(fleet))
     assert started == {name for name in names if name not in {each.vm_name for each in refused}}
     again = fleet.client.submit("hostA", [member(refused[0].vm_name)])

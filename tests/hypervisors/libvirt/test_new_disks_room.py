@@ -11,7 +11,8 @@ import pytest
 
 from fastlib import NewDisk, Start
 from fastlib.migfra import HypervisorError
-from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image
+from fastlib.migfra.hypervisors.libvirt.domain.promised_images import PromisedImages
+from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image, Room
 from fastlib.migfra.hypervisors.libvirt.tasks import new_disks_room
 from fastlib.migfra.hypervisors.libvirt.tasks.new_disks import claimed
 from fastlib.migfra.hypervisors.libvirt.tasks.new_disks_check import PlannedImage
@@ -20,7 +21,7 @@ from fastlib.migfra.virt.xml_values import XmlPolicy
 from tests.support.libvirt.fake_libvirt import FakeHosts
 
 
-class Room:
+class Rooms:
     """A host with some MiB free, and images of earlier starts."""
 
     def __init__(self, folder, monkeypatch, free=100, **options):
@@ -31,14 +32,18 @@ class Room:
         """The MiB that each image may still take."""
         self.recorded = []
         self.unreadable = []
-        monkeypatch.setattr(new_disks_room, "read_present", self._read)
-        monkeypatch.setattr(new_disks_room, "_recorded_paths", lambda connection: self.recorded)
+        monkeypatch.setattr(new_disks_room, "read_room", self._read)
+        self.arriving = []
+        monkeypatch.setattr(new_disks_room, "read_promised_images", self._read_images)
+
+    def _read_images(self, connection):
+        return PromisedImages(arriving=self.arriving, recorded=self.recorded)
 
     def _read(self, connection, folder, paths):
         if folder in self.unreadable:
             raise HypervisorError("its pool is not active")
         found = {path: self.images[path] * MIB for path in paths if path in self.images}
-        return self.free * MIB, found
+        return Room(total=1 << 40, free=self.free * MIB, rest=found)
 
     def made_before(self, name, rest, folder=None):
         path = f"{folder or self.folder}/{name}"
@@ -82,7 +87,7 @@ class Room:
 
 @pytest.fixture
 def room(tmp_path, monkeypatch):
-    return Room(tmp_path, monkeypatch)
+    return Rooms(tmp_path, monkeypatch)
 
 
 def test_starts_at_the_same_time_do_not_together_exceed_the_room(room):
@@ -105,7 +110,10 @@ def test_starts_at_the_same_time_do_not_together_exceed_the_room(room):
         assert len(begun) == results.count(None) == 2
         refused = [str(result) for result in results if result is not None]
         assert len(refused) == 6
-        assert all("the disks of other starts may take 80 MiB of it" in each for each in refused)
+        assert all(
+            "the disks of other starts and of arriving domains may take 80 MiB of it" in each
+            for each in refused
+        )
         # A claim ends with its start.
         async with room.claim("node9", 100):
             pass
@@ -119,11 +127,20 @@ def test_images_that_are_not_full_keep_their_room(room):
     room.made_before("gone", 50)
     del room.images[f"{room.folder}/gone"]
     assert room.refusal("vm1", 20, 11) == (
-        f"node01 has 100 MiB free in {room.folder}; the disks of other starts may take 70 MiB of "
-        "it, and disk vda, vdb of vm1 may need 31 MiB; make room there, choose another path, or "
-        "set overcommit-disks: true in the configuration"
+        f"node01 has 100 MiB free in {room.folder}; the disks of other starts and of arriving "
+        "domains may take 70 MiB of it, and disk vda, vdb of vm1 may need 31 MiB; make room there, "
+        "choose another path, or set overcommit-disks: true in the configuration"
     )
     room.fits("vm1", 20, 10)
+
+
+def test_images_of_domains_that_arrive_keep_their_room(room):
+    path = f"{room.folder}/foreign"
+    room.arriving, room.images[path] = [path], 70
+    assert "and of arriving domains may take 70 MiB of it" in room.refusal("vm1", 31)
+    room.recorded = [path]  # a start has created it on another host
+    assert "may take 70 MiB of it" in room.refusal("vm1", 31)
+    room.fits("vm1", 30)
 
 
 def test_folders_of_a_file_system_share_its_room(room, tmp_path, monkeypatch):
@@ -153,7 +170,7 @@ def test_folders_of_a_file_system_share_its_room(room, tmp_path, monkeypatch):
 
 
 def test_operator_may_overcommit(tmp_path, monkeypatch):
-    room = Room(tmp_path, monkeypatch, overcommit_disks=True)
+    room = Rooms(tmp_path, monkeypatch, overcommit_disks=True)
     room.made_before("old", 1000)
     room.fits("vm1", 90)
     room.fits("vm2")

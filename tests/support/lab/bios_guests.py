@@ -6,12 +6,12 @@ from xml.sax.saxutils import quoteattr
 from .fleet import Fleet
 
 
-def define(fleet: Fleet, name: str, *disks: str) -> None:
-    """Define a domain without an operating system on hostA."""
+def define(fleet: Fleet, name: str, *disks: str, host: str = "hostA") -> None:
+    """Define a domain without an operating system on a host."""
     guest = fleet.lab.define_guest(name, bios=True)
     path = fleet.lab.layout.guests / f"{name}.xml"
     path.write_text(guest.xml.replace("</devices>", f"{''.join(disks)}</devices>"))
-    fleet.lab.host("hostA").virsh("define", path)
+    fleet.lab.host(host).virsh("define", path)
 
 
 def disk_xml(

@@ -309,8 +309,8 @@ class LibvirtOptions(ConfigSection):
     overcommit_disks: Annotated[
         bool,
         Wire(
-            "Whether the images of new disks may together be larger than the room for them. Then "
-            "domains may find their disks full."
+            "Whether the images of new disks and of copies may together be larger than the room "
+            "for them. Then domains may find their disks full."
         ),
     ] = False
     reserved_memory: Annotated[

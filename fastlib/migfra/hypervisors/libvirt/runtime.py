@@ -17,6 +17,7 @@ from fastlib.migfra.virt.migration_limits import MigrationLimits
 from fastlib.migfra.virt.migration_queue import Slot
 
 from .errors import LostError
+from .migration.copy_claims import CopyClaims
 from .migration.record import MigrationState
 from .migration.unsettled import UnsettledMigrations
 from .options import LibvirtOptions
@@ -43,6 +44,8 @@ class LibvirtRuntime:
         """The bytes that each image may take which starts are about to create, by its path."""
         self.claims: Final = asyncio.Lock()
         """Held while a start claims paths and room for new images."""
+        self.copies: Final = CopyClaims()
+        """The room at destinations that copies of disks may still take."""
         self.moved_to: Final[dict[str, str]] = {}
         """The hosts to which this daemon has moved domains, by name. They are queried first."""
         self.divided: Final[dict[str, MigrationState]] = {}

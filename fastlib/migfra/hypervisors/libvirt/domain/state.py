@@ -145,6 +145,18 @@ def read_xml(connection: Any, name: str, *, active: bool = False) -> str:
     return str(connection.lookupByName(name).XMLDesc(flags))
 
 
+def is_arriving(connection: Any, domain: Any) -> bool:
+    """Return whether a domain is sent to this host. With a broken post-copy nothing is sent."""
+    libvirt = api()
+    try:
+        domain.jobInfo()
+    except libvirt.libvirtError as error:
+        # Only the source of a migration has statistics.
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            return not look_up(connection, domain.name()).divided
+    return False
+
+
 def has_job(domain: Any) -> bool:
     """Return whether a job that blocks other calls is in progress, such as a migration."""
     libvirt = api()

@@ -9,7 +9,7 @@ import errno
 import posixpath
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement
@@ -60,11 +60,16 @@ class ImageExistsError(HypervisorError):
     """There is a file with the name of an image that was to be created."""
 
 
-class Room(msgspec.Struct, frozen=True):
-    """The free space of the file system that has a folder."""
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """The room of the file system that has a folder."""
 
+    total: int
+    """Bytes of the whole file system."""
     free: int
     """Bytes."""
+    rest: Mapping[str, int] = {}
+    """The bytes that each of the given images may still take, by its path. It has those that are
+    there."""
 
 
 def read_image(connection: Any, path: str) -> Image:
@@ -101,28 +106,20 @@ def image_of(xml: str) -> Image:
     )
 
 
-def read_room(connection: Any, folder: str) -> Room:
-    """Read the free space of a folder. Raises HypervisorError if libvirt cannot use the folder."""
-    with _pool_of(connection, posixpath.join(folder, "image")) as pool:
-        _, _, _, free = pool.info()
-        return Room(free=int(free))
+def read_room(connection: Any, folder: str, paths: Sequence[str] = ()) -> Room:
+    """Read the room of a folder, and what images in it may still take.
 
-
-def read_present(connection: Any, folder: str, paths: Sequence[str]) -> tuple[int, dict[str, int]]:
-    """Return the free bytes of a folder, and those of the paths that are there.
-
-    Each of these has the bytes that its image may still take. Raises HypervisorError if libvirt
-    cannot use the folder.
+    Raises HypervisorError if libvirt cannot use the folder.
     """
     with _pool_of(connection, posixpath.join(folder, "image")) as pool:
-        _, _, _, free = pool.info()
-        present = {}
+        _, total, _, free = pool.info()
+        rest = {}
         for path in paths:
             volume = _find(pool, path)
             if volume is not None:
                 _, capacity, allocation = volume.info()
-                present[path] = max(0, capacity - allocation)
-        return int(free), present
+                rest[path] = max(0, capacity - allocation)
+        return Room(total=int(total), free=int(free), rest=rest)
 
 
 def create_image(connection: Any, image: Image) -> None:

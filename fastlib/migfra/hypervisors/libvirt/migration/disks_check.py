@@ -31,7 +31,12 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 _SPARE_BYTES: Final = 1 << 20
 """Bytes that an image needs for its own tables."""
-_MIB: Final = 1 << 20
+MIB: Final = 1 << 20
+
+
+def needed_bytes(image: Image) -> int:
+    """Return the bytes that an image takes when it is full."""
+    return image.capacity + _SPARE_BYTES
 
 
 class PlannedCopy(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,7 +220,7 @@ class _PlaceCheck:
         needed: dict[str, int] = {}
         for copy in copies:
             folder = posixpath.dirname(copy.image.path)
-            needed[folder] = needed.get(folder, 0) + copy.image.capacity + _SPARE_BYTES
+            needed[folder] = needed.get(folder, 0) + needed_bytes(copy.image)
         for folder, size in needed.items():
             targets = ", ".join(
                 copy.target for copy in copies if posixpath.dirname(copy.image.path) == folder
@@ -238,8 +243,8 @@ class _PlaceCheck:
                 continue
             if room.free < size:
                 self._problems.append(
-                    f"{spec.destination} has {room.free // _MIB} MiB free in {folder}, and disk "
-                    f"{targets} of {spec.name} may need {-(-size // _MIB)} MiB; make room there"
+                    f"{spec.destination} has {room.free // MIB} MiB free in {folder}, and disk "
+                    f"{targets} of {spec.name} may need {-(-size // MIB)} MiB; make room there"
                 )
 
 

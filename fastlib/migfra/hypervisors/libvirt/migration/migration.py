@@ -7,7 +7,7 @@ the result names that host.
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -28,6 +28,7 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 from . import checks, cleanup
 from .arguments import MigrateArguments, arrives_paused, migrate_arguments
 from .call import follow, run_migration
+from .copy_room import reserved_room
 from .destination_remains import DestinationRemains
 from .destination_xml import DestinationXml, arrives_by_xml, read_destination_xml
 from .disks_check import CopyPlan
@@ -101,7 +102,12 @@ class Migration:
 
     async def prepare_and_move(self) -> str | None:
         """Run the phases between check and finish, or undo them. Raises HypervisorError."""
-        with self._measure(self.spec.timer):
+        room = reserved_room(
+            self._runtime, self.spec, self._plan.copies, self._scope, self._context
+        )
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._measure(self.spec.timer))
+            await self.run_or_undo(stack.enter_async_context(room))
             await self.run_or_undo(self.prepare())
             details = await self.run_or_undo(self._move())
         if self.spec.kind != "offline":

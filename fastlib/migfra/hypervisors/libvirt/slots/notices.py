@@ -24,7 +24,7 @@ from typing import Any, Final
 import msgspec
 
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
-from fastlib.migfra.hypervisors.libvirt.domain.state import look_up
+from fastlib.migfra.hypervisors.libvirt.domain.state import is_arriving, look_up
 from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
 from fastlib.migfra.hypervisors.libvirt.errors import is_without_secrets
 from fastlib.migfra.virt.migration_queue import Direction
@@ -108,7 +108,7 @@ def read_notices(connection: Any) -> HostNotices:
     arriving = frozenset(
         domain.name()
         for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-        if _is_arriving(connection, domain)
+        if is_arriving(connection, domain)
     )
     try:
         found = [_notice(secret) for secret in connection.listAllSecrets()]
@@ -137,18 +137,6 @@ def _notice(secret: Any) -> Notice | None:
     except (msgspec.DecodeError, msgspec.ValidationError):
         note = Note(by="")  # of a later version, or made by hand; its number counts as taken anyway
     return Notice(uuid=secret.UUIDString(), usage=usage, note=note)
-
-
-def _is_arriving(connection: Any, domain: Any) -> bool:
-    """Return whether memory is sent to a domain. With a broken post-copy none is sent."""
-    libvirt = api()
-    try:
-        domain.jobInfo()
-    except libvirt.libvirtError as error:
-        # Only the source of a migration has statistics.
-        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
-            return not look_up(connection, domain.name()).divided
-    return False
 
 
 def _is_busy(connection: Any, name: str) -> bool:

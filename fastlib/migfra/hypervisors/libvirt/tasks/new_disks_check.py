@@ -12,7 +12,7 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
 from fastlib.migfra.hypervisors.libvirt.domain.image_uses import uses_of
 from fastlib.migfra.hypervisors.libvirt.domain.source_checks import check_files
-from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image, read_image, read_present
+from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image, read_image, read_room
 from fastlib.migfra.hypervisors.libvirt.domain.xml import parse
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
@@ -157,7 +157,7 @@ class _NewDisksCheck:
                 continue
             try:
                 async with self._runtime.storage:
-                    free, present = await self._local.call(read_present, folder, paths)
+                    room = await self._local.call(read_room, folder, paths)
             except LostError:
                 raise
             except HypervisorError as error:
@@ -168,16 +168,16 @@ class _NewDisksCheck:
                 )
                 continue
             for path in paths:
-                if path in present or await asyncio.to_thread(os.path.lexists, path):
+                if path in room.rest or await asyncio.to_thread(os.path.lexists, path):
                     self._problems.append(
                         f"{self._runtime.host} has a file {path} already, where a disk of "
                         f"{self._name} belongs; if an earlier start of {self._name} has created "
                         "it, leave out disks; else remove it, or choose another path"
                     )
             size = sum(image.capacity for image in images)
-            if free < size:
+            if room.free < size:
                 self._problems.append(
-                    f"{self._runtime.host} has {free // MIB} MiB free in {folder}, and disk "
+                    f"{self._runtime.host} has {room.free // MIB} MiB free in {folder}, and disk "
                     f"{targets} of {self._name} may need {-(-size // MIB)} MiB; make room there, "
                     "or choose another path"
                 )

@@ -1,20 +1,19 @@
 """Check that the images of all starts have room together, also when they are full.
 
 An image that a start creates is nearly empty, so the free room does not show what it may take. The
-definitions of the domains name these images, and the runtime those of the starts in progress.
+definitions of the domains name these images, and the runtime those of the starts in progress. The
+images of domains that are arriving are not full either.
 """
 
 import asyncio
 import os
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
-from fastlib.migfra.hypervisors.libvirt.domain.image_sources import definitions
-from fastlib.migfra.hypervisors.libvirt.domain.new_disks_xml import images_in
-from fastlib.migfra.hypervisors.libvirt.domain.volumes import read_present
+from fastlib.migfra.hypervisors.libvirt.domain.promised_images import read_promised_images
+from fastlib.migfra.hypervisors.libvirt.domain.volumes import Room, read_room
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
 from fastlib.migfra.virt.new_disks import MIB
@@ -27,8 +26,8 @@ async def check_room_of_all(
 ) -> None:
     """Raise HypervisorError if new images and those of other starts may be larger than the room."""
     local = await runtime.local(driver)
-    recorded: Sequence[str] = await local.call(_recorded_paths)
-    others = [*recorded, *(path for path in runtime.new_images if path not in recorded)]
+    found = await local.call(read_promised_images)
+    others = dict.fromkeys([*found.recorded, *found.arriving, *runtime.new_images])
     new_folders = _by_folder([each.image.path for each in planned])
     folders = _by_folder(others)
     devices = await asyncio.to_thread(_devices, {*new_folders, *folders})
@@ -39,7 +38,7 @@ async def check_room_of_all(
             if devices.get(folder) == device:
                 paths = folders.get(folder, [])
                 try:
-                    free, present = await _read(runtime, local, folder, paths)
+                    room = await _read(runtime, local, folder, paths)
                 except LostError:
                     raise
                 except HypervisorError as error:
@@ -47,23 +46,24 @@ async def check_room_of_all(
                         raise
                     runtime.node.log.warning("the images in %s cannot be read: %s", folder, error)
                     continue
-                promised += _promised(paths, present, runtime.new_images)
+                free = room.free
+                promised += _promised(paths, room.rest, runtime.new_images)
         size = sum(each.image.capacity for each in here)
         if size > free - promised:
             targets = ", ".join(each.disk.target for each in here)
             raise HypervisorError(
                 f"{runtime.host} has {free // MIB} MiB free in {_folder(here[0].image.path)}; the "
-                f"disks of other starts may take {-(-promised // MIB)} MiB of it, and disk "
-                f"{targets} of {name} may need {-(-size // MIB)} MiB; make room there, choose "
-                "another path, or set overcommit-disks: true in the configuration"
+                f"disks of other starts and of arriving domains may take {-(-promised // MIB)} MiB "
+                f"of it, and disk {targets} of {name} may need {-(-size // MIB)} MiB; make room "
+                "there, choose another path, or set overcommit-disks: true in the configuration"
             )
 
 
 async def _read(
     runtime: LibvirtRuntime, local: Connection, folder: str, paths: Sequence[str]
-) -> tuple[int, dict[str, int]]:
+) -> Room:
     async with runtime.storage:
-        return await local.call(read_present, folder, paths)
+        return await local.call(read_room, folder, paths)
 
 
 def _promised(
@@ -74,13 +74,6 @@ def _promised(
     The image of a start in progress may not be there yet.
     """
     return sum(present.get(path, in_progress.get(path, 0)) for path in paths)
-
-
-def _recorded_paths(connection: Any) -> list[str]:
-    """Return the images that starts have created for the domains of a host. Blocks."""
-    return list(
-        dict.fromkeys(path for found in definitions(connection) for path in images_in(found.root))
-    )
 
 
 def _by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
