@@ -28,6 +28,11 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     vcpu_map: Sequence[Sequence[int]] | None = None
     memnode_map: Sequence[Sequence[int]] | None = None
 
+    @property
+    def has_map(self) -> bool:
+        """Whether they bind vCPUs or memory."""
+        return self.vcpu_map is not None or self.memnode_map is not None
+
     def __bool__(self) -> bool:
         return any(getattr(self, field) is not None for field in self.__struct_fields__)
 

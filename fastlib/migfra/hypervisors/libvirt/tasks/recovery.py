@@ -53,6 +53,7 @@ from .new_disks import NewDisks
 from .saved_images import was_restoring
 from .start import PAUSED_RUN
 from .start_checks import check_runs_nowhere_else
+from .start_maps import finish_maps
 from .start_spec import StartSpec
 
 DONE: Final = "found done after the daemon's restart"
@@ -105,18 +106,22 @@ async def _finish_start(
             await _check_policy(runtime, task, spec)
             await check_runs_nowhere_else(runtime, task.driver, spec, context)
             await local.call(control.ensure_running, name)
+    pinned = None
     uuid = context.saved_state.get(PAUSED_RUN)
     if uuid is not None and not spec.has_devices:
         # Only the resume of the domain was left to do.
         await _check_policy(runtime, task, spec)
         await check_runs_nowhere_else(runtime, task.driver, spec, context)
-        await (await runtime.local(task.driver)).call(creation.run_on, name, uuid)
+        local = await runtime.local(task.driver)
+        if (await local.call(look_up, name)).active:
+            pinned = await finish_maps(local, name, spec.changes, context)
+        await local.call(creation.run_on, name, uuid)
     disks = NewDisks(runtime, name, task.driver, context)
     try:
         done = await _check_state(runtime, task, name, lambda observed: observed.running)
     except HypervisorError as error:
         raise type(error)("; ".join([str(error), *await disks.undo_after_crash()])) from error
-    return "; ".join([done, *disks.details])
+    return "; ".join([done, *disks.details, *([] if pinned is None else [pinned])])
 
 
 async def _check_policy(runtime: LibvirtRuntime, task: Start, spec: StartSpec) -> None:
