@@ -20,6 +20,7 @@ from .new_disks import NewDisks, claimed
 from .saved_images import SavedImages
 from .ssh_probe import NoAnswerError, probe
 from .start_checks import StartPlan, check_runs_nowhere_else, check_start
+from .start_maps import finish_maps
 from .start_spec import StartSpec
 from .undo import Undo
 
@@ -44,7 +45,9 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
                 async with claimed(runtime, task.driver, spec.name, plan.images):
                     await scope.begin()
                     await disks.create(plan.images, plan.before, scope, undo)
-                    await _start(runtime, task.driver, spec, plan, images, undo, context)
+                    pinned = await _start(
+                        runtime, task.driver, spec, plan, images, undo, scope, context
+                    )
                 if spec.probe_host is not None:
                     context.progress("probe", vm_name=spec.name)
                     options = runtime.options
@@ -69,7 +72,7 @@ async def start(runtime: LibvirtRuntime, task: Start, context: Context) -> str |
                 if problems and isinstance(error, HypervisorError):
                     raise type(error)(f"{error}; {'; '.join(problems)}") from error
                 raise
-    notes = [] if plan.note is None else [plan.note]
+    notes = [note for note in (pinned, plan.note) if note is not None]
     return "; ".join([*images.details, *disks.details, *notes]) or None
 
 
@@ -89,17 +92,27 @@ async def _start(
     plan: StartPlan,
     images: SavedImages,
     undo: Undo,
+    scope: CancelScope,
     context: Context,
-) -> None:
-    """Define the domain, start it, and attach its devices."""
+) -> str | None:
+    """Define the domain, start it, bind it, and attach its devices.
+
+    A cancellation is noticed before each of these steps, and before the domain runs.
+    Returns the sentence about vCPUs that were pinned again.
+    """
     name = spec.name
     local = await runtime.local(driver)
     call_until_reachable = partial(runtime.call_until_reachable, runtime.host, driver, None)
     context.progress("start", vm_name=name)
     with context.measure("start"):
+        scope.check()
         # If there are other nodes, they are queried again before it runs.
         paused = (
-            images.restores or spec.transient or spec.has_devices or bool(runtime.options.nodes)
+            images.restores
+            or spec.transient
+            or spec.has_devices
+            or spec.changes.has_map
+            or bool(runtime.options.nodes)
         )
         if spec.transient:
             assert plan.xml is not None
@@ -107,6 +120,7 @@ async def _start(
             uuid, run = made.uuid, made.run
         else:
             uuid = await _define(local, spec, plan, undo, call_until_reachable)
+            scope.check()
             # Only now it is known that the domain is of this task: another one may have come first.
             await images.discard()
             if paused and not images.restores:
@@ -115,8 +129,9 @@ async def _start(
         if images.restores:
             images.plan_undo(uuid, run, undo)
             await check_runs_nowhere_else(runtime, driver, spec, context)
+            scope.check()
             await images.let_run()
-            return
+            return None  # it has the maps, or the checks have refused it
         undo.add("end the domain", partial(call_until_reachable, creation.end, name, uuid, run))
         images.check_booted()
         if spec.transient:
@@ -126,16 +141,20 @@ async def _start(
             # Not earlier: after a crash the daemon resumes the recorded domain without checks.
             await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: uuid}))
         await check_runs_nowhere_else(runtime, driver, spec, context)
+        pinned = await finish_maps(local, name, spec.changes, context)
+        scope.check()
         if spec.has_devices:
             with context.measure("attach-devs"):
                 await _attach(local, spec)
         if paused:
+            scope.check()
             if not await local.call(creation.run_on, name, uuid):
                 raise HypervisorError(
                     f"{name} has ended on {runtime.host} before it ran; find out what ended it, "
                     "such as in its log in /var/log/libvirt/qemu"
                 )
             await asyncio.wrap_future(context.save_state(**{PAUSED_RUN: None}))
+        return pinned
 
 
 async def _define(
