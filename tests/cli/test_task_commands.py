@@ -1,19 +1,16 @@
 """The commands of the tasks: derived from the declarations, sent, waited for, shown."""
 
 import argparse
-import io
 import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated, Literal
 
 import pytest
 import yaml
 from msgspec import Meta
-from rich.console import Console
 
 from fastlib import (
     Cancel,
@@ -34,28 +31,15 @@ from fastlib import (
     Suspend,
     SwapWith,
     Task,
-    TaskContainer,
 )
 from fastlib.cli import COMMANDS
 from fastlib.cli.arguments.parser import ArgumentParser
 from fastlib.cli.arguments.task_names import task_commands
 from fastlib.cli.commands.task import add_arguments
-from fastlib.cli.output.progress_table import ProgressTable
 from fastlib.codec import Wire
-from fastlib.message.node import Progress
 from fastlib.message.task import declarations
 from fastlib.message.topics import TASK
-from tests.support.modules import missing_package
-from tests.support.shell import (
-    CONTROL,
-    Daemon,
-    Running,
-    failure,
-    run,
-    run_on_terminal,
-    silence,
-    success,
-)
+from tests.support.shell import CONTROL, Daemon, failure, run, silence
 
 ROUTE = ["--from", "a", "--to", "b"]
 
@@ -501,106 +485,3 @@ def test_extra_fields_of_result_are_printed_as_yaml(env, daemon):
     assert yaml.load(rest, yaml.BaseLoader) == {"parts": {"disk\033[31m": "9"}}
     done = run("weigh", "vm1", "--host", "hostA", "--format", "json", env=env)
     assert json.loads(done.stdout)["message"]["list"][0]["parts"] == {"disk\033[31m": "9"}
-
-
-# --- progress -------------------------------------------------------------------------------------
-
-REPORT = "{title: migrate vm, id: m1, vm-name: vm1, phase: %s, percent: %s, transferred: 1048576}"
-MIGRATE = ("migrate", "vm1", "--from", "hostA", "--to", "hostB", "--id", "m1")
-
-
-def test_progress_is_printed_as_lines_in_pipe(env, daemon):
-    def answer(container):
-        for phase, percent in (
-            ("check", 0), ("memory", 3), ("memory", 9), ("memory", 14), ("'memory\\e[31m'", 15),
-        ):  # fmt: skip
-            daemon.progress(REPORT % (phase.replace("'", '"'), percent))
-        return success(container)
-
-    daemon.answer = answer
-    done = run(*MIGRATE, env=env)
-    assert (done.returncode, done.stdout) == (0, "hostA m1 vm migrated: vm1: success\n")
-    assert done.stderr.splitlines() == [
-        "hostA m1 migrate vm: vm1: check 0 %",
-        "hostA m1 migrate vm: vm1: memory 3 %",
-        "hostA m1 migrate vm: vm1: memory 14 %",
-        r"hostA m1 migrate vm: vm1: memory\x1b[31m 15 %",
-    ]
-
-
-def test_each_place_in_the_queue_is_printed_in_pipe(env, daemon):
-    def answer(container):
-        for place in (3, 3, 2, 1):
-            daemon.progress(
-                f"{{title: migrate vm, id: m1, vm-name: vm1, phase: queued, position: {place}}}"
-            )
-        daemon.progress(REPORT % ("memory", 1))
-        return success(container)
-
-    daemon.answer = answer
-    done = run(*MIGRATE, env=env)
-    assert done.stderr.splitlines() == [
-        *(f"hostA m1 migrate vm: vm1: queued, place {place}" for place in (3, 2, 1)),
-        "hostA m1 migrate vm: vm1: memory 1 %",
-    ]
-
-
-def test_progress_is_shown_as_bar_on_terminal(env, daemon):
-    daemon.answer = silence
-    with Running(*MIGRATE, env=env, terminal=("stdout", "stderr")) as command:
-        task = daemon.wait()
-        command.until(r"hostA: migrate vm vm1 \(id m1\) .*sent", "terminal")
-        daemon.progress(REPORT % ('"mem\\e]0;title\\a"', 42))
-        command.until(r"mem\\x1b\]0;title\\x07 42 % +1 MiB", "terminal")
-        daemon.result(success(task))
-        assert command.wait() == 0
-    assert command.text("terminal").rstrip().endswith("hostA m1 vm migrated: vm1: success")
-    assert b"\033]0;" not in command.read["terminal"]
-    assert command.read["terminal"].rindex(b"\033[?25h") > command.read["terminal"].rindex(
-        b"\033[?25l"
-    )  # the cursor is there again
-
-
-def test_evacuation_shows_bar_per_domain_and_prints_results_to_pipe(env, daemon):
-    daemon.answer = silence
-    arguments = ("evacuate", "--from", "hostA", "--to", "hostB", "--id", "e1")
-    with Running(*arguments, env=env, terminal=("stderr",)) as command:
-        task = daemon.wait()
-        for name in ("vm1", "vm2"):
-            daemon.progress(f"{{title: migrate vm, id: e1, vm-name: {name}, phase: memory}}")
-        command.until("hostA: migrate vm vm2 .*memory", "terminal")
-        daemon.result(success(task))
-        assert command.wait() == 0
-    assert command.text("stdout") == "hostA e1 node evacuated: success\n"
-
-
-def test_missing_rich_prints_progress_lines_on_terminal(env, daemon):
-    def answer(container):
-        daemon.progress(REPORT % ("memory", 42))
-        return success(container)
-
-    daemon.answer = answer
-    with missing_package("rich"):
-        shown, status = run_on_terminal(*MIGRATE, env=env, terminal=("stderr",))
-    assert status == 0
-    assert shown == "hostA m1 migrate vm: vm1: memory 42 %\n"
-
-
-def test_bars_of_an_evacuation_fit_80_columns():
-    table = ProgressTable()
-    table.begin("hostB", TaskContainer(tasks=[Evacuate(destinations=["hostA"])], id="e1"), 0.0)
-    report = partial(Progress, task="evacuate node", id="e1")
-    table.report("hostB", report(vm_name="n/a", phase="place"), 1.0)
-    facts = {"percent": 9, "transferred": 88 << 20, "total": 1 << 30, "expected": 19}
-    table.report("hostB", report(vm_name="vm1", phase="downtime", **facts), 1.0)
-    table.report("hostB", report(vm_name="vm2", phase="queued", position=1), 2.0)
-    console = Console(file=io.StringIO(), width=80, color_system=None)
-    console.print(table.render(5.0, 80, 24))
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
-    assert lines.pop(1) == "(id e1)"
-    assert len(lines) == 3
-    assert all(re.search(r" 0:00:0[345]$", line) for line in lines), lines
-    assert "place" not in lines[0], "the task has begun with its domains"
-    assert lines[1].startswith("hostB: evacuate node vm1")
-    assert re.search("━.* downtime 9 % +19 s left", lines[1])
-    assert "queued, place 1" in lines[2]

@@ -5,13 +5,7 @@ from typing import Any
 
 import pytest
 
-from fastlib import (
-    Migrate,
-    MigrateParameter,
-    Quit,
-    Start,
-    Task,
-)
+from fastlib import Migrate, MigrateParameter, Quit, Start, Task
 from fastlib.message import Cancel, Query, QueryHistory, topics
 from fastlib.message.node import Progress
 from fastlib.migfra import Context

@@ -2,11 +2,7 @@
 
 import pytest
 
-from fastlib import (
-    Quit,
-    Result,
-    Start,
-)
+from fastlib import Quit, Result, Start
 from fastlib.migfra import Daemon
 from fastlib.migfra.config.sections import LimitsSection
 from tests.support.clock import SettableClock

@@ -5,8 +5,14 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from fastlib.transport import InboundMessage, MqttOptions
+from fastlib.transport.delivery import Delivery
 from fastlib.transport.mqtt.connection_state import ConnectionState
 from fastlib.transport.mqtt.session import MqttSession
+
+
+def delivery(qos: int = 1) -> Delivery:
+    """Return a message that is to be sent."""
+    return Delivery("a", b"x", qos, False)
 
 
 class OfflineSession:
