@@ -18,7 +18,7 @@ from fastlib.transport import (
 from tests.support.mosquitto import Mosquitto
 from tests.support.transport.defect import fail_network_thread
 
-PATIENCE = 20
+PATIENCE = 60
 DEFECT = (
     r"the client is closed, because its communicator has ended: me at 127\.0\.0\.1:\d+ is closed: "
     r"its network thread has failed, .*ZeroDivisionError\('on purpose'\)"

@@ -54,10 +54,13 @@ def test_migration_moves_and_vm_arrives(browser, small):
     source, destination = small.cluster.hosts[:2]
     browser.get(small.url)
     browser.until(f"{host(source)} && {host(source)}.innerText.includes('6 VMs')")
-    small.run(small.client.submit(source, live_migration("vm-01", destination)))
+    endless = small.run(endless_migration(small, "vm-01", source, destination))
     row = "document.querySelector('#work tr')"
     first = browser.until(f"{row} && {row}.querySelector('progress').value")
     browser.until(f"{row} && {row}.querySelector('progress').value > arguments[0]", first)
+    small.run(endless.cancel())
+    browser.until("document.querySelector('#results .error')")
+    small.run(small.client.submit(source, live_migration("vm-01", destination)))
     browser.until("document.querySelector('#results .success .vm').innerText === 'vm-01'")
     browser.until(f"{host(destination)}.innerText.includes('7 VMs')")
     assert browser.text("#work-empty") == "No task is running or queued."
@@ -200,7 +203,10 @@ def test_100_hosts_with_2000_vms_stay_usable(browser, figures):
         for number in range(8):
             source, destination = cluster.cluster.hosts[number], cluster.cluster.hosts[-1 - number]
             vm = f"vm-{number * 20 + 1:04}"
-            cluster.run(cluster.client.submit(source, live_migration(vm, destination)))
+            if number == 0:
+                cluster.run(cluster.client.submit(source, live_migration(vm, destination)))
+            else:
+                cluster.run(endless_migration(cluster, vm, source, destination))
         browser.until("document.querySelectorAll('#work tr progress').length >= 4")
         browser.until(
             "[...document.querySelectorAll('#results .vm')].some((b) => b.innerText === 'vm-0001')"

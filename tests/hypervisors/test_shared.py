@@ -23,7 +23,7 @@ from fastlib.migfra.plugin_api.locks import NamedLocks, NamedThreadLocks
 from fastlib.migfra.virt.evacuation import evacuation_spec, retry_pauses
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
-PATIENCE = 30
+PATIENCE = 60
 
 # Cancel scopes
 

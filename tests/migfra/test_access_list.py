@@ -20,7 +20,7 @@ from fastlib.transport import (
 )
 from tests.support.mosquitto import Mosquitto
 
-PATIENCE = 20
+PATIENCE = 60
 DOCS = Path(__file__).parents[2] / "docs"
 USERS = (
     "scheduler",

@@ -69,7 +69,7 @@ def in_thread(function: Callable[[], object]) -> None:
     """Call a function in another thread while the event loop waits."""
     thread = threading.Thread(target=function)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -382,7 +382,7 @@ class HeldThread:
         def hold(results: list[object]) -> int:
             patient = on_commit(results)
             if any(getattr(result, "callback", None) for result in results):
-                assert self._go_on.wait(30)
+                assert self._go_on.wait(60)
             return patient
 
         commit._on_commit = hold
@@ -510,7 +510,7 @@ def test_report_without_a_task_is_made_after_its_answer_was_sent() -> None:
 
         def send() -> None:
             reporting.start()
-            assert lock.is_wanted.wait(10)
+            assert lock.is_wanted.wait(60)
             happened.append("sent")
 
         in_thread(lambda: table.answered(job, send))

@@ -27,7 +27,7 @@ EVIL = [
     "^(([a-z])+.)+[A-Z]([a-z])+$",
     "(?:" * 900 + "a" + ")*" * 900,
 ]
-PATIENCE = 20
+PATIENCE = 120
 """Seconds; a backtracking engine takes longer than anyone lives."""
 
 

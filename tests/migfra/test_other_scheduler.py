@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until_async
 
 
 async def client_of(bench: Bench) -> AsyncMigfraClient:
-    return await AsyncMigfraClient.connect(MemoryOptions(broker=bench.broker), timeout=20)
+    return await AsyncMigfraClient.connect(MemoryOptions(broker=bench.broker), timeout=60)
 
 
 async def messages_with_the_id_of(bench: Bench, container: TaskContainer) -> list[ResultContainer]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
-PATIENCE = 60
+PATIENCE = 180
 """Seconds until something that must come is given up."""
 
 MISSING = (

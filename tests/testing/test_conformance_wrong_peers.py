@@ -15,7 +15,7 @@ from fastlib.testing.conformance.verdict import judge
 from tests.support.conformance import wrong_peer
 from tests.support.conformance.wrong_peer import FAULTS, PAIRS, both, right, unsupported
 
-PATIENCE = 20
+PATIENCE = 60
 """Seconds until something that must come is given up."""
 
 PROGRAM = Path(wrong_peer.__file__)

@@ -184,7 +184,7 @@ def test_receive_times_out(connector: Connector, root: str) -> None:
     start = time.monotonic()
     with pytest.raises(WaitTimeoutError, match=root):
         one.receive(root, timeout=0.05)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < PATIENCE
     one.send(b"later", root)
     assert one.receive(root, timeout=PATIENCE).payload == b"later"
 

@@ -28,7 +28,7 @@ from tests.support.transport.defect import fail_network_thread
 from tests.support.transport.proxy import Proxy
 from tests.support.waiting import wait_until
 
-PATIENCE = 20
+PATIENCE = 60
 DEFECT = (
     r"^me at 127\.0\.0\.1:\d+ is closed: its network thread has failed, which is a defect of "
     r"fastlib: ZeroDivisionError\('on purpose'\); the log has the traceback"

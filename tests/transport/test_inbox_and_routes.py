@@ -19,7 +19,7 @@ from fastlib.transport.inbox import WARNING_LENGTH, Inbox
 from fastlib.transport.routes import CACHED_TOPICS, LONGEST_CACHED, Route, Routes
 from tests.support.mosquitto import Mosquitto
 
-PATIENCE = 20
+PATIENCE = 60
 WINDOW = 25
 """More messages than mosquitto sends without an acknowledgement, by default 20."""
 

@@ -47,7 +47,7 @@ def test_will_is_published_after_lost_connection(
         will = Will(topic=root, payload=b"gone", qos=2)
         join(proxy.port, will=will, protocol=protocol)
         proxy.cut()
-        assert watcher.receive(timeout=20).payload == b"gone"
+        assert watcher.receive(timeout=60).payload == b"gone"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -59,20 +59,25 @@ def test_clients_with_same_id_back_off_and_report(
 ) -> None:
     """They do not take over from each other at full speed, and report the cause."""
     with Mosquitto(tmp_path / "broker") as broker:
+        began = time.monotonic()
         pair = [join(broker.port, client_id="twin", protocol=protocol) for _ in range(2)]
         wait_until(
             lambda: any(isinstance(one.last_error, ClientIdTakenError) for one in pair), "the word"
         )
         assert "'twin'" in caplog.text
         assert caplog.text.count("give each program an id of its own") <= 2
-        connections = sum("New client connected" in line for line in broker.log)
-        assert connections <= 12
+
+        def connections() -> int:
+            return sum("New client connected" in line for line in broker.log)
+
         # With 3.1.1, where the network may be the cause, a pause and the connection before it take
         # 0.4 s at least, with 5 the pause alone; up to a third less at random.
+        assert connections() <= 12 + (time.monotonic() - began) / 0.3 * 4
         start = time.monotonic()
-        wait_until(
-            lambda: sum("New client" in line for line in broker.log) >= connections + 4, "more"
-        )
+        join(broker.port, client_id="mark")  # the log has all that was before
+        wait_until(lambda: any(" as mark " in line for line in broker.log), "the mark")
+        before = connections()
+        wait_until(lambda: connections() >= before + 4, "more")
         assert time.monotonic() - start > 0.3
         pair[1].close(0.1)
         wait_until(lambda: pair[0].is_connected and pair[0].last_error is None, "peace")
@@ -137,11 +142,11 @@ def test_subscriptions_are_renewed_after_reconnect(
         thread = threading.Thread(target=one.subscribe, args=(f"{root}/b",))
         thread.start()
         broker.start()
-        thread.join(20)
+        thread.join(60)
         for topic in ("gone", "a", "b"):
-            one.send(b"", f"{root}/{topic}", qos=2).wait(20)
-        assert one.receive(f"{root}/a", timeout=20).topic == f"{root}/a"
-        assert one.receive(f"{root}/b", timeout=20).topic == f"{root}/b"
+            one.send(b"", f"{root}/{topic}", qos=2).wait(60)
+        assert one.receive(f"{root}/a", timeout=60).topic == f"{root}/a"
+        assert one.receive(f"{root}/b", timeout=60).topic == f"{root}/b"
     finally:
         broker.kill()
 
@@ -214,7 +219,7 @@ def test_ctrl_c_ends_waiting(plain_broker: Mosquitto, wait: str) -> None:
         assert program.stderr
         program.stdout.readline()
         program.send_signal(signal.SIGINT)
-        assert program.wait(20) != 0
+        assert program.wait(60) != 0
         assert "KeyboardInterrupt" in program.stderr.read()
 
 
@@ -267,7 +272,7 @@ one._core.link._session.outbox.max_in_flight = int(sys.argv[2])
 for _ in range(3):
     delivery = one.send(b"x", "a/b")
 if one._core.link._session.outbox.max_in_flight:
-    delivery.wait(20)
+    delivery.wait(60)
 """
 
 

@@ -19,7 +19,7 @@ from fastlib.transport.mqtt.network_thread import CommandQueue, NetworkThread
 from fastlib.transport.mqtt.outbox import Outbox
 from tests.support.waiting import wait_until
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 class FakeClient:

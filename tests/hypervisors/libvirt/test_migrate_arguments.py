@@ -333,11 +333,13 @@ def test_vcpus_of_other_hypervisors_are_pinned_while_the_domain_is_paused(migrat
     assert arguments.parameters == {}
 
 
-def test_resume_of_post_copy_names_no_disks_and_no_xml(migrate_arguments):
-    task = migrate_task(migration_type="live", on_timeout="post-copy", vcpu_map=[[1]])
+def test_resume_of_post_copy_keeps_its_limit_and_names_no_disks_and_no_xml(migrate_arguments):
+    task = migrate_task(
+        migration_type="live", on_timeout="post-copy", vcpu_map=[[1]], bandwidth_limit=7
+    )
     resumed = arguments.resuming(migrate_arguments(task))
     assert named(resumed.flags) == PERSISTENT | PEER | {"LIVE", "POSTCOPY", "POSTCOPY_RESUME"}
-    assert resumed.parameters == {}
+    assert resumed.parameters == keys(BANDWIDTH=7, BANDWIDTH_POSTCOPY=7)
 
 
 def test_offline_migration_ignores_transfer_options(migrate_arguments):

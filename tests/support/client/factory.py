@@ -13,7 +13,7 @@ from fastlib.message.node import Presence
 from fastlib.message.topics import PRESENCE, PROGRESS, RESULT, TASK
 from fastlib.transport import Communicator, ReceivedMessage, connect
 
-PATIENCE = 60
+PATIENCE = 180
 """Seconds until something that must come is given up."""
 
 IN_MEMORY = pytest.mark.parametrize("options", ["memory"], indirect=True)

@@ -21,7 +21,7 @@ from fastlib.transport import (
 from tests.support.migfra.scripted import Scripted, choice, gate
 
 T = TypeVar("T")
-PATIENCE = 30
+PATIENCE = 180
 """Seconds until something that must come is given up."""
 HOST = "node01"
 

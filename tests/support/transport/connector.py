@@ -17,7 +17,7 @@ from fastlib.transport import (
 )
 from tests.support.mosquitto import Certificates
 
-PATIENCE = 20
+PATIENCE = 60
 """Seconds until something that must come is given up."""
 
 QUICK_MQTT: dict[str, Any] = {"host": "127.0.0.1", "retry_min": 0.05, "retry_max": 0.4}

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastlib.transport import AsyncCommunicator, Communicator
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 def fail_network_thread(communicator: Communicator | AsyncCommunicator) -> None:
