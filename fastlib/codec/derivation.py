@@ -1,6 +1,7 @@
 """Derives shapes from types: from a struct, and from the annotation of a field."""
 
 import enum
+import threading
 import types
 import typing
 from collections.abc import Iterable
@@ -21,7 +22,16 @@ from .tree_shape import Tree
 
 _shapes: dict[type[Any], Shape] = derived_cache()
 _fields: dict[type[Any], list[Field]] = derived_cache()
-_deriving: set[type[Any]] = set()
+
+
+class _Deriving(threading.local):
+    """The types of which this thread derives the shape now."""
+
+    def __init__(self) -> None:
+        self.types: set[type[Any]] = set()
+
+
+_deriving: Final = _Deriving()
 
 _INT_BOUNDS: Final = ("ge", "le")
 _TEXT_BOUNDS: Final = ("min_length", "max_length", "pattern")
@@ -30,17 +40,21 @@ _BOUNDS: Final = ("gt", "ge", "lt", "le", "multiple_of", "pattern", "min_length"
 
 
 def shape_of(cls: type[Any]) -> Shape:
-    """Return the shape of a struct, derived at its first use. Raises DeclarationError."""
+    """Return the shape of a struct, derived at its first use. Raises DeclarationError.
+
+    Two threads may derive it at the same time. Both then return one of the two equal shapes.
+    """
     shape = _shapes.get(cls)
     if shape is None:
-        if cls in _deriving:
+        deriving = _deriving.types
+        if cls in deriving:
             raise DeclarationError(f"{cls.__name__}: a message cannot hold one of its own type")
         own = cls.__dict__.get("__shape__")
-        _deriving.add(cls)
+        deriving.add(cls)
         try:
-            shape = _shapes[cls] = own() if own is not None else _derive(cls)
+            shape = _shapes.setdefault(cls, own() if own is not None else _derive(cls))
         finally:
-            _deriving.discard(cls)
+            deriving.discard(cls)
     return shape
 
 
