@@ -16,7 +16,7 @@ from fastlib.cli.arguments.broker import broker_arguments
 from fastlib.cli.arguments.questions import add_format_option
 from fastlib.cli.arguments.values import NEVER, expiry, seconds
 from fastlib.cli.output.task_progress import Display, make_display
-from fastlib.cli.output.terminal import painter, write_json_line
+from fastlib.cli.output.terminal import flush_output, painter, write_json_line
 from fastlib.codec.instants import EXAMPLE
 from fastlib.display.json_lines import message_row
 from fastlib.display.message_text import (
@@ -327,7 +327,7 @@ def _print_results(host: str, results: ResultContainer) -> None:
         print(printable(f"{host} {_id(results)} {results.result}: no results"))
     if (repeated := answered_from_journal(results)) is not None:
         print(f"  {repeated}")
-    sys.stdout.flush()
+    flush_output()
 
 
 def _id(results: ResultContainer) -> str:

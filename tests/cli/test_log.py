@@ -28,6 +28,7 @@ from tests.support.shell import (
     Environment,
     address,
     run,
+    run_bytes,
     run_on_terminal,
     silence,
 )
@@ -97,6 +98,12 @@ def test_first_line_describes_state_of_order(cluster, env: Environment):
     assert done.stderr == ""
     (asked,) = daemon.wait().tasks
     assert asked == QueryHistory(order_id="s-7", key="s-7", vm_name="s-7", limit=20)
+
+
+def test_closed_output_is_no_error(cluster, env: Environment):
+    cluster("hostA", order())
+    done = run_bytes("log", "s-7", "--host", "hostA", env=env, closed=["stdout"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_question_does_not_expire_at_a_daemon_whose_clock_is_ahead(cluster, env: Environment):

@@ -182,6 +182,20 @@ def test_closed_standard_input_is_an_error():
     assert done.stderr == b"fastlib validate: error: <stdin>: it is closed\n"
 
 
+def test_closed_output_ends_no_order_with_an_error(daemon, env):
+    done = run_bytes("stop", "vm1", "--host", daemon.host, env=env, closed=["stdout"])
+    assert (done.returncode, done.stdout, len(daemon.received)) == (0, b"", 1)
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stdout"])
+def test_serving_without_a_standard_stream_is_an_error(closed):
+    done = run_bytes("conformance", "--serve", closed=[closed])
+    assert done.returncode == 2
+    assert done.stderr == (
+        b"fastlib conformance: error: --serve needs an open standard input and output\n"
+    )
+
+
 def test_process_without_output_streams_ends_in_order(file):
     line = f"{shlex.join([*PROGRAM, 'validate', file(MISSPELT)])} >&- 2>&-"
     done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, env=ENVIRONMENT, timeout=60)

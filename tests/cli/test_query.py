@@ -25,7 +25,7 @@ from fastlib.cli.commands import query
 from fastlib.cli.commands.query import _EPILOG
 from fastlib.message.node import DomainReport, TaskReport
 from tests.support.mosquitto import PATIENCE, Mosquitto
-from tests.support.shell import CONTROL, Daemon, address, run, run_on_terminal, silence
+from tests.support.shell import CONTROL, Daemon, address, run, run_bytes, run_on_terminal, silence
 from tests.support.transport.subscription_rules import ChoosyMosquitto
 
 GIB = 1 << 20
@@ -66,6 +66,13 @@ DOMAINS = (
     DomainReport(name="vm2", state="running"),
     DomainReport(name="vm3\033[31m", state="shut off", managed_save=True),
 )
+
+
+@pytest.mark.parametrize("hosts", [[], ["--host", "node01"]], ids=["all hosts", "one host"])
+def test_closed_output_is_no_error(hosts, cluster, env):
+    cluster("node01", domains=DOMAINS)
+    done = run_bytes("query", *hosts, env=env, closed=["stdout"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_all_hosts_are_a_table_with_units_for_people(cluster, env):

@@ -147,6 +147,12 @@ def test_xml_option_reads_file(tmp_path):
         (["start", "--host", "a"], "needs VM or --xml"),
         (["start", "vm1", "--host", "a", "--transient"], "argument --transient: needs --xml"),
         (["start", "vm1"], "the following arguments are required: --host"),
+        (["start", "vm1", "--host", "a", "--memory", "1GiB"],
+         "argument --memory: expected an integer from 0 to 18446744073709551615, in KiB; "
+         "got '1GiB'"),
+        (["migrate", "vm1", *ROUTE, "--bandwidth-limit", "10MB/s"],
+         "argument --bandwidth-limit: expected an integer from 0 to 4294967295, in MiB/s; "
+         "got '10MB/s'"),
         (["start", "--host", "a", "--xml", "/missing"],
          "argument --xml: /missing: No such file or directory"),
         (["stop", "vm1", "--host", "a/b"],

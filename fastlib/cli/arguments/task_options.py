@@ -9,6 +9,7 @@ import msgspec
 
 from fastlib.codec.dispatch import read, read_tree
 from fastlib.codec.errors import MessageError
+from fastlib.codec.load_context import with_unit
 from fastlib.codec.own_doc import own_doc
 from fastlib.codec.records import Converted, Field, Record
 from fastlib.codec.rules import Rule
@@ -282,7 +283,9 @@ def _value_arguments(field: Field) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if isinstance(shape, List) and isinstance(shape.item, ScalarShape):
         word = _metavar(field, shape.item)
-        convert = _converter(lambda text: read_tree(shape.item, text, what="value"))
+        convert = _converter(
+            lambda text: read_tree(shape.item, text, what="value"), field.wire.unit
+        )
         return {"nargs": "+", "action": "extend", "type": convert, "metavar": word}
     return {"action": StoreOnce, "type": _from_text(field), "metavar": _metavar(field, shape)}
 
@@ -345,7 +348,7 @@ def _from_text(field: Field) -> Callable[[str], Any]:
     if field.attribute == XML and isinstance(shape, Text):
         return _converter(lambda name: read_tree(shape, _content(name), what="value"))
     if isinstance(shape, ScalarShape):
-        return _converter(lambda text: read_tree(shape, text, what="value"))
+        return _converter(lambda text: read_tree(shape, text, what="value"), field.wire.unit)
     if old is not None:
         return _converter(
             lambda text: (
@@ -370,14 +373,20 @@ def _content(name: str) -> str:
         raise argparse.ArgumentTypeError(message) from None
 
 
-def _converter(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a function for argparse that turns errors into errors of the argument."""
+def _converter(convert: Callable[[str], Any], unit: str = "") -> Callable[[str], Any]:
+    """Return a function for argparse that turns errors into errors of the argument.
+
+    `unit` is that of the field's number.
+    """
 
     def converted(text: str) -> Any:
         try:
             return convert(text)
         except MessageError as error:
-            words = "; ".join(str(problem) for problem in error.problems)
+            words = "; ".join(
+                str(problem if problem.path else with_unit(problem, unit))
+                for problem in error.problems
+            )
             raise argparse.ArgumentTypeError(printable(words)) from None
         except OSError as error:
             words = f"{text}: {error.strerror or error}"

@@ -96,6 +96,9 @@ def run(options: argparse.Namespace) -> int:
         parser.error("give either -- COMMAND or --serve")
     load_types(options)
     if options.serve:
+        if sys.stdin is None or sys.stdout is None:
+            print_error(options, "--serve needs an open standard input and output")
+            return 2
         serve(sys.stdin.buffer, sys.stdout.buffer)
         return 0
     types = _types(options)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from fastlib.cli.arguments.broker import add_broker_options, mqtt_options
 from fastlib.cli.connection import exit_status_of, with_remedy
 from fastlib.cli.output.logs import logs_on_stderr
-from fastlib.cli.output.terminal import is_terminal
+from fastlib.cli.output.terminal import flush_output, is_terminal
 from fastlib.display.text import printable
 from fastlib.transport.broker_url import address_text
 
@@ -162,7 +162,7 @@ async def _serve(
         print(f"dashboard at {printable(url)}")
         if generated is not None:
             print(f"the token to log in: {generated}")
-        sys.stdout.flush()
+        flush_output()
 
     async def show() -> None:
         try:

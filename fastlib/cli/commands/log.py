@@ -27,7 +27,7 @@ from fastlib.cli.host_search import (
     offline_reason,
     silence_reason,
 )
-from fastlib.cli.output.terminal import painter, width_of, write_json_line
+from fastlib.cli.output.terminal import flush_output, painter, width_of, write_json_line
 from fastlib.display.order_lines import brief, story
 from fastlib.display.order_story import Place, focus_of
 from fastlib.display.text import (
@@ -239,7 +239,7 @@ def _print(options: argparse.Namespace, answers: Sequence[_Answer]) -> None:
         _print_lines(_not_found(options.name, answers), width)
     if any(report.more for report in reports) or len(shown) < len(found):
         _print_lines("There are older orders; --limit N shows more.", width)
-    sys.stdout.flush()
+    flush_output()
     for answer in answers:
         if answer.error is not None:
             print_error(options, f"{answer.host}: {answer.error}")

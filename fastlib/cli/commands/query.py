@@ -1,7 +1,6 @@
 """`fastlib query`: show the hosts' resources, their domains and the tasks in progress."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -25,7 +24,7 @@ from fastlib.cli.host_search import (
     silence_reason,
 )
 from fastlib.cli.output.host_table import host_row, print_hosts, print_report
-from fastlib.cli.output.terminal import write_data, write_json_line
+from fastlib.cli.output.terminal import flush_output, write_data, write_json_line
 from fastlib.display.json_lines import message_row
 from fastlib.display.text import natural_key
 from fastlib.message import NodeReport, NodeResult, Query, ResultContainer
@@ -163,7 +162,7 @@ def _print(options: argparse.Namespace, answers: Sequence[_Answer], now: datetim
             print_report(report, now)
     elif answers:
         print_hosts([host_row(answer.host, answer.presence, answer.report) for answer in answers])
-    sys.stdout.flush()
+    flush_output()
 
 
 def _print_problems(options: argparse.Namespace, answers: Sequence[_Answer]) -> None:

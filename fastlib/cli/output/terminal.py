@@ -21,7 +21,7 @@ def is_dumb() -> bool:
     return os.environ.get("TERM", "dumb") in ("", "dumb", "unknown")
 
 
-def painter(stream: TextIO) -> Callable[[str, str], str]:
+def painter(stream: TextIO | None) -> Callable[[str, str], str]:
     """Return a function of a text and a style, `bold`, `error`, `warning` or `mark`.
 
     It colours the text on a terminal, unless NO_COLOR is set (https://no-color.org).
@@ -31,8 +31,10 @@ def painter(stream: TextIO) -> Callable[[str, str], str]:
     return lambda text, style: text
 
 
-def width_of(stream: TextIO) -> int:
-    """Return the number of columns of a terminal; 80 if it is unknown."""
+def width_of(stream: TextIO | None) -> int:
+    """Return the number of columns of a terminal; 80 if it is unknown or closed."""
+    if stream is None:
+        return 80
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):
@@ -44,6 +46,12 @@ def cell(char: str) -> str:
     if char == "\t":
         return "    "
     return char if is_visible(char) else f"<U+{ord(char):04X}>"
+
+
+def flush_output() -> None:
+    """Flush standard output, unless it is closed."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def write_data(data: bytes, *, flush: bool = False) -> None:
