@@ -14,6 +14,7 @@ from typing import Any, Literal
 from .compiled import outdated_files
 from .errors import (
     MessageError,
+    Problem,
     Report,
     UnknownKeyWarning,
     ValidationError,
@@ -83,14 +84,21 @@ def read_exact(
     what: str,
     unknown: Unknown = "ignore",
     limits: Limits = DEFAULT_LIMITS,
+    ignored: list[Problem] | None = None,
 ) -> Any:
-    """Read the message of a text by the exact reader alone. Raises the same errors as `read`."""
+    """Read the message of a text by the exact reader alone. Raises the same errors as `read`.
+
+    `ignored` gets a problem for each unknown key of a text without errors.
+    """
     from .composer import compose  # imports PyYAML, which most programs never need
 
     node = compose(text, limits, what)
     context = LoadContext(what, limits, unknown)
     value = load_root(shape, node or Scalar(None, True, 1, 1), context)
-    return _outcome(value, context, unknown)
+    value = _outcome(value, context, unknown)
+    if ignored is not None:
+        ignored.extend(filter(_is_unknown_key, context.problems))
+    return value
 
 
 def read_tree(
@@ -128,13 +136,14 @@ def _outcome(value: Any, context: LoadContext, unknown: Unknown) -> Any:
     if errors or value is INVALID:
         raise ValidationError(context.what, errors)
     if unknown == "warn":
-        for problem in context.problems:
-            if problem.code in ("unknown-key", "old-key"):
-                message = f"{context.what}: {problem}"
-                warnings.warn(
-                    message, UnknownKeyWarning, stacklevel=_callers_level(sys._getframe())
-                )
+        for problem in filter(_is_unknown_key, context.problems):
+            message = f"{context.what}: {problem}"
+            warnings.warn(message, UnknownKeyWarning, stacklevel=_callers_level(sys._getframe()))
     return value
+
+
+def _is_unknown_key(problem: Problem) -> bool:
+    return problem.code in ("unknown-key", "old-key")
 
 
 def _callers_level(frame: FrameType) -> int:

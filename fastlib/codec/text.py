@@ -45,7 +45,7 @@ def decode(text: str | bytes, limits: Limits, what: str) -> str:
         return text[skip:].decode(encoding) if skip else text.decode(encoding)
     except UnicodeDecodeError as error:
         before = text[skip : skip + error.start].decode(encoding, "replace")
-        message = f"the text is not {encoding.upper()}: {error.reason}"
+        message = f"the text is not {encoding.upper()}: {error.reason}; save it as UTF-8"
         problem = Problem(code="encoding", message=message).at(*position(before, len(before)))
         raise ParseError(what, [problem]) from None
 

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from fastlib.codec import dispatch
 from fastlib.codec.derivation import shape_of
-from fastlib.codec.errors import Path, Report
+from fastlib.codec.errors import Path, Problem, Report
 from fastlib.codec.lazy_pattern import lazy_pattern
 from fastlib.codec.limits import DEFAULT_LIMITS, Limits
 from fastlib.codec.load_context import (
@@ -101,9 +101,15 @@ def _has_field(cls: type[Message], key: str) -> bool:
 
 
 def load(
-    text: str | bytes, *, unknown: Unknown = "ignore", limits: Limits | None = None
+    text: str | bytes,
+    *,
+    unknown: Unknown = "ignore",
+    limits: Limits | None = None,
+    ignored: list[Problem] | None = None,
 ) -> Message:
     """Return the message of a text. `task:` or `result:` identifies its type.
+
+    `ignored` is a list to which each unknown key is added as a problem, such as for a log.
 
     Raises ParseError, ValidationError and LimitError, like `Message.from_yaml`.
     """
@@ -115,7 +121,9 @@ def load(
         value = dispatch.read_fast(shape_of(found), decoded, limits)
         if value is not UNSUPPORTED:
             return cast(Message, value)
-    value = dispatch.read_exact(_ANY, decoded, what="message", unknown=unknown, limits=limits)
+    value = dispatch.read_exact(
+        _ANY, decoded, what="message", unknown=unknown, limits=limits, ignored=ignored
+    )
     return cast(Message, value)
 
 

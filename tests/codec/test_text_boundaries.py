@@ -73,10 +73,18 @@ def test_size_limit_counts_bytes(text: str | bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "message", "place"),
     [
-        (b"ab\nc\xffd", "the text is not UTF-8: invalid start byte", (2, 2)),
-        (b"\xef\xbb\xbfab\nc\xffd", "the text is not UTF-8: invalid start byte", (2, 2)),
-        (b"\xff\xfea\0\n\0b", "the text is not UTF-16-LE: truncated data", (2, 1)),
-        (b"\0a\0", "the text is not UTF-16-BE: truncated data", (1, 2)),
+        (b"ab\nc\xffd", "the text is not UTF-8: invalid start byte; save it as UTF-8", (2, 2)),
+        (
+            b"\xef\xbb\xbfab\nc\xffd",
+            "the text is not UTF-8: invalid start byte; save it as UTF-8",
+            (2, 2),
+        ),
+        (
+            b"\xff\xfea\0\n\0b",
+            "the text is not UTF-16-LE: truncated data; save it as UTF-8",
+            (2, 1),
+        ),
+        (b"\0a\0", "the text is not UTF-16-BE: truncated data; save it as UTF-8", (1, 2)),
     ],
 )
 def test_error_of_undecodable_bytes_has_a_position(

@@ -7,11 +7,13 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from fastlib.cli.migfra import WRONG_CONFIGURATION
 from fastlib.migfra.errors import JournalError
+from fastlib.migfra.journal import check as check_module
 from fastlib.migfra.journal.check import check_journal
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.lock import lock_journal, lock_of
@@ -230,6 +232,47 @@ def test_unusable_journal(migfra: Program, spoil: Callable[[Program], None], sai
     assert said in text
     assert str(migfra.configuration if spoil is below_a_file else migfra.journal) in text
     assert status == 1
+
+
+class Disk(NamedTuple):
+    """The answer of `os.statvfs`."""
+
+    f_blocks: int
+    f_bfree: int
+    f_bavail: int
+    f_frsize: int = 1024
+
+
+@pytest.mark.parametrize(
+    ("exists", "user", "disk", "said"),
+    [
+        (False, 0, Disk(1000, 127, 200), "127 KiB free, and a start needs 128 KiB; free space"),
+        (False, 0, Disk(1000, 128, 0), None),
+        (False, 1000, Disk(1000, 200, 127), "127 KiB free, and a start needs 128 KiB; free space"),
+        (False, 1000, Disk(1000, 200, 128), None),
+        (True, 0, Disk(1000, 63, 63), "63 KiB free, and a start needs 64 KiB; free space"),
+        (True, 0, Disk(1000, 64, 64), None),
+        (False, 0, Disk(0, 0, 0), None),  # a file system that does not know its size
+    ],
+)
+def test_full_disk_of_the_journal(
+    exists: bool,
+    user: int,
+    disk: Disk,
+    said: str | None,
+    migfra: Program,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if exists:
+        migfra.journal.touch(mode=0o600)  # SQLite takes an empty file for a new journal
+    monkeypatch.setattr(os, "statvfs", lambda folder: disk)
+    monkeypatch.setattr(check_module, "geteuid", lambda: user)
+    if said is None:
+        check_journal(migfra.journal)
+    else:
+        with pytest.raises(JournalError, match=f"its disk has {said}"):
+            check_journal(migfra.journal)
+        check_journal(migfra.journal, is_in_use=True)
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 import os
 import shutil
 import sqlite3
+from os import geteuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from fastlib.migfra.errors import JournalError
 from fastlib.migfra.own_files import check_own_file, check_own_folder
@@ -14,6 +16,11 @@ from .lock import check_journal_lock
 from .position import SUFFIX
 from .schema import SQLITE_FILES, open_tables
 
+NEW_JOURNAL_BYTES: Final = 128 << 10
+"""Free space in bytes that a new journal needs at the start."""
+OLD_JOURNAL_BYTES: Final = 64 << 10
+"""Free space in bytes that a start needs to continue a journal."""
+
 
 def check_journal(path: Path, *, is_in_use: bool = False) -> None:
     """Raise the JournalError with which a daemon would fail to open a journal.
@@ -21,6 +28,8 @@ def check_journal(path: Path, *, is_in_use: bool = False) -> None:
     The content of a journal that is in use is not checked, because it changes meanwhile.
     """
     check_journal_lock(path)
+    if not is_in_use:
+        _check_room(path)
     try:
         folder = path.absolute().parent
         check_own_folder(folder)
@@ -34,6 +43,30 @@ def check_journal(path: Path, *, is_in_use: bool = False) -> None:
             _check_content(path)
     except (sqlite3.Error, OSError) as error:
         raise cannot_be_opened(path, error) from error
+
+
+def _check_room(path: Path) -> None:
+    """Raise JournalError if the disk is too full to make or to continue a journal."""
+    folder = next(each for each in path.absolute().parents if each.exists())
+    needed = OLD_JOURNAL_BYTES if path.exists() else NEW_JOURNAL_BYTES
+    free = _free_bytes(folder)
+    if free < needed:
+        raise JournalError(
+            f"the journal {path} cannot be opened: its disk has {free >> 10} KiB free, and a start "
+            f"needs {needed >> 10} KiB; free space on the disk, or name another place with "
+            "'journal: {path: ...}' in the configuration"
+        )
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return the bytes that this user may still write. Only root may use all free blocks."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:  # the other checks report a folder that cannot be used
+        return NEW_JOURNAL_BYTES
+    if disk.f_blocks == 0:  # such as a remote file system that does not know its size
+        return NEW_JOURNAL_BYTES
+    return (disk.f_bfree if geteuid() == 0 else disk.f_bavail) * disk.f_frsize
 
 
 def _check_content(path: Path) -> None:

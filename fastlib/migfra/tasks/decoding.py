@@ -47,13 +47,18 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 def read(
-    payload: bytes, largest: int, *, most_members: int | None = None, size: int | None = None
+    payload: bytes,
+    largest: int,
+    *,
+    most_members: int | None = None,
+    size: int | None = None,
+    ignored: list[Problem] | None = None,
 ) -> TaskContainer | Unreadable:
     """Return the task container of a payload of at most `largest` bytes.
 
     With `most_members`, the container must keep the bounds of `container_bounds.py`. Without, the
     journal has it already, and no bound applies. `size` is that of the whole message if the payload
-    is only its beginning.
+    is only its beginning. `ignored` gets the unknown keys of a container.
     """
     size = len(payload) if size is None else size
     if size > largest:
@@ -64,7 +69,7 @@ def read(
         return Unreadable(short_id(_id_of_text(payload)), reason)
     limits = read_limits(largest, bounded=most_members is not None)
     try:
-        message = load(payload, limits=limits)
+        message = load(payload, limits=limits, ignored=ignored)
     except MessageError as error:
         return _explained(payload, error, limits)
     if not isinstance(message, TaskContainer):

@@ -6,6 +6,7 @@ from contextlib import suppress
 from logging import getLogger
 from typing import Final
 
+from fastlib.codec.errors import Problem
 from fastlib.message import TaskContainer
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.migfra.errors import ClaimError, JournalError
@@ -18,6 +19,7 @@ from .decoding import Unreadable, read
 from .dispatcher import Execution
 from .memory_budget import MemoryBudget
 from .order_subscription import OrderSubscription
+from .unknown_keys import UnknownKeyLog
 
 log = getLogger("fastlib.migfra")
 
@@ -66,6 +68,7 @@ class Receiver:
         self._admit = admit
         self._on_failure = on_failure
         self._counters = counters
+        self._unknown_keys = UnknownKeyLog()
         self._is_ready = is_ready
         self._ready = ready
         self._admitting: dict[int, asyncio.Task[None]] = {}
@@ -130,7 +133,17 @@ class Receiver:
     def _decode(self, message: ReceivedMessage) -> TaskContainer | Unreadable:
         payload = message.payload
         try:
-            return read(payload, self._largest, most_members=self._most_members, size=message.size)
+            ignored: list[Problem] = []
+            found = read(
+                payload,
+                self._largest,
+                most_members=self._most_members,
+                size=message.size,
+                ignored=ignored,
+            )
+            if ignored and isinstance(found, TaskContainer):
+                self._unknown_keys.report(found, ignored)
+            return found
         except Exception as error:  # a defect of the daemon must not block the next message
             log.exception("reading a message failed: %.100r", payload)
             return Unreadable(

@@ -80,7 +80,7 @@ class ConnectAnswers:
             return self._size_hint()
         if self._state.name in self._known:  # it is restarted
             return ""
-        hints = [self._tls_hint]
+        hints = ["it may accept no more clients", self._tls_hint]
         if self._client.is_five:
             hints.append("it may not know MQTT 5: try the option `protocol` with 3.1.1")
         return "".join(f"; {hint}" for hint in hints if hint)
