@@ -97,6 +97,9 @@ EXPECTED = {
     "swaps-entries": Found("Evacuate", {"equal/any-list/list-reordered"}, 60),
     "null-for-absent": Found("Suspend", {"equal/Suspend.driver/warning-null"}),
     "loses-carriage-returns": Found("Suspend,Cancel", {"equal/any-text/changed-carriage-return"}),
+    "replaces-noncharacters-in-quotes": Found(
+        "Suspend,Cancel", {"equal/any-text/changed-noncharacter"}
+    ),
     "loses-falsy-values": Found(
         "Query",
         {"equal/any-boolean/lost-false", "equal/Query.driver/lost-empty"},
@@ -202,6 +205,7 @@ def test_program_that_fails_is_found(fault: str) -> None:
 
 SEEDED = (
     "loses-carriage-returns",
+    "replaces-noncharacters-in-quotes",
     "strips-texts",
     "cuts-long-texts",
     "text-as-boolean",

@@ -259,6 +259,13 @@ FAULTS: dict[str, Callable[[PeerRequest], Any]] = {
     "swaps-entries": writing(swapped),
     "null-for-absent": writing(with_null),
     "loses-carriage-returns": NO_CARRIAGE_RETURN,
+    "replaces-noncharacters-in-quotes": of_texts(
+        lambda text: (
+            re.sub("[\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", text)
+            if re.search("[ :\ufeff]", text)
+            else text
+        )
+    ),
     "loses-falsy-values": writing(without_falsy),
     "strips-texts": of_texts(lambda text: text.strip(" ")),
     "cuts-long-texts": of_texts(lambda text: text[:500]),
