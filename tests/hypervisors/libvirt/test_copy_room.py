@@ -15,15 +15,23 @@ from fastlib.migfra.hypervisors.libvirt.domain.volumes import Image, Room
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.hypervisors.libvirt.migration import copy_room
 from fastlib.migfra.hypervisors.libvirt.migration.copy_room import (
+    confirm_room,
     find_shortage,
     is_same_file_system,
     reserved_room,
 )
 from fastlib.migfra.hypervisors.libvirt.migration.disks_check import PlannedCopy
+from fastlib.migfra.hypervisors.libvirt.slots.notices import (
+    Note,
+    define_notice,
+    remove_notices,
+    slot_notice,
+)
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from tests.support.libvirt.fake_domain import FakeDomain, refusal
 from tests.support.libvirt.fake_libvirt import FakeHosts
+from tests.support.libvirt.slot_daemons import ArrivingDomain
 from tests.support.virtual_time import run_bounded
 
 MIB = 1 << 20
@@ -32,13 +40,6 @@ RECORD = (
     "<metadata><d:disks xmlns:d='urn:fastlib:disks'><d:disk target='vda' path='{path}'/></d:disks>"
     "</metadata>"
 )
-
-
-class Arriving(FakeDomain):
-    """A domain that another host sends to this one."""
-
-    def jobInfo(self):
-        raise refusal("OPERATION_UNSUPPORTED", "migration statistics are available only there")
 
 
 class Copying(FakeHosts):
@@ -61,9 +62,8 @@ class Copying(FakeHosts):
         rest = {path: self.images[path] * MIB for path in paths if path in self.images}
         return Room(total=1000 * MIB, free=self.free[folder] * MIB, rest=rest)
 
-    @asynccontextmanager
-    async def room(self, name, *sizes, folder=FOLDER):
-        """The room for copies of a domain's disks, of some MiB each."""
+    def migration(self, name, *sizes, folder=FOLDER):
+        """A migration, and the copies of its domain's disks, of some MiB each."""
         parameter = MigrateParameter(migration_type="live", copy_storage="all")
         task = Migrate(vm_name=name, destination="node02", parameter=parameter)
         copies = [
@@ -75,11 +75,15 @@ class Copying(FakeHosts):
             )
             for letter, size in zip("abc", sizes, strict=False)
         ]
+        return MigrationSpec.from_task(task, "node01"), copies
+
+    @asynccontextmanager
+    async def room(self, name, *sizes, **options):
+        """The room for copies of a domain's disks."""
+        spec, copies = self.migration(name, *sizes, **options)
         scope = self.scopes[name] = CancelScope(self.context)
         with scope:
-            async with reserved_room(
-                self.runtime, MigrationSpec.from_task(task, "node01"), copies, scope, self.context
-            ):
+            async with reserved_room(self.runtime, spec, copies, scope, self.context):
                 self.begun.append(name)
                 yield
 
@@ -94,7 +98,7 @@ class Copying(FakeHosts):
 
     def arrive(self, name, path, rest, kind="file"):
         """Let a domain arrive from another host, with an image that may take some MiB."""
-        domain = self.destination.add(Arriving(name))
+        domain = self.destination.add(ArrivingDomain(name))
         domain.devices = [f"<disk type='{kind}'><source file='{path}'/><target dev='vda'/></disk>"]
         self.images[path] = rest
 
@@ -267,6 +271,80 @@ def test_domain_that_ends_during_the_reading_is_left_out(run):
             refusal("NO_DOMAIN", "Domain not found")
         )
         await copying.begins("vm1", 40)
+
+    run(scenario)
+
+
+# Copies that another daemon begins at the same time
+
+
+def announce(copying, path, by="node03"):
+    """Let another daemon show in its notice that it copies an image here."""
+    note = Note(by=by, domains=("foreign",), images=(path,))
+    notice = slot_notice("incoming", 1, note)
+    assert define_notice(copying.destination, notice)
+    return notice
+
+
+def test_copy_that_another_daemon_has_not_begun_yet_is_counted(run):
+    async def scenario(copying):
+        notice = announce(copying, f"{FOLDER}/foreign")
+        await copying.begins("vm0", 40)  # it has not created the image
+        copying.images[f"{FOLDER}/foreign"] = 70
+        waiting = asyncio.create_task(copying.begins("vm1", 40))
+        await asyncio.sleep(10)
+        assert copying.begun == ["vm0"]
+        remove_notices(copying.destination, [notice.uuid])
+        await waiting
+
+    run(scenario)
+
+
+def test_image_that_a_killed_daemon_has_left_is_not_waited_for(run):
+    async def scenario(copying):
+        announce(copying, f"{FOLDER}/foreign")
+        copying.images[f"{FOLDER}/foreign"] = 70
+        text = await copying.refusal("vm1", 40)
+        assert "other copies and disks of starts may take 70 MiB" in text
+        assert asyncio.get_running_loop().time() >= 20
+
+    run(scenario)
+
+
+def test_notices_of_this_daemon_are_counted_once(run):
+    async def scenario(copying):
+        copying.images[f"{FOLDER}/foreign"] = 70
+        announce(copying, f"{FOLDER}/foreign", by="node01")
+        await copying.begins("vm1", 40)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("foreign", "fits"), [(60, True), (61, False)])
+def test_second_of_two_daemons_that_begin_at_once_gives_up(run, foreign, fits):
+    """Both have found room, and then created their images."""
+
+    async def scenario(copying):
+        async with copying.room("vm1", 40):
+            announce(copying, f"{FOLDER}/foreign")
+            copying.images[f"{FOLDER}/foreign"] = foreign
+            confirming = confirm_room(copying.runtime, *copying.migration("vm1", 40))
+            if fits:
+                await confirming
+                return
+            with pytest.raises(HypervisorError, match="another host began to copy there at the"):
+                await confirming
+
+    run(scenario)
+
+
+def test_room_is_confirmed_without_other_daemons(run):
+    async def scenario(copying):
+        async with copying.room("vm1", 40):
+            copying.free[FOLDER] = 0
+            await confirm_room(copying.runtime, *copying.migration("vm1", 40))
+        copying.destination.is_there = False
+        await confirm_room(copying.runtime, *copying.migration("vm1"))
 
     run(scenario)
 

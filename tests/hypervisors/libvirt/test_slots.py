@@ -17,11 +17,13 @@ from fastlib.migfra.hypervisors.libvirt.slots.keeper import (
 from fastlib.migfra.hypervisors.libvirt.slots.notices import (
     Note,
     define_notice,
+    images_of_others,
+    read_notices,
     remove_notices,
     slot_notice,
 )
 from fastlib.migfra.hypervisors.libvirt.tasks.stop import stop
-from tests.support.libvirt.fake_domain import SHUT_OFF
+from tests.support.libvirt.fake_domain import SHUT_OFF, refusal
 from tests.support.libvirt.slot_daemons import (
     ArrivingDomain,
     LeavingDomain,
@@ -57,6 +59,39 @@ def test_incoming_limit_holds_over_several_sources_which_take_turns(run_scenario
             counts = [sources[:index].count(source) for source in "bcd"]
             assert max(counts) - min(counts) <= 2, daemons.begun
         assert now() == pytest.approx(60, abs=8)
+
+    run_scenario(scenario)
+
+
+def test_notice_shows_the_images_of_its_migration_until_its_end(run_scenario):
+    async def scenario(daemons):
+        daemons.add("a", "vm1", "vm2")
+        found = []
+
+        def read():
+            notices = read_notices(daemons.hosts["b"])
+            found.append(images_of_others(notices, "c"))
+            assert images_of_others(notices, "a") == []
+            return found[-1]
+
+        running = daemons.migrate("vm1", "a", "b")[0]
+        other = daemons.migrate("vm2", "a", "b")[0]
+        await asyncio.sleep(1)
+        notices = daemons.runtimes["a"].notices
+        assert read() == []
+        await notices.announce_images("b", "vm1", ["/one"])
+        await notices.announce_images("b", "vm1", ["/two"])
+        await notices.announce_images("b", "vm9", ["/none"])
+        assert read() == ["/one", "/two"]
+        await asyncio.sleep(6)  # it has been renewed
+        assert read() == ["/one", "/two"]
+        daemons.hosts["b"].refuses["define secret"] = refusal("ACCESS_DENIED", "access denied")
+        await notices.announce_images("b", "vm2", ["/three"])
+        del daemons.hosts["b"].refuses["define secret"]
+        assert read() == ["/one", "/two"]
+        await asyncio.gather(running, other)
+        assert read() == []
+        assert notices.keepers == set()
 
     run_scenario(scenario)
 

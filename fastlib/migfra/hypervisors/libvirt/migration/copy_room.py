@@ -2,9 +2,13 @@
 
 A copy in progress is not full yet, so the free room does not show what it may still take. libvirt
 of the destination has the domains that are arriving from any host, with their images. The runtime
-has the copies that this daemon is about to begin.
+has the copies that this daemon is about to begin, and the notices of slots those of other daemons.
+
+Two daemons may compare the room at the same time. So each first creates its empty images and shows
+them in its notice, and then looks again. The one that looks last sees the images of both.
 """
 
+import asyncio
 import posixpath
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,12 +22,15 @@ from fastlib.migfra.hypervisors.libvirt.domain.promised_images import read_promi
 from fastlib.migfra.hypervisors.libvirt.domain.volumes import Room, read_room
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.hypervisors.libvirt.runtime import LibvirtRuntime
+from fastlib.migfra.hypervisors.libvirt.slots.notices import images_of_others, read_notices
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.context import Context
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 
 from .disks_check import MIB, PlannedCopy, needed_bytes
 
+_ANNOUNCED_SECONDS: Final = 20.0
+"""Seconds in which another daemon begins to copy to images that it has created."""
 _POLL_SECONDS: Final = 1.0
 """Seconds between two comparisons of the room while a migration waits for it."""
 _DRIFT_BYTES: Final = 256 << 20
@@ -63,11 +70,13 @@ async def reserved_room(
         return
     images = {copy.image.path: needed_bytes(copy.image) for copy in copies}
     is_waiting = False
+    end = asyncio.get_running_loop().time() + _ANNOUNCED_SECONDS
     while True:
         async with runtime.copies.locks.hold(spec.destination, scope):
             shortage = None
             if not runtime.options.overcommit_disks:
-                shortage = await _read_shortage(runtime, spec, images)
+                may_wait = asyncio.get_running_loop().time() < end
+                shortage = await _read_shortage(runtime, spec, images, waits_for_begin=may_wait)
             if shortage is None:
                 runtime.copies.add(spec.destination, images)
                 break
@@ -85,16 +94,51 @@ async def reserved_room(
         yield
 
 
+async def confirm_room(
+    runtime: LibvirtRuntime, spec: MigrationSpec, copies: Sequence[PlannedCopy]
+) -> None:
+    """Show the images that were created, and check that no other daemon has taken their room.
+
+    Raises HypervisorError if one did at the same time.
+    """
+    if not copies or runtime.options.overcommit_disks:
+        return
+    images = {copy.image.path: needed_bytes(copy.image) for copy in copies}
+    await runtime.notices.announce_images(spec.destination, spec.name, list(images))
+    there = await runtime.connections.get(spec.destination, spec.driver, spec.transport)
+    if not images_of_others(await there.call(read_notices), runtime.host):
+        return
+    shortage = await _read_shortage(runtime, spec, images)
+    if shortage is not None:
+        raise HypervisorError(
+            f"{_words(spec, shortage, copies)}; another host began to copy there at the same time; "
+            "order it again"
+        )
+
+
 async def _read_shortage(
-    runtime: LibvirtRuntime, spec: MigrationSpec, images: Mapping[str, int]
+    runtime: LibvirtRuntime,
+    spec: MigrationSpec,
+    images: Mapping[str, int],
+    *,
+    waits_for_begin: bool = False,
 ) -> Shortage | None:
+    """Compare the room. `waits_for_begin`: copies of other daemons that begin may end soon."""
     there = await runtime.connections.get(spec.destination, spec.driver, spec.transport)
     found = await there.call(read_promised_images)
     claims = runtime.copies.at(spec.destination)
     copied = dict.fromkeys([*found.arriving, *claims])
+    announced = images_of_others(await there.call(read_notices), runtime.host)
     own_folders = set(map(posixpath.dirname, images))
     # Others may be in many folders, each of which needs some calls.
     recorded = [path for path in found.recorded if posixpath.dirname(path) in own_folders]
+    if waits_for_begin:
+        copied.update(dict.fromkeys(announced))
+    else:
+        # A daemon that was killed may have left them.
+        recorded += announced
+    if not copied and not recorded and len(own_folders) == 1:
+        return None  # the plan of the copies was compared with the room
     rooms = await _read_rooms(runtime, there, own_folders, {*images, *copied, *recorded})
     rest = {path: size for room in rooms.values() for path, size in room.rest.items()}
     return find_shortage(

@@ -28,7 +28,7 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 from . import checks, cleanup
 from .arguments import MigrateArguments, arrives_paused, migrate_arguments
 from .call import follow, run_migration
-from .copy_room import reserved_room
+from .copy_room import confirm_room, reserved_room
 from .destination_remains import DestinationRemains
 from .destination_xml import DestinationXml, arrives_by_xml, read_destination_xml
 from .disks_check import CopyPlan
@@ -174,6 +174,7 @@ class Migration:
         self._report("prepare")
         if self._plan.copies:
             await self._disks.create(self._plan.copies)
+            await confirm_room(self._runtime, spec, self._plan.copies)
         await self._preparation.prepare(self._pscom_count)
         if spec.parameter.max_downtime is not None:
             seconds = precopy.Options.of(spec.parameter).first_downtime

@@ -72,6 +72,8 @@ class SlotNotices:
         """The UUIDs of the notices that this daemon keeps, shared or not."""
         self.tickets: Final[dict[Slot, tuple[MigrationSlots, Notice]]] = {}
         """The tickets of this daemon, at most one for a slot, each with its keeper."""
+        self.keepers: Final[set[MigrationSlots]] = set()
+        """The slots of the migrations that run."""
         self.unshared: Final[dict[Slot, dict[int, Notice]]] = {}
         """The slots that this daemon holds on hosts where it cannot define secrets, by number."""
         self._seen: dict[str, dict[str, tuple[int, float]]] = {}
@@ -126,6 +128,12 @@ class SlotNotices:
             if left and found.busy.isdisjoint(notice.note.domains):
                 stale.add(notice.uuid)
         return stale
+
+    async def announce_images(self, host: str, name: str, images: Sequence[str]) -> None:
+        """Let other daemons see which images a domain's migration copies to a host."""
+        for keeper in self.keepers:
+            if name in keeper.domains:
+                await keeper.announce_images(Slot(host, "incoming"), images)
 
     def is_there(self, host: str) -> None:
         """Note that a host has answered."""
@@ -190,6 +198,26 @@ class MigrationSlots:
         self.is_patient = False
         """Whether it waits for a host whose libvirt is unreachable, for example restarting."""
 
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The names of the domains that migrate."""
+        return self._note.domains
+
+    async def announce_images(self, slot: Slot, images: Sequence[str]) -> None:
+        """Add images to the notice of a slot. Logs a failure: then others do not count them."""
+        async with self._calling:
+            notice = self._held.get(slot)
+            if notice is None:
+                return
+            note = msgspec.structs.replace(notice.note, images=(*notice.note.images, *images))
+            changed = msgspec.structs.replace(notice, note=note)
+            try:
+                connection = await self._connection(slot)
+                if await connection.within(_ANSWER_SECONDS, define_notice, changed):
+                    self._held[slot] = changed
+            except HypervisorError as error:
+                self._notices.log.info("%s does not show its images: %s", notice.usage, error)
+
     async def take(self) -> bool:
         """Take all slots or none.
 
@@ -219,6 +247,7 @@ class MigrationSlots:
                 await ticket[0].remove_ticket(slot)
         await self._remove(self._tickets)
         self._renew()
+        self._notices.keepers.add(self)
         return True
 
     def _not_counted(self, slot: Slot, error: LibvirtError) -> HypervisorError:
@@ -238,6 +267,7 @@ class MigrationSlots:
         Hosts that cannot be queried now are queried again while it runs.
         """
         self._to_adopt.update(self._slots)
+        self._notices.keepers.add(self)
         await self._adopt_rest()
         self._renew()
 
@@ -252,6 +282,7 @@ class MigrationSlots:
 
     async def give_back(self) -> None:
         """Release all slots. Do not wait long for a host that does not answer."""
+        self._notices.keepers.discard(self)
         if self._renewing is not None:
             # A late renewal would define the notice again.
             with suppress(TimeoutError):

@@ -10,8 +10,9 @@ in memory only. There are three kinds:
 - `migfra incoming waiting 17`: a ticket of a daemon that waits for a slot. The lowest is next.
 - `migfra limits`: the limits in the configuration of the host's own daemon.
 
-The description has the daemon and the domains, and a number that the daemon counts up while it
-lives. The functions that take a connection block: use `Connection.call`.
+The description has the daemon and the domains, the images that are copied to the host, and a number
+that the daemon counts up while it lives. The functions that take a connection block: use
+`Connection.call`.
 """
 
 import json
@@ -45,6 +46,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     beat: int = 0
     """A counter that its daemon increases while it lives."""
     limits: dict[Direction, int] | None = None
+    images: tuple[str, ...] = ()
+    """The paths of images that the migration copies to the host."""
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +103,16 @@ class HostNotices(msgspec.Struct, frozen=True, kw_only=True):
             if notice.note.limits is not None:
                 return notice.note.limits.get(direction)
         return None
+
+
+def images_of_others(found: HostNotices, by: str) -> list[str]:
+    """Return the images that migrations of other daemons than that of `by` copy to a host."""
+    return [
+        path
+        for notice in found.notices
+        if notice.direction == "incoming" and not notice.waits and notice.note.by != by
+        for path in notice.note.images
+    ]
 
 
 def read_notices(connection: Any) -> HostNotices:
