@@ -104,10 +104,13 @@ TARGETS = {
     ),
     "journal": Target(
         (
+            "fastlib/migfra/journal/arrivals.py",
             "fastlib/migfra/journal/group_commit.py",
             "fastlib/migfra/journal/journal.py",
+            "fastlib/migfra/journal/journal_file.py",
             "fastlib/migfra/journal/schema.py",
             "fastlib/migfra/journal/transaction.py",
+            "fastlib/migfra/journal/trimming.py",
         ),
         (
             "tests/migfra/test_group_commit.py",
@@ -115,6 +118,7 @@ TARGETS = {
             "tests/migfra/test_journal.py",
             "tests/migfra/test_journal_boundaries.py",
             "tests/migfra/test_journal_schema_boundaries.py",
+            "tests/migfra/test_journal_trimming.py",
         ),
         unexamined=frozenset(),
         timeout_seconds=10,
@@ -151,6 +155,7 @@ TARGETS = {
             "extensions": ("tests/message/test_added_options.py",),
             "instants": ("tests/codec/test_instants.py",),
             "rules": ("tests/codec/test_rules.py",),
+            "tree_shape": ("tests/codec/test_shapes_boundaries.py",),
         },
         deselected=("tests/codec/test_reading_options.py::test_unknown_key_warns_if_asked_for",),
     ),
