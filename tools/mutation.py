@@ -155,7 +155,6 @@ TARGETS = {
             "extensions": ("tests/message/test_added_options.py",),
             "instants": ("tests/codec/test_instants.py",),
             "rules": ("tests/codec/test_rules.py",),
-            "tree_shape": ("tests/codec/test_shapes_boundaries.py",),
         },
         deselected=("tests/codec/test_reading_options.py::test_unknown_key_warns_if_asked_for",),
     ),

@@ -3,10 +3,7 @@
 `./dev mutation codec shapes` changes the shapes, and these tests must notice it.
 """
 
-import enum
 import math
-from collections.abc import Mapping as MappingABC
-from collections.abc import Sequence as SequenceABC
 from datetime import UTC, datetime, timedelta, timezone
 from types import MappingProxyType
 from typing import Any
@@ -16,9 +13,8 @@ import pytest
 from msgspec import Meta
 
 from fastlib.codec.derivation import shape_of
-from fastlib.codec.limits import Limits
-from fastlib.codec.load_context import INVALID, MAX_SUGGESTIONS, LoadContext
-from fastlib.codec.nodes import Mapping, Node, Scalar, Sequence
+from fastlib.codec.load_context import INVALID, MAX_SUGGESTIONS
+from fastlib.codec.nodes import Scalar
 from fastlib.codec.shapes import (
     Bool,
     Choice,
@@ -34,65 +30,21 @@ from fastlib.codec.shapes import (
     is_sequence,
 )
 from fastlib.codec.tree_shape import Tree
+from tests.support.shapes import (
+    Number,
+    Row,
+    context,
+    loaded,
+    node,
+    pairs,
+    problems,
+    refusal,
+    simple,
+)
 
 DIGIT = Int(0, 9)
 WORDS = Choice({"live": "live", "warm": "warm"})
 DEEP = 2**63
-
-
-def context(max_nodes: int = 1_000_000) -> LoadContext:
-    return LoadContext("Case", Limits(max_nodes=max_nodes))
-
-
-def node(tree: Any, *, plain: bool = False) -> Node:
-    """Return the nodes of a tree; every one is at line 7, column 8."""
-    if isinstance(tree, dict):
-        mapping = Mapping(7, 8)
-        mapping.pairs = [(node(key), node(item, plain=plain)) for key, item in tree.items()]
-        return mapping
-    if isinstance(tree, Node):
-        return tree
-    if isinstance(tree, list):
-        sequence = Sequence(7, 8)
-        sequence.items = [node(item, plain=plain) for item in tree]
-        return sequence
-    return Scalar(tree, plain, 7, 8)
-
-
-def pairs(*given: tuple[Any, Any]) -> Mapping:
-    """Return a mapping, whose keys may repeat."""
-    mapping = Mapping(7, 8)
-    mapping.pairs = [(node(key), node(item)) for key, item in given]
-    return mapping
-
-
-def loaded(shape: Shape, tree: Any, *, plain: bool = False) -> Any:
-    found = context()
-    value = shape.load(node(tree, plain=plain), found, ("x",))
-    assert found.problems == []
-    return value
-
-
-def problems(shape: Shape, tree: Any) -> list[tuple[str, str, str, str | None]]:
-    found = context()
-    assert shape.load(node(tree), found, ("x",)) is INVALID
-    assert all((each.line, each.column) == (7, 8) for each in found.problems)
-    return [(each.code, each.path, each.message, each.suggestion) for each in found.problems]
-
-
-def refusal(shape: Shape, value: Any) -> tuple[tuple[Any, ...], str, str, str, str | None]:
-    with pytest.raises(InvalidValue) as caught:
-        shape.check(value)
-    error = caught.value
-    assert error.args == (error.path, error.expected, error.got)
-    return error.path, error.expected, error.got, error.message, error.suggestion
-
-
-def simple(
-    expected: str, got: str, *path: Any, near: str | None = None
-) -> tuple[tuple[Any, ...], str, str, str, str | None]:
-    """Return the refusal whose message has both facts."""
-    return path, expected, got, f"expected {expected}; got {got}", near
 
 
 # --- scalars --------------------------------------------------------------------------------------
@@ -210,10 +162,6 @@ class Word(str):
         return "another"
 
 
-class Number(enum.IntEnum):
-    THREE = 3
-
-
 @pytest.mark.parametrize(
     ("shape", "value", "checked"),
     [
@@ -319,16 +267,6 @@ def test_problem_of_a_value_has_all_facts_and_the_unit_of_its_field() -> None:
 
 
 # --- lists and mappings ---------------------------------------------------------------------------
-
-
-class Row(SequenceABC[int]):
-    """A sequence that is neither list nor tuple."""
-
-    def __getitem__(self, index: Any) -> Any:
-        return (1, 2)[index]
-
-    def __len__(self) -> int:
-        return 2
 
 
 @pytest.mark.parametrize(
@@ -545,66 +483,3 @@ def test_each_visited_node_is_counted(shape: Shape, tree: Any, count: int) -> No
     found = context(count)
     assert shape.load(node(tree), found, ()) is not INVALID
     assert found._nodes == 0
-
-
-# --- trees ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("tree", "value"),
-    [
-        ("a", "a"), (None, None), (1, "1"), (True, "true"), (False, "false"), (1.5, "1.5"),
-        ([1, [None]], ["1", [None]]), ({"a": {"b": 2}}, {"a": {"b": "2"}}),
-        (Number.THREE, "3"), (2**1000 - 1, str(2**1000 - 1)), ([], []), ({}, {}),
-    ],
-)  # fmt: skip
-def test_numbers_of_a_tree_become_texts(tree: Any, value: object) -> None:
-    assert loaded(Tree(), tree) == Tree().check(tree) == value
-
-
-def test_plain_null_of_a_tree_is_none_and_a_quoted_one_is_text() -> None:
-    assert loaded(Tree(), "null", plain=True) is None
-    assert loaded(Tree(), ["null"]) == ["null"]
-
-
-def test_tree_is_copied() -> None:
-    tree: dict[str, Any] = {"a": ["b"]}
-    found = Tree().check(tree)
-    assert found == tree
-    assert found is not tree
-    assert found["a"] is not tree["a"]
-    row = Tree().check(MappingProxyType({"a": Row()}))
-    assert row == {"a": ["1", "2"]}
-    assert isinstance(MappingProxyType({}), MappingABC)
-
-
-def nested(levels: int, *, as_list: bool) -> Any:
-    tree: Any = "a"
-    for _ in range(levels):
-        tree = [tree] if as_list else {"k": tree}
-    return tree
-
-
-@pytest.mark.parametrize("as_list", [False, True])
-def test_depth_of_a_tree_is_bounded(as_list: bool) -> None:
-    fits, deep = nested(32, as_list=as_list), nested(33, as_list=as_list)
-    assert loaded(Tree(), fits) == Tree().check(fits) == fits
-    ((code, path, message, _),) = problems(Tree(), deep)
-    assert (code, message) == ("depth", "nested deeper than 32")
-    assert path == "x" + ("[0]" if as_list else ".k") * 33
-    assert refusal(Tree(), deep) == simple("at most 32 levels", "more, or a cycle")
-
-
-def test_values_of_a_tree_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tree, "max_nodes", 4)
-    for fits in (["a"] * 4, {"a": ["b", "c"], "d": None}, "a" * (5 * 1024 - 1), [["a", "b"], "c"]):
-        assert Tree().check(fits) == fits
-    for large in (["a"] * 5, {"a": ["b", "c"], "d": ["e"]}, "a" * (5 * 1024), [["a", "b"], ["c"]]):
-        assert refusal(Tree(), large) == simple("at most 4 values", "more")
-
-
-def test_problems_of_a_tree_have_their_places() -> None:
-    assert problems(Tree(), {"a": ["\ud800"], "b": [{1}]}) == [
-        ("value", "x.a[0]", r"expected text without lone surrogates; got '\ud800'", None),
-        ("value", "x.b[0]", "expected text, a list or a mapping; got {1}", None),
-    ]
