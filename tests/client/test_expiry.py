@@ -12,7 +12,7 @@ from fastlib import (
 from fastlib.client import MigfraClient
 from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions
 from tests.support.client.factory import IN_MEMORY, PATIENCE, ClientFactory, success
-from tests.support.client.unanswered import failure_of, sent_in_time, shown
+from tests.support.client.unanswered import SENT_BEFORE, failure_of, sent_in_time, shown
 from tests.support.mosquitto import Mosquitto
 from tests.support.transport.broker_clock import wait_until_expired
 from tests.support.waiting import wait_until
@@ -82,8 +82,8 @@ def test_broker_does_not_deliver_expired_orders_with_mqtt_5(mosquitto: Mosquitto
     session = {"client_id": "fast-migfra-away", "persistent": True}
     clients.daemon("away", **session).communicator.close()
     five, three = clients.client(protocol="5"), clients.client()
-    late = [five.suspend("away", "mqtt-5", timeout=1)]
-    late.append(three.suspend("away", "mqtt-3", timeout=1))
+    late = [five.suspend("away", "mqtt-5", timeout=SENT_BEFORE)]
+    late.append(three.suspend("away", "mqtt-3", timeout=SENT_BEFORE))
     five.suspend("away", "waits", expires=None)
     for handle in late:
         failure_of(handle)

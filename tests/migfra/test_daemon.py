@@ -115,8 +115,8 @@ def test_blocking_method_runs_in_a_thread(play: Play) -> None:
 
             with pytest.raises(RuntimeError):
                 asyncio.get_running_loop()
-            assert asyncio.run_coroutine_threadsafe(name(), loop).result(5)
-            return str(context.run(name(), timeout=5))
+            assert asyncio.run_coroutine_threadsafe(name(), loop).result(60)
+            return str(context.run(name(), timeout=60))
 
         hypervisor.plan["vm1"] = plan
         await bench.daemon(hypervisor)
