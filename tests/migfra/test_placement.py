@@ -375,3 +375,32 @@ def test_swap_order_depends_on_free_huge_pages(first_free, second_free, order):
         first_nodes=nodes_with(first_free), second_nodes=nodes_with(second_free),
     )  # fmt: skip
     assert found == order
+
+
+# Room for copies of disks
+
+
+def with_disks(name, **sizes):
+    return Guest(name=name, disks={f"/{folder}": size for folder, size in sizes.items()})
+
+
+def roomy(name, capacity=9, **rooms):
+    disk_room = {f"/{folder}": free for folder, free in rooms.items()}
+    return Destination(name=name, cpus=capacity, active=0, disk_room=disk_room)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_host_with_room_for_the_disks_is_preferred(mode):
+    few, many = roomy("a", capacity=99, x=9), roomy("b", x=10)
+    assert targets(place([with_disks("vm", x=10)], [few, many], mode)) == "b"
+    assert targets(place([with_disks("vm", x=9)], [few, roomy("b")], mode)) == "a"
+    assert targets(place([with_disks("vm", x=9, y=1)], [few, roomy("b", x=9, y=1)], mode)) == "b"
+
+
+def test_placed_disks_take_their_room():
+    domains = [with_disks(f"vm{number}", x=4) for number in range(4)]
+    assert targets(place(domains, [roomy("a", capacity=99, x=8), roomy("b", x=7)])) == "aaba"
+
+
+def test_domain_without_room_for_its_disks_is_left_to_the_check():
+    assert targets(place([with_disks("vm", x=10)], [roomy("a", x=9), roomy("b")])) == "a"

@@ -5,7 +5,7 @@ active domains. Memory, huge pages and memory nodes must fit if they are known. 
 CPUs only.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -30,6 +30,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """In KiB. None if it is not known."""
     nodes: HostMemory = HostMemory()
     """Its memory nodes and huge pages. Empty if they are not known."""
+    disk_room: Mapping[str, int] = {}
+    """The free bytes of its folders for images. Others have none."""
     saved: frozenset[str] = frozenset()
     """The domains that have a saved image on it. A later start there would restore old memory."""
 
@@ -42,6 +44,9 @@ class Guest(msgspec.Struct, frozen=True, kw_only=True):
     """All of its memory in KiB. None if it is not known."""
     needs: Sequence[Need] = ()
     """The parts of its memory. Empty if they are not known; then all of it is normal memory."""
+
+    disks: Mapping[str, int] = {}
+    """The bytes that copies of its disks may take, by their folder."""
 
     @property
     def normal_memory(self) -> int | None:
@@ -68,6 +73,7 @@ class _Room:
         self.free = host.free_memory
         self.nodes = host.nodes
         self.placed: list[Guest] = []
+        self.disk_room = dict(host.disk_room)
         self.saved = host.saved
 
     def obstacle(self, guest: Guest, overbooking: bool) -> str | None:
@@ -81,8 +87,14 @@ class _Room:
             return f"{self.name} has {max(self.free, 0)} KiB free of {needed} KiB needed"
         return _problem_of_needs(guest, self.name, self.nodes, self.placed)
 
+    def has_disk_room(self, guest: Guest) -> bool:
+        """Return whether the host has room for the copies of the domain's disks."""
+        return all(self.disk_room.get(folder, 0) >= size for folder, size in guest.disks.items())
+
     def take(self, guest: Guest) -> None:
         self.capacity -= 1
+        for folder, size in guest.disks.items():
+            self.disk_room[folder] = self.disk_room.get(folder, 0) - size
         if is_particular(guest.needs):
             self.placed.append(guest)
         if self.free is not None and guest.normal_memory is not None:
@@ -101,7 +113,9 @@ def place(
     `auto` always takes the host with the largest capacity. `compact` fills host after host in the
     given order. When all are full, it overbooks the least overbooked one. `scatter` takes the hosts
     in turn. Among equal hosts the one named first wins. The largest domains are placed first,
-    because small ones fit into the rest. Equal domains keep their order.
+    because small ones fit into the rest. Equal domains keep their order. Hosts with room for the
+    copies of a domain's disks are preferred. Without such a host, the check of its migration
+    decides: some of its disks may be on shared storage.
     """
     by_name: dict[str, _Room] = {}
     for host in hosts:
@@ -118,7 +132,8 @@ def place(
             reason = why or "there is no destination"
             chosen[index] = Placement(guest=guest.name, reason=reason)
             continue
-        position = _choose(mode, rooms, fit, turn)
+        with_disk_room = [i for i in fit if rooms[i].has_disk_room(guest)]
+        position = _choose(mode, rooms, with_disk_room or fit, turn)
         turn = position + 1
         rooms[position].take(guest)
         chosen[index] = Placement(guest=guest.name, host=rooms[position].name)

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 
 from fastlib import Evacuate, EvacuateParameter
 from fastlib.migfra import FinalError, HypervisorError, TaskCancelledError
+from fastlib.migfra.hypervisors.libvirt.domain.volumes import Room
 from fastlib.migfra.hypervisors.libvirt.migration import migration
+from fastlib.migfra.hypervisors.libvirt.tasks import evacuation_disks
 from fastlib.migfra.hypervisors.libvirt.tasks.evacuation import evacuate
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.virt.memory_needs import HostNode
@@ -107,6 +109,42 @@ def test_evacuation_avoids_a_host_without_free_huge_pages(run):
         evacuation.destination.free = 0
         evacuation.destination.set_nodes(replace(node, free_pages={8: 128}))
         assert await evacuation.evacuate() == {"vm1": ("success", None)}
+
+    run(scenario)
+
+
+def test_room_for_copies_of_disks_is_read_from_both_hosts(run, monkeypatch):
+    mib = 1 << 20
+
+    def read(connection, folder):
+        if folder == "/b":
+            raise HypervisorError("there is no such folder")
+        return Room(total=100 * mib, free=70 * mib)
+
+    async def scenario(evacuation):
+        monkeypatch.setattr(evacuation_disks, "read_room", read)
+        disks = {"vda": "/a/1", "vdb": "/a/2", "vdc": "/b/3"}
+        evacuation.domain.disks = disks
+        evacuation.domain.devices = [
+            f"<disk type='file'><source file='{path}'/><target dev='{target}'/></disk>"
+            for target, path in disks.items()
+        ]
+        evacuation.domain.devices.append(
+            "<disk type='block'><source dev='/dev/sda'/><target dev='vdd'/></disk>"
+        )
+        evacuation.source.files = {path: bytes(size) for size, path in enumerate(disks.values())}
+        source, names = evacuation.source, ["vm1", "gone"]
+        sizes = evacuation_disks.read_disk_sizes(source, names, None)
+        assert sizes == {"vm1": {"/a": 1, "/b": 2}}
+        some = evacuation_disks.read_disk_sizes(source, names, ["vdb"])
+        assert some == {"vm1": {"/a": 1}}
+        there = await evacuation.runtime.connections.get("node02")
+        rooms = await evacuation_disks.read_disk_rooms(there, sizes.values(), evacuation.context)
+        assert rooms == {"/a": 70 * mib}
+        # The check of the migration decides in the end.
+        [(status, details)] = (await evacuation.evacuate(copy_storage="all")).values()
+        assert status == "error"
+        assert "vm1 did not migrate to node02" in details
 
     run(scenario)
 

@@ -33,6 +33,8 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 from fastlib.migfra.virt.names import check_name
 from fastlib.migfra.virt.placement import Destination, Guest, Placement, place
 
+from .evacuation_disks import read_disk_rooms, read_disk_sizes
+
 
 async def evacuate(runtime: LibvirtRuntime, task: Evacuate, context: Context) -> list[Result] | str:
     """Migrate the active domains away. Returns a result for each. Raises HypervisorError."""
@@ -128,13 +130,31 @@ async def _place(
         nodes = await asyncio.gather(
             *(_memory_nodes(runtime, task, host.identity.name) for host in found)
         )
+    sizes: Mapping[str, Mapping[str, int]] = {}
+    rooms: Sequence[Mapping[str, int]] = [{}] * len(found)
+    if parameter.copy_storage is not None:
+        local = await runtime.local(task.driver)
+        sizes = await local.call(read_disk_sizes, names, parameter.copy_disks)
+        rooms = await asyncio.gather(
+            *(_disk_room(runtime, task, host.identity.name, sizes, context) for host in found)
+        )
     return place(
-        [Guest(name=name, memory=memory.get(name), needs=needs.get(name, ())) for name in names],
+        [
+            Guest(
+                name=name,
+                memory=memory.get(name),
+                needs=needs.get(name, ()),
+                disks=sizes.get(name, {}),
+            )
+            for name in names
+        ],
         [
             msgspec.structs.replace(
-                _destination(host, runtime.options.reserved_memory, images), nodes=each
+                _destination(host, runtime.options.reserved_memory, images),
+                nodes=each,
+                disk_room=room,
             )
-            for host, images, each in zip(found, saved, nodes, strict=True)
+            for host, images, each, room in zip(found, saved, nodes, rooms, strict=True)
         ],
         parameter.mode or "auto",
         overbooking=parameter.overbooking is not False,
@@ -194,6 +214,19 @@ async def _memory_nodes(runtime: LibvirtRuntime, task: Evacuate, host: str) -> H
     transport = None if task.parameter is None else task.parameter.transport
     connection = await runtime.connections.get(host, task.driver, transport)
     return await connection.call(read_host_memory)
+
+
+async def _disk_room(
+    runtime: LibvirtRuntime,
+    task: Evacuate,
+    host: str,
+    sizes: Mapping[str, Mapping[str, int]],
+    context: Context,
+) -> Mapping[str, int]:
+    """Return the free bytes of a host's folders for the copies of disks."""
+    transport = None if task.parameter is None else task.parameter.transport
+    connection = await runtime.connections.get(host, task.driver, transport)
+    return await read_disk_rooms(connection, sizes.values(), context)
 
 
 def _destination(host: _Host, reserved_memory: int, saved: frozenset[str]) -> Destination:
