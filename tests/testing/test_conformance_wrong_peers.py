@@ -123,6 +123,9 @@ EXPECTED = {
     "no-escapes": Found("Suspend,Cancel", {"accepted/any-text/refused-escapes"}),
     "next-line-escape-as-n": Found("Suspend,Cancel", {"equal/any-text/changed-escape-next-line"}),
     "doubles-backslashes": Found("Suspend,Cancel", {"equal/any-text/changed-backslash"}),
+    "answers-a-list": Found("Suspend,Resume", {"equal/*.driver/unreadable"}),
+    "half-a-pair": Found("Suspend,Resume", {"equal/*.driver/unreadable"}),
+    "adds-a-key": Found("Suspend,Resume", {"equal/any-message/warning-unknown-key"}),
 }  # fmt: skip
 """A fault, the types of which it is asked, and what is found."""
 

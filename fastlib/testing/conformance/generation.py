@@ -130,6 +130,8 @@ class _Random:
             if text not in seen:
                 seen.add(text)
                 self._ask(message, Written(tree, spelling), text)
+        if len(self._session.findings):  # a mistake beside an unreadable part is not seen
+            tree = self._repaired(Written(tree, PLAIN)).tree
         edits = edits_of(self._shape, tree)
         for edit in rng.sample(edits, min(len(edits), MISTAKES)):
             self._ask_mistake(tree, edit)

@@ -106,7 +106,7 @@ def _summary(report: ConformanceReport) -> Iterator[str]:
     if report.unfinished:
         yield f"not tested completely: {', '.join(report.unfinished)}"
     if report.given_up:
-        yield f"aborted: {report.given_up}"
+        yield f"aborted: {printable(report.given_up)}"
     count = len(report.failures)
     found = {0: "no differences", 1: "1 difference"}.get(count, f"{count} differences")
     yield (

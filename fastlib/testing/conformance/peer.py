@@ -20,8 +20,10 @@ STARTING = 10.0
 """The minimum timeout in seconds for the first answer, because a start may take long."""
 ENDING = 1.0
 """The maximum seconds to wait for the end of a program that has closed its output."""
+UNASKED = "unasked"
+"""The kind of failure that no request has caused."""
 _FIRST = PeerRequest(type="mmbwmon.Ack", yaml="{}")
-"""A request to detect that the program has started; every answer is correct."""
+"""A request to detect that the program has started; every valid answer is correct."""
 _PIECE = 65536
 _TAIL = 2000
 """The number of characters of the program's standard error that are kept."""
@@ -76,20 +78,24 @@ class Peer:
             self._start()
         try:
             if not self._is_ready:
-                self._exchange(write_request(_FIRST), max(self._timeout, STARTING))
+                # A valid answer: after a greeting, each line would answer the request before.
+                self._answer(_FIRST, max(self._timeout, STARTING))
                 self._is_ready = True
                 self._took = time.monotonic() - began
-            line = self._exchange(write_request(request), self._timeout)
-            try:
-                return read_answer(line)
-            except LineError as error:
-                # It is no longer certain that the next line belongs to the next request.
-                words = f"the answer is invalid: {error}: {_shown(line)}"
-                raise PeerError("garbage", words) from None
+            return self._answer(request, self._timeout)
         except PeerError as error:
             error.stderr = self._stop()
             error.seconds = time.monotonic() - began + self._took
             raise
+
+    def _answer(self, request: PeerRequest, timeout: float) -> PeerAnswer:
+        line = self._exchange(write_request(request), timeout)
+        try:
+            return read_answer(line)
+        except LineError as error:
+            # It is no longer certain that the next line belongs to the next request.
+            words = f"the answer is invalid: {error}: {_shown(line)}"
+            raise PeerError("garbage", words) from None
 
     def _start(self) -> None:
         pipe = subprocess.PIPE
@@ -139,7 +145,7 @@ class Peer:
         deadline = time.monotonic() + timeout
         self._see(0)
         if self._out:
-            raise PeerError("garbage", f"it wrote without a request: {_shown(self._out)}")
+            raise PeerError(UNASKED, f"it wrote without a request: {_shown(self._out)}")
         left = memoryview(line)
         self._selector.register(process.stdin, selectors.EVENT_WRITE, "in")
         while b"\n" not in self._out:

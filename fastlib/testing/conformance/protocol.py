@@ -91,8 +91,7 @@ def read_answer(line: bytes) -> PeerAnswer:
     if tree.get("ok") is True:
         if "emit" not in tree:
             raise LineError("'emit' is missing")
-        emit = tree["emit"]
-        return PeerAnswer(ok=True, emit=emit if isinstance(emit, str) else write_tree(emit))
+        return PeerAnswer(ok=True, emit=_as_yaml(tree["emit"]))
     if tree.get("ok") is False:
         error = tree.get("error")
         if not isinstance(error, str):
@@ -101,9 +100,16 @@ def read_answer(line: bytes) -> PeerAnswer:
     raise LineError("'ok' must be true or false, or 'unsupported' must be given")
 
 
+def _as_yaml(emit: Any) -> str:
+    try:
+        return emit if isinstance(emit, str) else write_tree(emit)
+    except RecursionError:
+        raise LineError("'emit' is nested too deeply") from None
+
+
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        tree = json.loads(line)
+        tree = json.loads(line.decode("utf-8-sig"))  # `json` would also guess UTF-16
     except (ValueError, RecursionError) as error:
         raise LineError(f"not JSON: {error}") from None
     if not isinstance(tree, dict):

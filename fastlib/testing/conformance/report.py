@@ -1,5 +1,6 @@
 """The report of a run."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -225,6 +226,8 @@ def _explains(known: Fault, fault: Fault) -> bool:
     # A refused place cannot be compared.
     if known.check not in (fault.check, "accepted", "answer"):
         return False
+    if not known.aspects and known.loss == fault.loss:
+        return True
     return known.is_total or (bool(known.aspects) and known.aspects[0] in fault.aspects)
 
 
@@ -232,6 +235,8 @@ def _shows(case: Case, fault: Fault, known: _Found) -> bool:
     """Return True if a known fault explains a golden vector."""
     other = known.fault
     aspect = other.aspects[0] if other.aspects else ""
+    if _hides(case, other):
+        return True
     if fault.loss == "accepts":
         problem = next((each for each in known.case.problems if each.severity == "error"), None)
         codes = () if problem is None else (problem.code,)
@@ -248,6 +253,15 @@ def _shows(case: Case, fault: Fault, known: _Found) -> bool:
     if fault.place != other.place:
         return False
     return spelled or (_explains(other, msgspec.structs.replace(fault, check="equal")))
+
+
+def _hides(case: Case, fault: Fault) -> bool:
+    """Return True if a text has a key with which no answer of the program can be read."""
+    if not fault.is_total or not (fault.check == "answer" or fault.loss == "unreadable"):
+        return False
+    # The text need not be YAML.
+    key = fault.place.key
+    return key != "" and re.search(rf"\b{re.escape(key)}\b", case.text) is not None
 
 
 def _has(case: Case, fault: Fault) -> bool:

@@ -96,6 +96,7 @@ def run(
                 session.leave(cls)
             if session.given_up:
                 break
+        session.finish()
         report.requests = session.requests
         report.unsupported = session.unsupported
         report.unfinished = session.unfinished

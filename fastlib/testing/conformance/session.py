@@ -12,13 +12,15 @@ from .places import ANY_TEXT, Place
 from .protocol import PeerAnswer, PeerRequest, type_name
 from .report import Findings
 from .spellings import PLAIN, Spelling
-from .verdict import Fault, judge, of_peer_error
+from .verdict import Fault, judge, of_peer_error, of_unsteady
 
 MOST_SECONDS = 60.0
 """The maximum seconds to wait for a program, with restarts, for one fault."""
 MOST_SECONDS_OF_ALL = 600.0
 MOST_UNANSWERED = 3
 """The maximum number of tries if it has never answered."""
+MOST_UNSTEADY = 10
+"""The maximum number of requests with two different answers, crashes not counted."""
 
 
 class Asked(Protocol):
@@ -51,7 +53,11 @@ class Session:
         """Whether the program supports the subject of the last request."""
         self._without: set[type[Message]] = set()
         self._answered = False
+        self._compared = False
         self._unanswered = 0
+        self._confirmed: set[str] = set()
+        """Names of faults that the same request has shown twice."""
+        self._unsteady = 0
         self._seconds: dict[str, float] = {}
 
     def ask(self, case: Case) -> list[Fault]:
@@ -66,6 +72,21 @@ class Session:
         """Return the faults of the answer without recording them. Raises like `ask`."""
         if case.cls in self._without:
             raise StopAsking
+        faults = self._judge(case)
+        new = {fault.name for fault in faults if not self.findings.explained(fault)}
+        if not self._answered or new <= self._confirmed:
+            return faults
+        # A failure costs a restart, so it is repeated only once.
+        failed = any(fault.check == "answer" for fault in faults)
+        for _ in range(1 if failed else 2):
+            again = self._judge(case)
+            if {fault.name for fault in faults} != {fault.name for fault in again}:
+                self._note_unsteady(case, faults, again)
+                return []
+        self._confirmed |= new
+        return faults
+
+    def _judge(self, case: Case) -> list[Fault]:
         self.requests += 1
         try:
             answer = self._peer.ask(PeerRequest(type=type_name(case.cls), yaml=case.text))
@@ -78,7 +99,20 @@ class Session:
         if answer.unsupported:
             self._leave_out(case.cls, answer.unsupported)
             return []
+        self._compared = True
         return [self._named(fault, case) for fault in judge(case, answer)]
+
+    def _note_unsteady(self, case: Case, one: list[Fault], other: list[Fault]) -> None:
+        """Record that the same request had two different answers.
+
+        The faults of such answers say nothing about the request.
+        """
+        self.findings.add(of_unsteady(one, other), case)
+        if not any(fault.check == "answer" for fault in one + other):
+            self._unsteady += 1
+        if self._unsteady >= MOST_UNSTEADY:
+            self.given_up = f"{self._unsteady} requests were answered differently when repeated"
+            raise StopAsking
 
     def _named(self, fault: Fault, case: Case) -> Fault:
         """Return a fault with the place and the aspects that its name needs.
@@ -102,6 +136,11 @@ class Session:
         if name == type_name(cls):
             self._without.add(cls)
             raise StopAsking
+
+    def finish(self) -> None:
+        """Set `given_up` if the program has supported nothing, so nothing was compared."""
+        if self.unsupported and not self._compared:
+            self.given_up = "the program supports none of the messages"
 
     def leave(self, cls: type[Message]) -> None:
         """Note that a type is not fully tested, unless the program does not support it."""

@@ -89,8 +89,7 @@ class Systematic:
                 continue
             seen.add(place)
             faults = self._ask_value(cls, spot.tree, place, ())
-            is_refused = any(fault.check in ("accepted", "answer") for fault in faults)
-            if is_refused or not self._session.has_option:
+            if any(_hides_others(fault, place) for fault in faults) or not self._session.has_option:
                 bad.add(place)
             elif all(fault.place != place for fault in faults):
                 self._session.agreed.add(place)
@@ -130,7 +129,7 @@ class Systematic:
         session.findings.note_asked("", place)
         if all(fault.check != "accepted" for fault in faults):
             self._keep(faults, plain)
-            return all(fault.check != "answer" for fault in faults)
+            return not any(_hides_others(fault, place) for fault in faults)
         for spelling in FALLBACKS:
             judged = self._judge(cls, spot.tree, spelling, place)
             assert judged is not None
@@ -377,6 +376,13 @@ def place_of_spot(cls: type[Message], spot: Spot) -> Place:
     if spot.path:
         return place_at(cls, spot.tree, spot.path)
     return place_of_title(cls, spot.tree)
+
+
+def _hides_others(fault: Fault, place: Place) -> bool:
+    """Return True if messages with this place cannot show faults of other places."""
+    return fault.check in ("accepted", "answer") or (
+        fault.loss == "unreadable" and fault.place == place
+    )
 
 
 def _needs(cls: type[Message], spot: Spot, bad: set[Place]) -> bool:

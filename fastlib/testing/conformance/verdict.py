@@ -13,7 +13,7 @@ from fastlib.testing.differences import ABSENT, same
 
 from .aspects import aspects_at
 from .cases import Case, place_of_problem
-from .peer import PeerError
+from .peer import UNASKED, PeerError
 from .places import Place, place_at
 from .protocol import PeerAnswer
 
@@ -25,6 +25,10 @@ CHECKS = {
     "golden": "the golden vectors give the same, if no other check has found the difference",
 }
 """The question and the answer."""
+
+_LONGEST_LOCATED = 100_000
+"""The maximum number of characters of a text in which values are located, which is slow."""
+_PROGRAM = Place("any", "", "program")
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,15 +68,26 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 def of_peer_error(case: Case, error: PeerError) -> Fault:
     """Return the fault of a program that gave no answer."""
+    unasked = error.kind == UNASKED
     return Fault(
         check="answer",
-        place=case.place,
+        place=_PROGRAM if unasked else case.place,
         loss=error.kind,
-        aspects=case.aspects,
+        aspects=() if unasked else case.aspects,
         words=error.words,
         theirs=error.words,
         stderr=error.stderr,
         seconds=error.seconds,
+    )
+
+
+def of_unsteady(one: list[Fault], other: list[Fault]) -> Fault:
+    """Return the fault of a program that answers the same request in two ways."""
+    answers = [faults[0].words if faults else "the right answer" for faults in (one, other)]
+    stderr = next((fault.stderr for fault in one + other if fault.stderr), "")
+    words = f"the same request, twice: first {answers[0]}; then {answers[1]}"
+    return Fault(
+        check="answer", place=_PROGRAM, loss="unsteady", words=words, theirs=words, stderr=stderr
     )
 
 
@@ -136,14 +151,18 @@ def _differences(case: Case, emit: str) -> list[Fault]:
 
     tree = message.emit()
     if report.errors:
-        lost = list(_lost_keys(tree, _plain_tree(emit)))
+        other_tree = _plain_tree(emit)
+        is_other_kind = isinstance(tree, dict) and not isinstance(other_tree, dict)
+        lost = list(_lost_keys(tree, other_tree))
         for path in lost:
             add(place_at(case.cls, tree, path), "lost", (), _absent(tree, path))
         for problem in report.errors:
             place = _place_of(case.cls, emit, problem)
             if problem.code == "missing" and lost:
                 continue
-            if problem.code in ("missing", "rule"):
+            if is_other_kind:
+                place = case.place
+            elif problem.code in ("missing", "rule"):
                 place = place if problem.code == "missing" else case.place
             elif not place.key:
                 place = case.place
@@ -190,8 +209,11 @@ def _place_of(cls: type[Message], text: str, problem: Problem) -> Place:
     return place_of_problem(cls, _plain_tree(text), problem)
 
 
+@lru_cache(maxsize=16)
 def _plain_tree(text: str) -> Any:
-    """Return a tree of texts, only to locate values; None if it is not YAML."""
+    """Return a tree of texts, only to locate values; None if it is too long or not YAML."""
+    if len(text) > _LONGEST_LOCATED:
+        return None
     try:
         return next(yaml.load_all(text, yaml.BaseLoader), None)
     except (yaml.YAMLError, ValueError, RecursionError):

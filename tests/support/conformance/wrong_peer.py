@@ -156,6 +156,17 @@ def of_key(key: str, change: Callable[[Any], Any]) -> Callable[[PeerRequest], Pe
     )
 
 
+def emitting(pattern: str, emit: str) -> Callable[[PeerRequest], PeerAnswer]:
+    """Answers the same to all messages in whose text something occurs."""
+
+    def answer(request: PeerRequest) -> PeerAnswer:
+        found = right(request)
+        is_other = found.ok and re.search(pattern, request.yaml)
+        return PeerAnswer(ok=True, emit=emit) if is_other else found
+
+    return answer
+
+
 def without_falsy(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
@@ -281,6 +292,9 @@ FAULTS: dict[str, Callable[[PeerRequest], Any]] = {
     "no-escapes": refusing_scalars("escapes"),
     "next-line-escape-as-n": reading(r'(?<=")\\N', "N"),
     "doubles-backslashes": of_texts(lambda text: text.replace("\\", "\\\\")),
+    "answers-a-list": emitting("driver: ", "---\n- a\n---"),
+    "half-a-pair": emitting("driver: ", "---\nvm-name: \ud800\n---"),
+    "adds-a-key": writing(lambda tree: tree | {"extra": 1} if isinstance(tree, dict) else tree),
     "in-flow-style": in_flow_style,
     "hangs": failing('driver: "?1e3', signal.pause),
     "is-late": failing('driver: "?1e3', lambda: time.sleep(600)),
