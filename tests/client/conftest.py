@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastlib.transport import MemoryBroker, MemoryOptions, MqttOptions
-from tests.support.client.factory import ClientFactory
+from tests.support.client.factory import ClientFactory, Daemon
 from tests.support.mosquitto import Mosquitto
 
 
@@ -51,3 +51,10 @@ def clients(
     clients = ClientFactory(options, client_loop if request.param == "async" else None)
     yield clients
     clients.close()
+
+
+@pytest.fixture
+def hosts(clients: ClientFactory) -> Iterator[tuple[Any, Daemon]]:
+    """A client, and the daemon of hostA."""
+    daemon = clients.daemon()
+    return clients.client(), daemon

@@ -1,13 +1,10 @@
 """Tests of the scheduler's client for threads and for coroutines, in memory and over MQTT."""
 
 import gc
-import math
 import queue
 import random
 import threading
 import weakref
-from collections.abc import Iterator
-from functools import partial
 from typing import Any, get_type_hints
 
 import pytest
@@ -17,7 +14,6 @@ from fastlib import (
     Migrate,
     MigrateParameter,
     Result,
-    ResultContainer,
     Start,
     Stop,
     Suspend,
@@ -32,11 +28,9 @@ from fastlib.client import (
     IdTakenError,
     MigfraClient,
     NoResultError,
-    NotUnderstoodError,
     UnexpectedResultError,
     options,
 )
-from fastlib.clock import Clock
 from fastlib.message import (
     Cancel,
     Evacuate,
@@ -49,7 +43,6 @@ from fastlib.message import (
     Resume,
 )
 from fastlib.message.node import NodeResult, Progress
-from fastlib.message.topics import PRESENCE, RESULT, TASK
 from fastlib.transport import (
     EmbeddedBroker,
     MemoryBroker,
@@ -67,39 +60,9 @@ from tests.support.client.factory import (
     failure,
     success,
 )
+from tests.support.client.timeouts import expire_all, possible_answers
 from tests.support.mosquitto import Mosquitto
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def hosts(clients: ClientFactory) -> Iterator[tuple[Any, Daemon]]:
-    """A client, and the daemon of hostA."""
-    daemon = clients.daemon()
-    return clients.client(), daemon
-
-
-"""For tests that wait for a timeout, which is the same over MQTT."""
-
-
-class _EndOfTime(Clock):
-    """The clock when every timeout has passed."""
-
-    def monotonic(self) -> float:
-        return math.inf
-
-
-def expire_all(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the timeouts of all pending requests pass."""
-    with monkeypatch.context() as patch:
-        core = getattr(client, "inner", client)._core
-        patch.setattr(core.pending, "_clock", _EndOfTime())
-        core.unanswered.expire()
-
-
-def possible_answers(handle: Any) -> list[str]:
-    """Return the answers that were noted for a request."""
-    answers: list[str] = getattr(handle, "inner", handle)._request.possible_answers
-    return answers
 
 
 def test_submit_returns_handle_with_result(hosts):
@@ -306,91 +269,6 @@ def test_shorter_timeout_expires_first(hosts):
     assert ended.empty()
 
 
-UNKNOWN = """\
----
-result: unknown
-list:
-  - vm-name: unknown
-    status: error
-    details: bad conversion
-"""
-
-
-def test_unknown_with_id_fails_that_request(hosts):
-    client, daemon = hosts
-    one, two = client.suspend("hostA", "vm1"), client.suspend("hostA", "vm2")
-    daemon.wait(2)
-    daemon.say(UNKNOWN + f"id: {two.id}\n---")
-    with pytest.raises(
-        NotUnderstoodError, match=r"bad conversion.*it may belong to another message"
-    ) as caught:
-        two.result(PATIENCE)
-    assert not caught.value.certain  # others know the id, too
-    assert not one.done()
-
-
-def test_unknown_without_id_fails_the_only_request(hosts):
-    client, daemon = hosts
-    handle = client.suspend("hostA", "vm1")
-    daemon.wait()
-    daemon.say(UNKNOWN)
-    with pytest.raises(NotUnderstoodError, match="no id") as caught:
-        handle.result(PATIENCE)
-    assert not caught.value.certain
-    assert caught.value.details == "bad conversion"
-
-
-def test_unknown_without_id_is_noted_for_several_requests(hosts, monkeypatch):
-    client, daemon = hosts
-    one = client.suspend("hostA", "vm1")
-    two = client.suspend("hostA", "vm2")
-    daemon.wait(2)
-    daemon.say(UNKNOWN)
-    daemon.send(success(daemon.received[1]))
-    assert two.result(PATIENCE).status == "success"
-    expire_all(client, monkeypatch)
-    with pytest.raises(
-        NoResultError, match="without an id, that it cannot read a message: bad conversion"
-    ):
-        one.result(PATIENCE)
-
-
-def test_unknown_for_another_client_is_ignored(clients: ClientFactory):
-    client, a = clients.client(), clients.daemon("hostA")
-    b = clients.daemon("hostB")
-    handle = client.suspend("hostB", "vm1")
-    b.wait()
-    a.say(UNKNOWN)
-    b.say(UNKNOWN + "id: somebody-else\n")
-    b.send(success(b.received[0]))
-    assert handle.result(PATIENCE).status == "success"
-
-
-def test_request_with_progress_is_not_failed_by_unknown(hosts, monkeypatch):
-    client, daemon = hosts
-    seen: list[Progress] = []
-    came = threading.Event()
-
-    def on_progress(progress: Progress) -> None:
-        seen.append(progress)
-        came.set()
-
-    handle = client.migrate("vm1", "hostA", "hostB", on_progress=on_progress)
-    other = client.suspend("hostA", "vm2")
-    daemon.wait(2)
-    daemon.progress("id: somebody-else\nvm-name: vm1\nphase: memory\n")
-    daemon.progress(f"id: {handle.id}\nvm-name: vm1\nphase: memory\npercent: 40\n")
-    assert came.wait(PATIENCE)
-    assert [(p.phase, p.percent) for p in seen] == [("memory", 40)]
-    assert handle.progress == seen[0]
-    daemon.say(UNKNOWN)  # for the other request, as this one has reported progress
-    with pytest.raises(NotUnderstoodError):
-        other.result(PATIENCE)
-    expire_all(client, monkeypatch)
-    with pytest.raises(NoResultError, match="its daemon reported the phase 'memory'"):
-        handle.result(PATIENCE)
-
-
 def test_progress_listener_may_be_added_later(hosts):
     client, daemon = hosts
     came = threading.Event()
@@ -548,64 +426,6 @@ def test_close_keeps_communicator_open():
                 Daemon("hostA", peer).answers()
                 assert client.quit("hostA").result(PATIENCE).status == "success"
         assert communicator.is_connected
-
-
-def test_watch_shows_all_messages(clients: ClientFactory):
-    watcher, client, daemon = clients.client(), clients.client(), clients.daemon()
-    daemon.presence("online")
-    # One that comes later would let the client send its task again.
-    wait_until(lambda: client.presences, "the client knows the daemon")
-    watch = watcher.watch(tasks=True, progress=True, presence=True)
-    results = watcher.watch()
-    daemon.answers()
-    handle = client.suspend("hostA", "vm1")
-    handle.result(PATIENCE)
-    daemon.progress(f"id: {handle.id}\nvm-name: vm1\nphase: memory\n")
-    daemon.say("result: [")
-    seen = {}
-    while len(seen) < 5:
-        observed = next(watch)
-        assert observed.host == "hostA"
-        assert observed.time.utcoffset() is not None
-        kind = type(observed.message).__name__
-        seen[kind] = observed
-    assert set(seen) == {
-        "Presence", "TaskContainer", "ResultContainer", "Progress", "NoneType",
-    }  # fmt: skip
-    assert seen["TaskContainer"].topic == TASK("hostA")
-    assert seen["NoneType"].payload == b"result: ["
-    assert seen["NoneType"].error.problems[0].line == 1
-    first = next(results)
-    assert isinstance(first.message, ResultContainer)
-    assert (first.topic, first.message.id) == (RESULT("hostA"), handle.id)
-    watch.close()
-    assert list(watch) == []
-
-
-def test_new_watch_starts_with_known_presences(clients: ClientFactory):
-    daemon, client = clients.daemon(), clients.client()
-    first = client.watch(presence=True)
-    daemon.presence("online")
-    assert next(first).message.status == "online"
-    assert client.presences["hostA"].status == "online"
-    later = client.watch(presence=True)
-    assert next(later).message.status == "online"
-
-
-def test_watch_reports_each_known_host_that_is_forgotten(clients: ClientFactory):
-    daemon, client = clients.daemon(), clients.client()
-    watch, others = client.watch(presence=True), client.watch(hosts=["hostB"], presence=True)
-    assert client.presence("hostA") is None
-    delete = partial(daemon.communicator.send, b"", PRESENCE("hostA"), retain=True)
-    delete().wait(PATIENCE)  # nobody knows the host
-    daemon.presence("online")
-    delete().wait(PATIENCE)
-    daemon.presence("offline")
-    online, forgotten, offline = (next(watch) for _ in range(3))
-    assert [one.is_forgotten for one in (online, forgotten, offline)] == [False, True, False]
-    assert (forgotten.host, forgotten.message, forgotten.error) == ("hostA", None, None)
-    others.close()
-    assert list(others) == []
 
 
 def test_client_works_over_the_embedded_broker():

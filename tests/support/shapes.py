@@ -9,10 +9,7 @@ import pytest
 from fastlib.codec.limits import Limits
 from fastlib.codec.load_context import INVALID, LoadContext
 from fastlib.codec.nodes import Mapping, Node, Scalar, Sequence
-from fastlib.codec.shapes import (
-    InvalidValue,
-    Shape,
-)
+from fastlib.codec.shapes import InvalidValue, Shape
 
 
 def context(max_nodes: int = 1_000_000) -> LoadContext:
