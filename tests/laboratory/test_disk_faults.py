@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.laboratory
 FAULTS = 20
 FAULTS_IF_LONG = 200
-LONG = PATIENCE * 3
+LONG = PATIENCE
 BANDWIDTH = 16
 """MiB a second."""
 MOST_BYTES = 40 << 20

@@ -1,5 +1,6 @@
 """At most two domains leave a host and arrive at it at once, seen by virsh from outside."""
 
+import random
 import re
 import threading
 
@@ -7,10 +8,21 @@ import pytest
 
 from fastlib import Evacuate, EvacuateParameter
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
+from tests.support.lab.phases import Phases
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
-MEMORY_MIB = 1024
-"""MiB of each guest. Empty pages are sent as nine bytes each, so this takes seconds at 1 MiB/s."""
+MEMORY_MIB = 128
+DATA_MIB = 64
+"""MiB of each guest's memory that are not empty. QEMU loads them. Their migration lasts a minute
+at 1 MiB/s.
+"""
+LOADER = """\
+<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+  <qemu:arg value='-device'/>
+  <qemu:arg value='loader,file={path},addr=0x1000000,force-raw=on'/>
+</qemu:commandline>
+"""
 SLOW = {"migration_type": "live", "bandwidth_limit": 1}
 
 
@@ -22,8 +34,7 @@ class Watcher:
         self._sources = [fleet.lab.host(source) for source in sources]
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch)
-        self.arriving = []
-        self.leaving = {source: [] for source in sources}
+        self.most_arriving = self.most_leaving = 0
 
     def __enter__(self):
         self._thread.start()
@@ -35,30 +46,48 @@ class Watcher:
 
     def _watch(self):
         while not self._end.is_set():
-            states = self._destination.domains()
-            self.arriving.append(sum(state == "paused" for state in states.values()))
-            for source in self._sources:
-                self.leaving[source.name].append(len(_leaving_together(source)))
+            states = self._destination.domains(PATIENCE)
+            arriving = sum(state == "paused" for state in states.values())
+            self.most_arriving = max(self.most_arriving, arriving)
+            self.most_leaving = max(self.most_leaving, _leaving_together(self._sources))
+
+    def wait_until_two_migrate(self):
+        wait_until(
+            lambda: min(self.most_arriving, self.most_leaving) >= 2,
+            lambda: f"two migrate: {self.most_arriving} arrive, {self.most_leaving} leave",
+            PATIENCE,
+        )
 
 
-def _leaving_together(source):
-    """The domains that migrate away from a host at one moment.
+def _leaving_together(sources):
+    """Return the number of domains that migrate away at one moment.
 
     One is asked after the other, twice. Those that leave both times left together in between.
     """
-    names = [name for name, state in source.domains().items() if state == "running"]
+    first, second = ([_leaving(source) for source in sources] for _ in range(2))
+    return sum(len(one & other) for one, other in zip(first, second, strict=True))
+
+
+def _leaving(source):
+    """Return the domains that migrate away from a host. One is asked after the other."""
+    names = [name for name, state in source.domains(PATIENCE).items() if state == "running"]
     asked = "; ".join(f"echo {name}; domjobinfo {name}" for name in names)
-    answers = source.run(["virsh", f"{asked}; echo; {asked}"], check=False).stdout if names else ""
-    leaving = re.findall(
-        r"^(\w+)\nJob type:.*\nOperation: +Outgoing migration", answers, re.MULTILINE
-    )
-    return {name for name in leaving if leaving.count(name) == 2}
+    answers = source.run(["virsh", asked], check=False).stdout if names else ""
+    pattern = r"^(\w+)\nJob type:.*\nOperation: +Outgoing migration"
+    return set(re.findall(pattern, answers, re.MULTILINE))
 
 
 def start_guests(fleet, host, names):
+    folder = fleet.lab.layout.guests
+    data = folder / "data.bin"
+    if not data.exists():
+        data.write_bytes(random.Random(0).randbytes(DATA_MIB << 20))
     for name in names:
-        fleet.lab.define_guest(name, on=host, memory=MEMORY_MIB, bios=True)
-        fleet.lab.host(host).virsh("start", name)
+        guest = fleet.lab.define_guest(name, memory=MEMORY_MIB, bios=True)
+        xml = folder / f"{name}.xml"
+        xml.write_text(guest.xml.replace("</domain>", f"{LOADER.format(path=data)}</domain>"))
+        for command in ("define", xml), ("start", name):
+            fleet.lab.host(host).virsh(*command)
 
 
 def where(fleet, name):
@@ -82,9 +111,9 @@ def test_limits_hold_for_an_evacuation_and_single_orders(fleet):
             for name in names[:2]
         ]
         for handle in first:
-            fleet.wait_for_phase(handle, "migrate")
+            Phases(handle).wait_for("migrate")
         waiting = fleet.client.migrate("vm3", "hostA", "hostB", on_progress=reports.append, **SLOW)
-        fleet.wait_for_phase(waiting, "queued")
+        Phases(waiting).wait_for("queued")
         evacuation = fleet.client.submit(
             "hostA",
             Evacuate(
@@ -96,20 +125,20 @@ def test_limits_hold_for_an_evacuation_and_single_orders(fleet):
         )
         stopped = fleet.client.migrate("vm5", "hostA", "hostB", **SLOW)
         # What waits is cancelled at once, and does not keep its domain from others.
-        fleet.wait_for_phase(stopped, "queued")
+        Phases(stopped).wait_for("queued")
         assert_success(waiting.cancel().result(PATIENCE))
         assert assert_error(waiting.result(PATIENCE)) == "cancelled before it began"
         result = fleet.client.stop("hostA", "vm5", force=True).result(PATIENCE)
         assert_success(result)
-        assert not any(handle.done() for handle in first), "the guests were too fast for this test"
+        assert not any(handle.done() for handle in first)
+        watcher.wait_until_two_migrate()
         for name, handle in zip(names, first, strict=False):
             fleet.lift_bandwidth_limit("hostA", name)
             assert_success(handle.result(PATIENCE))
         for result in evacuation.result(PATIENCE).results:
             assert_success(result)
         assert_error(stopped.result(PATIENCE), "vm5 is shut off on hostA; start it first")
-    assert max(watcher.arriving) == 2
-    assert max(watcher.leaving["hostA"]) == 2
+    assert watcher.most_arriving == watcher.most_leaving == 2
     queued = {(report.vm_name, report.position) for report in reports if report.phase == "queued"}
     assert ("vm3", 1) in queued
     assert {name for name, _ in queued} == {"vm3", "vm4"}
@@ -125,13 +154,13 @@ def test_incoming_limit_holds_over_two_sources(fleet):
     start_guests(fleet, "hostC", ["c1", "c2"])
     with Watcher(fleet, "hostB", "hostA", "hostC") as watcher:
         evacuations = [
-            fleet.client.evacuate(source, ["hostB"], migration_type="live", bandwidth_limit=3)
-            for source in ("hostA", "hostC")
+            fleet.client.evacuate(source, ["hostB"], **SLOW) for source in ("hostA", "hostC")
         ]
+        watcher.wait_until_two_migrate()
+        migrations = [("hostA", "a1"), ("hostA", "a2"), ("hostC", "c1"), ("hostC", "c2")]
         for evacuation in evacuations:
-            for result in evacuation.result(PATIENCE):
+            for result in fleet.result_without_limit(evacuation, *migrations):
                 assert_success(result)
-    assert max(watcher.arriving) == 2
-    assert max(a + c for a, c in zip(*watcher.leaving.values(), strict=True)) == 2
+    assert watcher.most_arriving == watcher.most_leaving == 2
     assert sorted(fleet.lab.host("hostB").domains()) == ["a1", "a2", "c1", "c2"]
     assert [slots(host) for host in fleet.lab.hosts] == [[], [], []]

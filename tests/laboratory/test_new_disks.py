@@ -18,7 +18,7 @@ from tests.support.lab.local_disks import (
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
-LONG = PATIENCE * 3
+LONG = PATIENCE
 BASE = FOLDER / "base.qcow2"
 OVERLAY = NewDisk(target="hda", base=str(BASE))
 ONLY_BASE = ["base.qcow2"]

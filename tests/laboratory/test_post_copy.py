@@ -10,16 +10,18 @@ from fastlib import SwapWith
 from tests.support.lab.bindings import assert_bound
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
 from tests.support.lab.local_disks import LocalDisk, images_on, make_folder, remove_images
+from tests.support.lab.phases import Phases
 from tests.support.lab.qemu_certificates import certified
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.laboratory, pytest.mark.timeout(1200)]
 OPTIONS = {"stall-timeout": 20, "recover-timeout": 200}
+LIMIT = 1
+"""MiB a second. The guest uses more than 60 MiB, so the stream lasts until each of the faults."""
 ORDER = {
     "migration_type": "live", "on_timeout": "post-copy", "migration_timeout": 1,
-    "bandwidth_limit": 8,
+    "bandwidth_limit": LIMIT,
 }  # fmt: skip
-"""The guest writes faster than that, so pre-copy does not end."""
 LONG = 500.0
 
 
@@ -45,16 +47,15 @@ def begin_post_copy(fleet, **options):
     """Migrate a guest until it runs at the destination, without all memory. Returns the handle."""
     if "vm1" not in fleet.guests:
         run_guest(fleet)
-    handle = fleet.client.migrate("vm1", "hostA", "hostB", **ORDER, **options)
+    handle = fleet.client.migrate("vm1", "hostA", "hostB", **{**ORDER, **options})
     wait_for_post_copy(fleet, handle)
     return handle
 
 
 def wait_for_post_copy(fleet, handle, host="hostB"):
-    fleet.wait_for_phase(handle, "post-copy")
+    handle.phases = Phases(handle)
+    handle.phases.wait_for("post-copy")
     fleet.wait_until_it_has_run(host, "vm1")
-    handle.phases = []
-    handle.on_progress(lambda progress: handle.phases.append(progress.phase))
 
 
 def wait_for_failed_post_copy(fleet, name="vm1", host="hostA"):
@@ -67,12 +68,17 @@ def wait_for_failed_post_copy(fleet, name="vm1", host="hostA"):
     )
 
 
-def finish(fleet, handle, host="hostB"):
+def finish(fleet, handle):
     """The domain arrives with all of its memory, and the result says how. Returns the result."""
-    result = handle.result(LONG)
-    assert_arrived(fleet, result, host)
+    result = result_of(fleet, handle)
+    assert_arrived(fleet, result)
     assert "recover" in handle.phases
     return result
+
+
+def result_of(fleet, handle, *migrations):
+    migrations = migrations or [("hostA", "vm1")]
+    return fleet.result_without_limit(handle, *migrations, post_copy=True, seconds=LONG)
 
 
 def assert_arrived(fleet, result, host="hostB"):
@@ -90,7 +96,7 @@ def test_cut_link_is_awaited(fleet):
     handle = begin_post_copy(fleet)
     fleet.lab.host("hostB").disconnect()
     wait_for_failed_post_copy(fleet)
-    fleet.wait_for_phase(handle, "recover")
+    handle.phases.wait_for("recover")
     fleet.lab.host("hostB").reconnect()
     finish(fleet, handle)
 
@@ -101,8 +107,10 @@ def test_reset_connection_is_resumed_again_and_again(fleet):
     for _ in range(2):
         fleet.lab.host("hostA").reset_migrations()
         wait_for_failed_post_copy(fleet)
-        fleet.wait_for_phase(handle, "recover")
-        fleet.wait_for_phase(handle, "post-copy")
+        handle.phases.wait_for("recover")
+        handle.phases.wait_for("post-copy")
+        speed = fleet.lab.host("hostA").virsh("migrate-getspeed", "vm1", "--postcopy")
+        assert speed.strip() == str(LIMIT)
     assert "then resumed" in finish(fleet, handle).details
 
 
@@ -123,11 +131,11 @@ def test_restarted_daemon_waits_for_the_link(fleet):
     handle = begin_post_copy(fleet)
     fleet.lab.host("hostB").disconnect()
     wait_for_failed_post_copy(fleet)
-    fleet.wait_for_phase(handle, "recover")
+    handle.phases.wait_for("recover")
     fleet.daemons["hostA"].kill()
-    handle.phases.clear()
+    handle.phases.forget()
     fleet.daemons["hostA"].start()
-    wait_until(lambda: "recover" in handle.phases, lambda: handle.phases, PATIENCE)
+    handle.phases.wait_for("recover")
     fleet.lab.host("hostB").reconnect()
     finish(fleet, handle)
 
@@ -140,7 +148,7 @@ def test_copied_disk_is_whole_after_a_resume(fleet):
     disk.write(b"")
     digest = disk.digest
     run_guest(fleet, disk=disk)
-    handle = begin_post_copy(fleet, copy_storage="all", source_disks="remove")
+    handle = begin_post_copy(fleet, copy_storage="all", source_disks="remove", bandwidth_limit=3)
     fleet.lab.host("hostA").reset_migrations()
     result = finish(fleet, handle)
     assert "removed the images on hostA" in result.details
@@ -161,13 +169,13 @@ def test_swap_and_evacuation_recover_too(fleet):
     swap = fleet.client.migrate("vm1", "hostA", "hostB", **ORDER, swap_with=SwapWith(vm_name="vm2"))
     wait_for_post_copy(fleet, swap)
     fleet.lab.host("hostA").reset_migrations()
-    result = swap.result(LONG)
+    result = result_of(fleet, swap, ("hostA", "vm1"), ("hostB", "vm2"))
     assert_arrived(fleet, result)
     fleet.assert_runs_only_on("vm2", "hostA")
     evacuation = fleet.client.evacuate("hostB", ["hostC"], **ORDER)
     wait_for_post_copy(fleet, evacuation, "hostC")
     fleet.lab.host("hostB").reset_migrations()
-    [evacuated] = evacuation.result(LONG)
+    [evacuated] = result_of(fleet, evacuation, ("hostB", "vm1"))
     assert_arrived(fleet, evacuated, "hostC")
 
 
@@ -175,7 +183,7 @@ def test_post_copy_that_was_given_up_is_resumed_by_the_same_order(fleet):
     handle = begin_post_copy(fleet)
     fleet.lab.host("hostB").disconnect()
     wait_for_failed_post_copy(fleet)
-    fleet.wait_for_phase(handle, "recover")
+    handle.phases.wait_for("recover")
     handle.cancel()
     assert_error(
         handle.result(LONG),
@@ -186,7 +194,7 @@ def test_post_copy_that_was_given_up_is_resumed_by_the_same_order(fleet):
     fleet.lab.host("hostB").reset_arriving_migrations()
     fleet.lab.host("hostB").reconnect()
     again = fleet.client.migrate("vm1", "hostA", "hostB", **ORDER)
-    assert_arrived(fleet, again.result(LONG))
+    assert_arrived(fleet, result_of(fleet, again))
 
 
 @if_long
@@ -196,8 +204,9 @@ def test_libvirtd_of_the_source_may_be_killed_in_the_recovery(fleet, phase):
     handle = begin_post_copy(fleet)
     fleet.lab.host("hostA").reset_migrations()
     wait_for_failed_post_copy(fleet)
-    fleet.wait_for_phase(handle, "recover")
-    fleet.wait_for_phase(handle, phase)
+    handle.phases.wait_for("recover")
+    if phase == "post-copy":
+        handle.phases.wait_for(phase)
     libvirtd = fleet.lab.host("hostA").libvirtd
     libvirtd.kill()
     libvirtd.start()
@@ -209,7 +218,7 @@ def test_cancelled_order_does_not_wait_for_the_link(fleet):
     handle = begin_post_copy(fleet)
     fleet.lab.host("hostB").disconnect()
     wait_for_failed_post_copy(fleet)
-    fleet.wait_for_phase(handle, "recover")
+    handle.phases.wait_for("recover")
     handle.cancel()
     assert_error(
         handle.result(LONG),
@@ -262,7 +271,7 @@ def test_stream_that_ended_at_the_source_alone_is_resumed_after_a_reset(fleet):
         handle = begin_post_copy(fleet)
         with fleet.lab.host("hostA").lose_migrations():
             wait_for_failed_post_copy(fleet)
-            fleet.wait_for_phase(handle, "recover")
+            handle.phases.wait_for("recover")
             fleet.lab.host("hostB").reset_arriving_migrations()
             result = finish(fleet, handle)
     assert "then resumed" in result.details

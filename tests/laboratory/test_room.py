@@ -91,7 +91,7 @@ def test_restarted_daemon_restores_the_domain_on_storage(fleet, snapshot_directo
     """The other one moves on without the daemon; then the one on storage is restored."""
     run_both(fleet)
     handle = fleet.client.migrate(
-        "vm1", "hostA", "hostB", migration_type="live", swap_with="vm2", bandwidth_limit=5
+        "vm1", "hostA", "hostB", migration_type="live", swap_with="vm2", bandwidth_limit=1
     )
     fleet.wait_for_transfer(handle)
     daemon = fleet.daemons["hostA"]

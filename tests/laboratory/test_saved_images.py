@@ -10,10 +10,16 @@ import pytest
 
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
 from tests.support.lab.libvirt_access import saved_images
+from tests.support.lab.phases import Phases
 from tests.support.lab.shared_disks import SharedDisks
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
+
+
+@pytest.fixture
+def daemon_options():
+    """A stop lasts until the domain is saved, and a start until it is cancelled."""
+    return {"stop-timeout": 300, "start-timeout": 300}
 
 
 def start(fleet, host="hostA", name="vm1", **options):
@@ -159,10 +165,7 @@ def test_domain_that_is_saved_while_it_is_to_stop_keeps_its_image(fleet):
     fleet.lab.define_guest("vm1", on="hostA", bios=True)
     assert_success(start(fleet, memory=20001))
     stopping = fleet.client.stop("hostA", "vm1", undefine=True)
-    wait_until(
-        lambda: stopping.progress is not None and stopping.progress.phase == "shutdown",
-        lambda: f"the domain is asked to shut down: {stopping.progress}",
-    )
+    Phases(stopping).wait_for("shutdown")
     host.virsh("managedsave", "vm1")
     stopped = stopping.result(PATIENCE)
     assert_error(stopped, "vm1 has not shut down on hostA: it was saved in the meantime")
@@ -191,10 +194,7 @@ def test_cancelled_start_of_a_saved_domain_saves_it_again(fleet):
     handle = fleet.client.start("hostA", "vm1", probe_hostname="192.0.2.1")
     before = guest.wait_for_heartbeat()
     guest.wait_for_heartbeat(before)  # it runs, so its image is gone
-    wait_until(
-        lambda: handle.progress is not None and handle.progress.phase == "probe",
-        lambda: f"the start probes: {handle.progress}",
-    )
+    Phases(handle).wait_for("probe")
     latest = guest.wait_for_heartbeat()
     assert_success(handle.cancel().result(PATIENCE))
     assert_error(handle.result(PATIENCE), "cancelled")

@@ -151,13 +151,14 @@ def test_domain_runs_once_after_a_fault_at_a_random_moment(fleet, often, add_fig
         repair = fault(fleet)
         wait_at_most(handle, outage)
         repair()
-        result = handle.result(4 * PATIENCE)
+        result = handle.result(2 * PATIENCE)
         ends[result.status] += 1
         where = "hostB" if result.status == "success" else "hostA"
         about = f"{about}: {result.status}: {result.details}"
         wait_until(
             lambda where=where: fleet.lab.running_on("vm1") == [where],
             lambda about=about: f"{about}: {fleet.domain_states()}",
+            PATIENCE,
         )
         fleet.assert_runs_only_on("vm1", where)
     add_figure(f"{count} faults at any moment: {ends['success']} arrived, {ends['error']} stayed")

@@ -5,7 +5,6 @@ destination runs on, it also ends its call, which starts the domain, unless it a
 """
 
 import contextlib
-import os
 import time
 from pathlib import Path
 
@@ -19,10 +18,11 @@ from tests.support.lab.local_disks import (
     outside,
     remove_images,
 )
+from tests.support.lab.priority import hurry
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
-LONG = PATIENCE * 3
+LONG = PATIENCE
 STATUS = Path("/run/libvirt/qemu/vm1.xml")
 """libvirt writes the phase of a migration into it."""
 LAST_PHASE = b"phase='finish3'"
@@ -49,25 +49,13 @@ def disk(fleet):
 
 def freeze_in_last_call(host):
     """Freeze the libvirtd of a destination in the call that starts the domain."""
-    status, libvirtd = outside(host, STATUS), host.libvirtd
+    status, libvirtd = outside(host, STATUS), host.libvirtd.process
     deadline = time.monotonic() + PATIENCE
     with hurry():
         while LAST_PHASE not in read(status):
             assert time.monotonic() < deadline, "the migration has not reached its last call"
             time.sleep(POLL_SECONDS)
         libvirtd.freeze()
-
-
-@contextlib.contextmanager
-def hurry():
-    """Let this thread go before all others, if the machine allows that."""
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
-    with contextlib.suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, *before)
 
 
 def read(path):

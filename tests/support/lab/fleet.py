@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ import msgspec
 from fastlib import Result
 from fastlib.client import MigfraClient
 from fastlib.migfra.hypervisors.libvirt.domain.state import MOST_UNUSED_NS
+from fastlib.transport import WaitTimeoutError
 from tests.support.waiting import wait_until
 
 from .guest import Guest, GuestOptions
@@ -22,7 +24,7 @@ from .libvirt_access import end_domains
 from .result_observer import ResultObserver
 from .saved_guests import SavedGuests
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds until a result that does not come fails the test."""
 OBSERVER_SECONDS = 5.0
 """How long an answer takes at most to an observer that is connected."""
@@ -72,7 +74,7 @@ class Fleet:
                 self._stack.callback(self.daemons[host.name].kill)
             self._start_daemons()
             self.client = self._stack.enter_context(
-                MigfraClient.connect(f"mqtt://{self.lab.broker}", timeout=300.0)
+                MigfraClient.connect(f"mqtt://{self.lab.broker}", timeout=900.0)
             )
             self.client.listen_to_progress()
             self.observer = self._stack.enter_context(ResultObserver(self.lab.broker))
@@ -272,20 +274,30 @@ class Fleet:
         wait_until(has_sent, lambda: f"memory is sent: {handle.progress}", PATIENCE)
         assert not handle.done(), handle.result(1)
 
-    def wait_for_phase(self, handle: Any, phase: str) -> None:
-        """Wait until a task reports a phase."""
-
-        def has_phase() -> bool:
-            progress = handle.progress
-            return handle.done() or (progress is not None and progress.phase == phase)
-
-        wait_until(has_phase, lambda: f"it is {phase}: {handle.progress}", PATIENCE)
-        assert not handle.done(), handle.result(1)
-
     def lift_bandwidth_limit(self, host: str, name: str, *, post_copy: bool = False) -> None:
         """Remove the limit of a slowed migration, which may have ended."""
         which = ["--postcopy"] if post_copy else []
         self.lab.host(host).run(["virsh", "migrate-setspeed", name, "10000", *which], check=False)
+
+    def result_without_limit(
+        self,
+        handle: Any,
+        *migrations: tuple[str, str],
+        post_copy: bool = False,
+        seconds: float = PATIENCE,
+    ) -> Any:
+        """Return the result of slowed migrations: pairs of a source and a domain.
+
+        Some may begin late, and each resume of a post-copy sets its limit again. So the limit is
+        lifted until the result is there.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for host, name in migrations:
+                self.lift_bandwidth_limit(host, name, post_copy=post_copy)
+            with contextlib.suppress(WaitTimeoutError):
+                return handle.result(1)
+        return handle.result(1)
 
     def wait_until_it_has_run(self, host: str, name: str) -> None:
         """Wait until a domain has used its CPU on a host. An idle guest does that slowly."""

@@ -10,7 +10,7 @@ from tests.support.waiting import wait_until
 
 from .laboratory import Lab
 
-END_LIMIT = 60.0
+END_LIMIT = 180.0
 """Seconds until a daemon that does not start or end fails the test."""
 _READY = "works on"
 
