@@ -135,7 +135,7 @@ FEW_TEXTS = (
     "\n", "a\n\nb", "a\r", "a\rb", "\r", "a\r\nb", "\0", "\x01", "\x7f", "\x85", "a\x85b", "\u2028",
     "\xa0", "\ufeff", "\uffff", "\uffff: ", "é", "日本", "\U0001f600", "-", "- a", "---", "...",
     "a: b", "a:", "a:b", "#", "a #b", "[a]", "{a}", "a, b", "&a", "*a", "!a", "|", ">", "?", "? a",
-    "%a", "@a", "`a`", "'a'", '"a"', "it's", "\\", "\\n", "a" * 1025,
+    "%a", "@a", "`a`", "'a'", '"a"', "it's", "\\", "\\n", "a" * 1025, '"' * 520,
 )  # fmt: skip
 """At least one text for each aspect. Each text field is tested with all of them."""
 
