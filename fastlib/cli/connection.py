@@ -11,6 +11,7 @@ from fastlib.cli.output.logs import logs_on_stderr
 from fastlib.codec.errors import FastlibError
 from fastlib.transport.broker_url import address_text
 from fastlib.transport.errors import (
+    USER_MISSING,
     ConnectError,
     RefusedError,
     UndeliveredError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _CA_FILE_OPTION: Final = "--ca-file names the authorities that sign it"
+_USER_OPTIONS: Final = "; give --username and --password-file"
 _ANSWERED: Final = ("; its port may ", "; its port is ", "; it may require a certificate")
 """Parts of the errors of a port whose broker expects another protocol."""
 _IN_COMMANDS: Final = {
@@ -100,7 +102,7 @@ def with_remedy(
     if isinstance(error, RefusedError):
         if error.code is None:  # the client refused the broker's certificate
             return ConnectError(str(error).replace(CA_FILE_HINT, _CA_FILE_OPTION))
-        return ConnectError(f"{error}; give --username and --password-file")
+        return ConnectError(str(error).replace(USER_MISSING, _USER_OPTIONS))
     root: BaseException = error
     while (last := getattr(root, "last", None)) is not None:
         root = last

@@ -26,6 +26,11 @@ import msgspec
 from fastlib.codec.errors import FastlibError
 from fastlib.codec.printable import printable
 
+WRONG_USER: Final = frozenset({0x86, 0x87})
+"""Reason codes of a CONNACK about the user: password, authorization."""
+USER_MISSING: Final = "; give the name and the password of a user"
+"""The remedy if a connection without a user was refused."""
+
 
 class TransportError(FastlibError):
     """Base of all errors of the transport."""
@@ -124,6 +129,13 @@ def reason(code: int, said: object = "") -> str:
     """
     text = f"{_REASONS.get(code, 'refused')} ({code:#x})"
     return f"{text}: the broker says {shown_reason(said)}" if said else text
+
+
+def user_hint(code: int, has_user: bool) -> str:
+    """Return the remedy for a refusal with a reason code, if it is about the user."""
+    if code not in WRONG_USER:
+        return ""
+    return "; check the name and the password of the user" if has_user else USER_MISSING
 
 
 def shown_reason(said: object) -> str:

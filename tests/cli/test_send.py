@@ -433,6 +433,10 @@ def test_password_from_file_environment_and_url(file, tmp_path):
             assert f"at {at}: the broker refuses the connection: " in done.stderr
             assert "; give --username and --password-file\n" in done.stderr
             done = run("send", "hostA", "--no-wait", path, "--mqtt", mqtt, *user,
+                       env=env | {"FASTLIB_PASSWORD": "other"})  # fmt: skip
+            assert done.returncode == 2
+            assert done.stderr.endswith("; check the name and the password of the user\n")
+            done = run("send", "hostA", "--no-wait", path, "--mqtt", mqtt, *user,
                        "--password-file", secret, env=env)  # fmt: skip
             assert (done.returncode, done.stdout, done.stderr) == (0, "stop-1\n", "")
         for given in (

@@ -221,6 +221,7 @@ def test_wrong_password_ends_the_program(tmp_path: Path) -> None:
         assert run.returncode == 1
         assert "Traceback" not in run.stderr
         assert "wrong" not in run.stderr.replace("wrong password", "")
+        assert run.stderr.endswith("; check the name and the password of the user\n")
 
 
 def test_log_has_no_password(tmp_path: Path, request: pytest.FixtureRequest) -> None:

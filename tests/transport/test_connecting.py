@@ -16,10 +16,11 @@ from fastlib.transport import (
     OptionsError,
     RefusedError,
     TlsOptions,
+    connect,
 )
 from fastlib.transport.mqtt.link import mqtt_link
 from tests.support.mosquitto import Certificates, Mosquitto, free_port
-from tests.support.transport.connector import PATIENCE, connect_error, tls_options
+from tests.support.transport.connector import PATIENCE, QUICK_MQTT, connect_error, tls_options
 from tests.support.waiting import wait_until
 
 PROTOCOLS = ["3.1.1", "5"]
@@ -99,6 +100,17 @@ def test_error_names_tls_at_a_port_that_expects_it(
 ) -> None:
     words = r"may expect TLS.*(mqtts|wss)://.* option `tls`"
     connect_error(words, port=tls_broker.port, protocol=protocol, websocket_path=path)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_error_names_a_broker_that_accepts_no_more_clients(tmp_path: Path, protocol: str) -> None:
+    """mosquitto accepts one more, with which the test sees that the broker has started."""
+    with (
+        Mosquitto(tmp_path / "broker", settings=("max_connections 1",)) as broker,
+        connect(MqttOptions(**(QUICK_MQTT | {"port": broker.port}))),
+    ):
+        words = "at once; it may accept no more clients; its port may expect TLS"
+        connect_error(words, port=broker.port, protocol=protocol)
 
 
 @pytest.mark.parametrize(("path", "scheme"), [(None, "mqtt"), ("/mqtt", "ws")])

@@ -205,7 +205,10 @@ def test_refused_opening_is_the_reason_of_later_calls(password_broker: Mosquitto
     async def scene() -> None:
         options = MqttOptions(host="127.0.0.1", port=password_broker.port, client_id="me")
         one = AsyncCommunicator(MqttLink(options))
-        words = "it could not be opened: the broker refuses the connection: Not authorized"
+        words = (
+            "it could not be opened: the broker refuses the connection: Not authorized; "
+            "give the name and the password of a user"
+        )
         with pytest.raises(RefusedError) as refused:
             await one.open(PATIENCE)
         with pytest.raises(ClosedError, match=rf"^me at \S+ is closed: {words}$") as caught:

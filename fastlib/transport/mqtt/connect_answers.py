@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from fastlib.transport.errors import ConnectError, RefusedError, shown_reason
+from fastlib.transport.errors import ConnectError, RefusedError, shown_reason, user_hint
 from fastlib.transport.options import MqttOptions
 
 from .client_factory import connect_size_of
@@ -28,6 +28,7 @@ class ConnectAnswers:
         self._state = state
         self._last_will = LastWill(client, options)
         self._size = connect_size_of(options)
+        self._has_user = options.username is not None
         self._tls_hint = _tls_hint(options)
         self._hints = {
             "HTTP": _websocket_hint(options),
@@ -57,6 +58,7 @@ class ConnectAnswers:
         text = f"{self._state.name}: the broker refuses the connection: {reason}"
         if self._client.said:
             text += f": the broker says {shown_reason(self._client.said)}"
+        text += user_hint(reason.value, self._has_user)
         if reason.value == PACKET_TOO_LARGE or self._size > LARGE_CONNECT:
             text += self._size_hint()
         if self._last_will.refused(reason.value, self._state.name):

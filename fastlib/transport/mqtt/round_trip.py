@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fastlib.transport.errors import ConnectError, RefusedError
+from fastlib.transport.errors import ConnectError, RefusedError, user_hint
 from fastlib.transport.options import MqttOptions
 from fastlib.transport.tls_files import refused_certificate
 
@@ -62,7 +62,7 @@ def measure_round_trip(options: MqttOptions) -> RoundTrip:
     client.quick_ack = False
     had_session = True
     try:
-        had_session = _connect(client)
+        had_session = _connect(client, options)
         own: Any = client.socket()
         own.settimeout(ANSWER_SECONDS)
         answers = _Answers(own)
@@ -78,13 +78,14 @@ def measure_round_trip(options: MqttOptions) -> RoundTrip:
     return RoundTrip(answer=statistics.median(single), gap=statistics.median(gaps))
 
 
-def _connect(client: PahoClient) -> bool:
+def _connect(client: PahoClient, options: MqttOptions) -> bool:
     """Connect. Return whether the broker had a session of this client."""
     accepted: list[bool] = []
 
     def on_connect(_client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            raise RefusedError(f"the broker refuses the connection: {reason}", reason.value)
+            hint = user_hint(reason.value, options.username is not None)
+            raise RefusedError(f"the broker refuses the connection: {reason}{hint}", reason.value)
         accepted.append(bool(flags.session_present))
 
     client.on_connect = on_connect
@@ -115,7 +116,7 @@ def _remove_session(options: MqttOptions) -> None:
     """
     client = make_client(msgspec.structs.replace(options, persistent=False), _ignore, _ignore)
     try:
-        _connect(client)
+        _connect(client, options)
     except (OSError, EOFError) as error:
         host, port = options.brokers[0]
         raise ConnectError(
