@@ -11,9 +11,11 @@ import pytest
 from tests.support import end_of_run
 from tests.support.lab.bios_guests import define, disk_xml
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
+from tests.support.lab.last_call import act_in_last_call
 from tests.support.lab.local_disks import FOLDER, make_folder, remove_images
 from tests.support.lab.loop_devices import loop_device, missing_for_loop_devices
 from tests.support.lab.shared_disks import SharedDisks
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
 POOL = "fastlib-test"
@@ -109,3 +111,26 @@ def test_disks_of_all_kinds_are_found_again(fleet, devices, network_disk, pool):
     )
     assert "vdb" not in refusal  # which both hosts share, and which is then not copied
     assert fleet.lab.running_on("vm1") == ["hostB"]
+
+
+def test_domain_runs_once_a_killed_daemon_is_back(fleet, network_disk, request):
+    """The daemon ends in libvirt's last call. Until it is back, the domain is paused."""
+    if not request.config.getoption("--long"):
+        pytest.skip("takes long; with --long")
+    there, daemon = fleet.lab.host("hostB"), fleet.daemons["hostA"]
+    guest = fleet.run_guest("hostA", "vm1", disk=network_disk)
+    handle = fleet.client.migrate("vm1", "hostA", "hostB", migration_type="live")
+    act_in_last_call(there, "vm1", daemon.kill)
+    wait_until(
+        lambda: fleet.domain_states()["hostA"].get("vm1") in (None, "shut off"),
+        lambda: f"the domain has left its source: {fleet.domain_states()}",
+        PATIENCE,
+    )
+    assert there.domains()["vm1"] == "paused"
+    daemon.start()
+    assert_success(handle.result(PATIENCE))
+    fleet.assert_runs_only_on("vm1", "hostB")
+    there.virsh("destroy", "vm1")
+    last = guest.heartbeats[-1]
+    assert last.stale == 0
+    assert last.disk <= network_disk.count <= last.disk + 1

@@ -4,30 +4,20 @@ libvirt on the source then gives up and resumes the domain there. When the libvi
 destination runs on, it also ends its call, which starts the domain, unless it arrives paused.
 """
 
-import contextlib
-import time
-from pathlib import Path
-
 import pytest
 
 from tests.support.lab.fleet import PATIENCE, assert_error
+from tests.support.lab.last_call import act_in_last_call
 from tests.support.lab.local_disks import (
     LocalDisk,
     images_on,
     make_folder,
-    outside,
     remove_images,
 )
-from tests.support.lab.priority import hurry
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
 LONG = PATIENCE
-STATUS = Path("/run/libvirt/qemu/vm1.xml")
-"""libvirt writes the phase of a migration into it."""
-LAST_PHASE = b"phase='finish3'"
-POLL_SECONDS = 0.0002
-"""The call takes some milliseconds."""
 
 
 @pytest.fixture
@@ -49,19 +39,7 @@ def disk(fleet):
 
 def freeze_in_last_call(host):
     """Freeze the libvirtd of a destination in the call that starts the domain."""
-    status, libvirtd = outside(host, STATUS), host.libvirtd.process
-    deadline = time.monotonic() + PATIENCE
-    with hurry():
-        while LAST_PHASE not in read(status):
-            assert time.monotonic() < deadline, "the migration has not reached its last call"
-            time.sleep(POLL_SECONDS)
-        libvirtd.freeze()
-
-
-def read(path):
-    with contextlib.suppress(FileNotFoundError):  # libvirt replaces it
-        return path.read_bytes()
-    return b""
+    act_in_last_call(host, "vm1", host.libvirtd.freeze)
 
 
 def test_copy_on_a_destination_that_was_silent_never_runs(fleet, disk):

@@ -210,6 +210,26 @@ def test_save_counts_when_call_failed_but_domain_is_saved(tmp_path, cancelled):
     run_scenario(scenario, tmp_path)
 
 
+def test_save_that_ends_after_the_lost_connection_counts(tmp_path):
+    """A libvirtd that stood still goes on with the call when the daemon asks it."""
+
+    async def scenario(storing):
+        def lost():
+            storing.path.write_text("vm1")
+            asyncio.get_running_loop().call_later(1.0, end)
+            raise refusal("SYSTEM_ERROR", "Cannot recv data: Input/output error")
+
+        def end():
+            storing.domain.state_now = [SHUT_OFF, 5]
+
+        storing.domain.on["save"] = lost
+        await storing.save()
+        assert storing.state.phase == "saved"
+        assert storing.calls == ["node01: save"]
+
+    run_scenario(scenario, tmp_path)
+
+
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_error_names_file_when_the_source_is_silent_during_the_save(tmp_path, cancelled):
     """The domain may be in the file, and nobody restores it then."""

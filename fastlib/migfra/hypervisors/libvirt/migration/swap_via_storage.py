@@ -85,20 +85,32 @@ class MigrationViaStorage(Migration):
     async def is_saved(self) -> bool:
         """Wait for libvirt, then return whether the domain is in its file and not on its host.
 
-        Raises FinalError with the file and the remedy if that cannot be found out.
+        A libvirtd that stood still may go on with the call. So an active domain counts only if it
+        is seen twice without its file, which libvirt removes after a failure. Raises FinalError
+        with the file and the remedy if the end cannot be found out.
         """
         spec, state = self.spec, self.record.state
-        await wait_for_job_end(self._runtime, spec)
-        try:
-            observed = await self._hosts.on_source(look_up)
-        except HypervisorError as error:
-            raise FinalError(
-                f"{spec.name} may be saved in {state.path}, and {spec.source} cannot be queried "
-                f"for it ({error}): check whether it runs there, and only if it does not, use "
-                f"virsh restore {state.path}"
-            ) from error
         assert state.path is not None
-        return not observed.active and await asyncio.to_thread(Path(state.path).exists)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_SECONDS
+        without_file = 0
+        while True:
+            await wait_for_job_end(self._runtime, spec)
+            try:
+                observed = await self._hosts.on_source(look_up)
+            except HypervisorError as error:
+                raise FinalError(
+                    f"{spec.name} may be saved in {state.path}, and {spec.source} cannot be "
+                    f"queried for it ({error}): check whether it runs there, and only if it does "
+                    f"not, use virsh restore {state.path}"
+                ) from error
+            exists = await asyncio.to_thread(Path(state.path).exists)
+            if not observed.active:
+                return exists
+            without_file = 0 if exists else without_file + 1
+            if without_file == 2 or loop.time() >= deadline:
+                return False
+            await asyncio.sleep(POLL_SECONDS)
 
     async def restore_on_source(self) -> list[str]:
         """Restore the domain on its source. Returns sentences: its place, and the problems."""
