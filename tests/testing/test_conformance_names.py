@@ -52,7 +52,7 @@ def test_place_is_the_type_that_declares_the_key(
         ([], ("empty",)),
         (["no"], ("like-boolean",)),
         ({"\r": "a"}, ("key-carriage-return",)),
-        ("\xa0", ("no-break-space",)),
+        ("\xa0", ("no-break-space", "non-ascii")),
         ("é", ("non-ascii",)),
     ],
 )
@@ -75,15 +75,15 @@ def test_spots_are_the_smallest_messages_with_one_more_key() -> None:
     [
         ("a", {"no-quotes"}),
         ("'a\\N'", {"single-quotes", "backslash"}),
-        ('"\\N"', {"double-quotes", "escapes", "escape-next-line", "next-line"}),
+        ('"\\N"', {"double-quotes", "escapes", "escape-next-line", "next-line", "non-ascii"}),
         ('"\\\\N"', {"double-quotes", "escapes", "escape-backslash", "backslash"}),
         ('"\\x41\\_"', {
             "double-quotes", "escapes", "escape-2-digits", "escape-no-break-space",
-            "no-break-space",
+            "no-break-space", "non-ascii",
         }),
         ('"a\\\n  b"', {"double-quotes", "escapes", "escaped-line-break"}),
         ("|-\n  \\N", {"literal-block", "backslash"}),
-        ("\x7f\u2028", {"no-quotes", "control-character", "line-separator"}),
+        ("\x7f\u2028", {"no-quotes", "control-character", "line-separator", "non-ascii"}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])

@@ -125,6 +125,7 @@ EXPECTED = {
     "doubles-backslashes": Found("Suspend,Cancel", {"equal/any-text/changed-backslash"}),
     "answers-a-list": Found("Suspend,Resume", {"equal/*.driver/unreadable"}),
     "half-a-pair": Found("Suspend,Resume", {"equal/*.driver/unreadable"}),
+    "latin-1-for-utf-8": Found("Suspend,Cancel", {"equal/any-text/changed-non-ascii"}),
     "adds-a-key": Found("Suspend,Resume", {"equal/any-message/warning-unknown-key"}),
 }  # fmt: skip
 """A fault, the types of which it is asked, and what is found."""

@@ -47,7 +47,7 @@ _IN_TEXT = {
     "control-character": re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]"),
     "beyond-16-bits": re.compile("[\U00010000-\U0010ffff]"),
     "no-break-space": re.compile("\xa0"),
-    "non-ascii": re.compile("[\xa1-\u2027\u202a-\uffff]"),
+    "non-ascii": re.compile("[\x80-\U0010ffff]"),
     "tab": re.compile("\t"),
     "line-feed": re.compile("\n"),
     "outer-space": re.compile("^ | $"),
@@ -130,14 +130,17 @@ def _of_float(value: float) -> tuple[str, ...]:
 
 
 FEW_TEXTS = (
-    "", "~", "null", "no", "true", "12", "012", "0x1F", "1_000", "0b11", "1.0", "1e3", ".inf",
+    "é", "", "~", "null", "no", "true", "12", "012", "0x1F", "1_000", "0b11", "1.0", "1e3", ".inf",
     "12:30:45", "2024-01-02", "<<", "=", "a b", "a ", " a", " ", "a\tb", "\t", "a\nb", "a\n",
     "\n", "a\n\nb", "a\r", "a\rb", "\r", "a\r\nb", "\0", "\x01", "\x7f", "\x85", "a\x85b", "\u2028",
-    "\xa0", "\ufeff", "\uffff", "\uffff: ", "é", "日本", "\U0001f600", "-", "- a", "---", "...",
+    "\xa0", "\ufeff", "\uffff", "\uffff: ", "日本", "\U0001f600", "-", "- a", "---", "...",
     "a: b", "a:", "a:b", "#", "a #b", "[a]", "{a}", "a, b", "&a", "*a", "!a", "|", ">", "?", "? a",
     "%a", "@a", "`a`", "'a'", '"a"', "it's", "\\", "\\n", "a" * 1025, '"' * 520,
 )  # fmt: skip
-"""At least one text for each aspect. Each text field is tested with all of them."""
+"""At least one text for each aspect. Each text field is tested with all of them.
+
+The first one shows a wrong encoding, which explains the faults of all characters beyond ASCII.
+"""
 
 _INTEGERS = (0, 7, 8, 64, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1)
 _FLOATS = (

@@ -295,6 +295,7 @@ FAULTS: dict[str, Callable[[PeerRequest], Any]] = {
     "answers-a-list": emitting("driver: ", "---\n- a\n---"),
     "half-a-pair": emitting("driver: ", "---\nvm-name: \ud800\n---"),
     "adds-a-key": writing(lambda tree: tree | {"extra": 1} if isinstance(tree, dict) else tree),
+    "latin-1-for-utf-8": of_texts(lambda text: text.encode("utf-8").decode("latin-1")),
     "in-flow-style": in_flow_style,
     "hangs": failing('driver: "?1e3', signal.pause),
     "is-late": failing('driver: "?1e3', lambda: time.sleep(600)),
