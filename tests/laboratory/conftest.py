@@ -66,6 +66,13 @@ def snapshot_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def only_long(request: pytest.FixtureRequest) -> None:
+    """Skip a test that is only for the nightly run."""
+    if not request.config.getoption("--long"):
+        pytest.skip("takes long; with --long")
+
+
+@pytest.fixture
 def daemon_options() -> dict[str, object]:
     """Options of the daemons besides those of `fleet`; a module may override it."""
     return {}

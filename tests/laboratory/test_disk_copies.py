@@ -18,6 +18,7 @@ from tests.support.lab.local_disks import (
     images_on,
     make_folder,
     make_folder_on_ext4,
+    outside,
     remove_images,
 )
 from tests.support.lab.loop_devices import missing_for_loop_devices
@@ -362,6 +363,32 @@ def test_disks_that_find_no_room_or_no_backing_file_are_refused(fleet, run_bios)
     result = migrate(fleet, copy_storage="incremental").result(PATIENCE)
     assert_error(result, rf"hostB lacks {disk.backing}, the backing file of disk vdb of vm1; copy")
     assert images_on(fleet.lab.host("hostB")) == []
+
+
+@pytest.mark.usefixtures("only_long")
+def test_copies_from_several_hosts_have_room_together(fleet, place):
+    """Each alone has room. The second one waits until the first one has ended."""
+    there = fleet.lab.host("hostB")
+    there.run(["mount", "-t", "tmpfs", "-o", "size=170m", "images", FOLDER])
+    # At 1 MiB/s the first copy takes longer than the second migration needs to wait for it.
+    for name, host, size in (("vm1", "hostA", 160), ("vm2", "hostC", 16)):
+        image = FOLDER / f"{name}.img"
+        make(fleet, host, image)
+        outside(fleet.lab.host(host), image).write_bytes(bytes([7]) * (size << 20))
+        define(fleet, name, disk_xml(image), host=host)
+        fleet.lab.host(host).virsh("start", name)
+    first = migrate(fleet, bandwidth_limit=1)
+    wait_for_disk_bytes(fleet, first, 1)
+    second = migrate(fleet, "vm2", "hostC")
+    phases = []
+    second.on_progress(lambda progress: phases.append(progress.phase))
+    wait_until(lambda: second.done() or "wait for room" in phases, lambda: f"{phases}", LONG)
+    assert not second.done(), second.result(1)
+    assert images_on(there) == ["vm1.img"]
+    assert_success(first.cancel().result(LONG))
+    assert_error(first.result(LONG), "cancelled; vm1 runs on hostA$")
+    assert_success(second.result(LONG))
+    assert images_on(there) == ["vm2.img"]
 
 
 def test_shared_disk_with_a_cache_is_refused_with_a_remedy(fleet, run_bios):

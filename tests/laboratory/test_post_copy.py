@@ -30,12 +30,6 @@ def daemon_options():
     return OPTIONS
 
 
-@pytest.fixture
-def only_long(request):
-    if not request.config.getoption("--long"):
-        pytest.skip("takes minutes; with --long")
-
-
 if_long = pytest.mark.usefixtures("only_long")
 
 
