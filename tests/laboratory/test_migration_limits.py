@@ -133,8 +133,7 @@ def test_limits_hold_for_an_evacuation_and_single_orders(fleet):
         assert not any(handle.done() for handle in first)
         watcher.wait_until_two_migrate()
         for name, handle in zip(names, first, strict=False):
-            fleet.lift_bandwidth_limit("hostA", name)
-            assert_success(handle.result(PATIENCE))
+            assert_success(fleet.result_without_limit(handle, ("hostA", name)))
         for result in evacuation.result(PATIENCE).results:
             assert_success(result)
         assert_error(stopped.result(PATIENCE), "vm5 is shut off on hostA; start it first")
