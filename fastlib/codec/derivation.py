@@ -1,12 +1,12 @@
 """Derives shapes from types: from a struct, and from the annotation of a field."""
 
 import enum
-import threading
 import types
 import typing
 from collections.abc import Iterable
 from collections.abc import Mapping as MappingABC
 from collections.abc import Sequence as SequenceABC
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -22,16 +22,8 @@ from .tree_shape import Tree
 
 _shapes: dict[type[Any], Shape] = derived_cache()
 _fields: dict[type[Any], list[Field]] = derived_cache()
-
-
-class _Deriving(threading.local):
-    """The types of which this thread derives the shape now."""
-
-    def __init__(self) -> None:
-        self.types: set[type[Any]] = set()
-
-
-_deriving: Final = _Deriving()
+_deriving: Final[ContextVar[frozenset[type[Any]]]] = ContextVar("deriving", default=frozenset())
+"""The types of which this thread derives the shape now. `threading` would slow the start down."""
 
 _INT_BOUNDS: Final = ("ge", "le")
 _TEXT_BOUNDS: Final = ("min_length", "max_length", "pattern")
@@ -46,15 +38,14 @@ def shape_of(cls: type[Any]) -> Shape:
     """
     shape = _shapes.get(cls)
     if shape is None:
-        deriving = _deriving.types
-        if cls in deriving:
+        if cls in _deriving.get():
             raise DeclarationError(f"{cls.__name__}: a message cannot hold one of its own type")
         own = cls.__dict__.get("__shape__")
-        deriving.add(cls)
+        before = _deriving.set(_deriving.get() | {cls})
         try:
             shape = _shapes.setdefault(cls, own() if own is not None else _derive(cls))
         finally:
-            deriving.discard(cls)
+            _deriving.reset(before)
     return shape
 
 
