@@ -208,7 +208,8 @@ def test_image_is_installed_upgraded_and_restored(
     assert "u migfra" in (root / "etc/sysusers.d/migfra.conf").read_text()
     assert os.readlink(root / "usr/local/bin/migfra") == "/opt/fastlib/current/bin/migfra"
     program = (root / "opt/fastlib/current/bin/migfra").read_text()
-    assert program.startswith("#!/opt/fastlib/releases/")
+    # pip writes a line for the shell if the path of Python has more than 127 characters.
+    assert re.match("#!(/bin/sh\n'''exec' )?/opt/fastlib/releases/", program), program
     for path in (root / "opt/fastlib/current/bin").iterdir():
         assert path.is_symlink() or str(root).encode() not in path.read_bytes(), path
 
