@@ -69,16 +69,19 @@ class Proxy:
     ) -> None:
         try:
             while data := one.recv(self._part(direction)):
+                is_cut = False
                 with self._lock:
                     budget = self._budget[direction]
                     if budget is not None:
+                        # Decided here: another cut may be ordered before the data is sent, and a
+                        # connection that continued without the rest would bring broken packets.
+                        is_cut = budget <= len(data)
                         data = data[:budget]
-                        self._budget[direction] = budget - len(data)
+                        self._budget[direction] = None if is_cut else budget - len(data)
                 if direction == "up" and self.rate is not None:
                     time.sleep(len(data) / self.rate)
                 other.sendall(data)
-                if self._budget[direction] == 0:
-                    self._budget[direction] = None
+                if is_cut:
                     break
         except OSError:
             pass
