@@ -48,7 +48,9 @@ _MACHINE = (
 _EMULATED = ("-accel", "tcg", "-cpu", "max,la57=off,avx=off,avx2=off")
 """Five levels of page tables and wide vectors only make the emulation slower."""
 _KVM = ("-accel", "kvm", "-cpu", "host")
-_COMMAND_LINE = "console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests cgroup_no_v1=all"
+_COMMAND_LINE = (
+    "console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests no_timer_check cgroup_no_v1=all"
+)
 
 pytestmark = [pytest.mark.laboratory, pytest.mark.guest, pytest.mark.timeout(LIMIT + 300)]
 

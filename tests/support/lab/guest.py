@@ -56,9 +56,10 @@ _BIOS = """\
 """
 _COMMAND_LINE = (
     "console=ttyS0 quiet panic=1 nokaslr mitigations=off cryptomgr.notests clocksource=acpi_pm "
-    "8250.nr_uarts=1 "
+    "no_timer_check 8250.nr_uarts=1 "
     "dirty={dirty} rate={rate}"
 )
+"""Without `no_timer_check`, a kernel on slow emulated CPUs may find that its timer is broken."""
 
 
 class GuestOptions(TypedDict, total=False):
