@@ -87,7 +87,7 @@ def test_order_after_the_window_is_no_repetition(
             answer = sender.ask(order)
             assert (answer.result, answer.executed) == ("vm stopped", None)
             assert begun(migfra) == count
-            time.sleep(SHORT_WINDOW)  # what was sent before is no repetition any more
+            time.sleep(SHORT_WINDOW)  # then the same bytes are a new order
 
 
 @pytest.mark.parametrize("qos", [1, 2])
