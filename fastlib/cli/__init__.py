@@ -98,8 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 gc.freeze()  # otherwise Python checks all objects again when the process ends
             if sys.stdout is not None:
                 sys.stdout.flush()  # now, because a failing flush at exit prints a traceback
-    except KeyboardInterrupt:
-        return exit_by_signal("SIGINT")
+    except KeyboardInterrupt as error:
+        return exit_by_signal(getattr(error, "signal_name", "SIGINT"))
     except BrokenPipeError:
         return exit_by_signal("SIGPIPE")
     except OSError as error:  # while writing; commands report unreadable files

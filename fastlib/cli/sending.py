@@ -34,6 +34,7 @@ from fastlib.transport.errors import TransportError
 from .connection import exit_status_of, open_client
 from .errors import FAILED, TIMED_OUT, UNUSABLE, print_error
 from .host_search import await_presences, similar_hosts
+from .interrupts import interrupts_raised
 
 if TYPE_CHECKING:
     from fastlib.client import Handle, MigfraClient
@@ -94,7 +95,8 @@ def send_containers(options: argparse.Namespace, containers: Sequence[TaskContai
 
     Returns the exit status.
     """
-    return exit_status_of(options, partial(_send_containers, options, containers))
+    with interrupts_raised():
+        return exit_status_of(options, partial(_send_containers, options, containers))
 
 
 def _send_containers(options: argparse.Namespace, containers: Sequence[TaskContainer]) -> int:

@@ -339,13 +339,14 @@ def test_unreadable_task_is_reported_as_failure(file, env, daemon):
     assert done.stderr.count("\n") == 1
 
 
-def test_interrupt_prints_how_to_continue(file, env, daemon):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_prints_how_to_continue(number, file, env, daemon):
     daemon.answer = silence
     arguments = ("send", "hostA", file(STOP), "--mqtt", "5")
     with Running(*arguments, env=env) as command:
         daemon.wait()
-        command.interrupt()
-        assert command.wait() == -signal.SIGINT
+        command.process.send_signal(number)
+        assert command.wait() == -number
     assert command.text("stdout") == ""
     assert command.text("stderr") == (
         "'stop vm' on 'hostA' continues, its id is stop-1\n"

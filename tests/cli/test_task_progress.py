@@ -2,6 +2,7 @@
 
 import io
 import re
+import signal
 from functools import partial
 
 from rich.console import Console
@@ -68,6 +69,18 @@ def test_progress_is_shown_as_bar_on_terminal(env, daemon):
     assert command.read["terminal"].rindex(b"\033[?25h") > command.read["terminal"].rindex(
         b"\033[?25l"
     )  # the cursor is there again
+
+
+def test_sigterm_removes_the_bar_and_shows_the_cursor(env, daemon):
+    daemon.answer = silence
+    with Running(*MIGRATE, env=env, terminal=("stdout", "stderr")) as command:
+        daemon.wait()
+        command.until(r"hostA: migrate vm vm1 \(id m1\) .*sent", "terminal")
+        command.process.terminate()
+        assert command.wait() == -signal.SIGTERM
+    assert "'migrate vm' on 'hostA' continues" in command.text("terminal")
+    shown = command.read["terminal"]
+    assert shown.rindex(b"\033[?25h") > shown.rindex(b"\033[?25l")
 
 
 def test_evacuation_shows_bar_per_domain_and_prints_results_to_pipe(env, daemon):

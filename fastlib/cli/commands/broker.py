@@ -2,12 +2,12 @@
 
 import argparse
 import logging
-import signal
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 from fastlib.cli.errors import print_error
+from fastlib.cli.interrupts import interrupts_raised
 from fastlib.display.text import printable
 from fastlib.extras import MissingExtraError
 from fastlib.transport import (
@@ -62,10 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     _log_warnings()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it like Ctrl-C
     try:
-        broker = _broker(options)
-        with broker:
+        with interrupts_raised(), _broker(options) as broker:
             print(f"listening on {broker.address}")
             print(_about(broker), flush=True)
             broker.wait()
@@ -74,8 +72,6 @@ def run(options: argparse.Namespace) -> int:
     except (TransportError, MissingExtraError) as error:
         print_error(options, printable(str(error)))
         return 2
-    finally:
-        signal.signal(signal.SIGTERM, before)
     return 0
 
 

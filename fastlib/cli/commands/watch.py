@@ -1,7 +1,6 @@
 """`fastlib watch`: show the messages between schedulers and daemons."""
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from fastlib.cli.arguments.questions import (
 from fastlib.cli.arguments.values import positive_integer
 from fastlib.cli.connection import exit_status_of, open_client
 from fastlib.cli.errors import TIMED_OUT, print_error
+from fastlib.cli.interrupts import interrupts_raised
 from fastlib.cli.output.terminal import (
     is_dumb,
     is_terminal,
@@ -70,11 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     load_types(options)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts like Ctrl-C
-    try:
+    with interrupts_raised():
         return exit_status_of(options, partial(_run, options))
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run(options: argparse.Namespace) -> int:

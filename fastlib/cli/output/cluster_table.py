@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from fastlib.cli.interrupts import drawing
 from fastlib.display.cluster_state import ClusterState, FinishedTask, HostState, PendingTask
 from fastlib.display.message_text import format_phase
 from fastlib.display.rich_tables import (
@@ -87,10 +88,11 @@ class ClusterTable:
         """Show the current state."""
         now = datetime.now().astimezone()
         width, height = self._console.size
-        self._live.update(render(self.state, now, height, width), refresh=True)
+        with drawing():
+            self._live.start()  # within the block whose end stops it; a second start does nothing
+            self._live.update(render(self.state, now, height, width), refresh=True)
 
     def __enter__(self) -> Self:
-        self._live.start()
         return self
 
     def __exit__(
@@ -99,7 +101,8 @@ class ClusterTable:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._live.stop()
+        with drawing():
+            self._live.stop()
 
 
 def render(state: ClusterState, now: datetime, height: int, width: int) -> RenderableType:

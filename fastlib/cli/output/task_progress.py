@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from fastlib.cli.interrupts import drawing
 from fastlib.display.message_text import summarize
 from fastlib.display.text import word
 from fastlib.extras import MissingExtraError, needs_extra
@@ -114,6 +115,8 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
 
     def begin(self, host: str, container: TaskContainer) -> None:
         self._table.begin(host, container, time.monotonic())
+        with drawing():
+            self._live.start(refresh=True)  # a second start does nothing
 
     def report(self, host: str, progress: Progress) -> None:
         self._table.report(host, progress, time.monotonic())
@@ -123,14 +126,15 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        self._live.stop()
+        with drawing():
+            self._live.stop()
         try:
             yield
         finally:
-            self._live.start(refresh=True)
+            with drawing():
+                self._live.start(refresh=True)
 
     def __enter__(self) -> Self:
-        self._live.start(refresh=True)
         return self
 
     def __exit__(
@@ -139,4 +143,5 @@ class ProgressBars(AbstractContextManager["ProgressBars"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._live.stop()
+        with drawing():
+            self._live.stop()
