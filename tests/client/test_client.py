@@ -61,6 +61,7 @@ from tests.support.client.factory import (
     success,
 )
 from tests.support.client.timeouts import expire_all, possible_answers
+from tests.support.client.unanswered import SENT_BEFORE
 from tests.support.mosquitto import Mosquitto
 from tests.support.waiting import wait_until
 
@@ -238,11 +239,12 @@ def test_repeated_result_is_ignored(hosts):
 
 def test_missing_result_raises_error_with_details(hosts):
     client, daemon = hosts
-    handle = client.migrate("vm1", "hostA", "hostB", timeout=0.2, id="lost")
+    handle = client.migrate("vm1", "hostA", "hostB", timeout=SENT_BEFORE, id="lost")
     daemon.wait()
     with pytest.raises(NoResultError) as caught:
         handle.result(PATIENCE)
-    for part in ("'migrate vm' of vm1 on 'hostA' (id 'lost')", "within 0.2 s", "sent 20", "broker"):
+    within = f"within {SENT_BEFORE:g} s"
+    for part in ("'migrate vm' of vm1 on 'hostA' (id 'lost')", within, "sent 20", "broker"):
         assert part in str(caught.value)
     assert caught.value.request.host == "hostA"
     assert isinstance(caught.value, TimeoutError)

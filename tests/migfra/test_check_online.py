@@ -14,6 +14,7 @@ from fastlib.transport import MqttOptions, connect
 from fastlib.transport.mqtt.round_trip import HELD_BACK, RoundTrip, measure_round_trip
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.transport.subscription_rules import ChoosyMosquitto
+from tests.support.waiting import try_with_more_time, wait_until
 
 
 @pytest.fixture
@@ -39,11 +40,14 @@ def test_remedy_names_the_setting_of_a_broker_that_holds_back_packets():
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 def test_broker_with_nagles_algorithm_is_recognised(broker: Mosquitto, protocol: str):
-    """Nagle's algorithm takes 40 ms at least; how fast a broker is without it is not tested."""
-    found = measure_round_trip(
-        MqttOptions(host="127.0.0.1", port=broker.port, protocol=protocol)  # type: ignore[arg-type]
+    """Nagle's algorithm takes 40 ms at least; how fast a broker is without it is not tested.
+
+    If a busy machine stops this process for that long, it finds both answers at once.
+    """
+    options = MqttOptions(host="127.0.0.1", port=broker.port, protocol=protocol)  # type: ignore[arg-type]
+    found = wait_until(
+        lambda: one if (one := measure_round_trip(options)).gap > HELD_BACK else None, "a gap"
     )
-    assert found.gap > HELD_BACK
     assert found.answer > 0
 
 
@@ -76,14 +80,21 @@ def test_measurement_leaves_no_session_behind(broker: Mosquitto, protocol: str):
 def test_check_online_prints_the_answer_and_the_remedy(
     broker: Mosquitto, configuration: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert main(["-c", write(configuration, broker.port), "--check", "--online"]) == 0
-    shown = capsys.readouterr()
+    path = write(configuration, broker.port)
+
+    def check() -> str | None:
+        """Return the output of a check that has found both remedy and answer."""
+        assert main(["-c", path, "--check", "--online"]) == 0
+        shown = capsys.readouterr()
+        held_back = "migfra: warning: the broker holds back small packets" in shown.err
+        return shown.out if held_back else None
+
     words = re.match(
-        r"the broker accepts the daemon, and answers within ([\d.e-]+) ms\n", shown.out
+        r"the broker accepts the daemon, and answers within ([\d.e-]+) ms\n",
+        wait_until(check, "the warning"),
     )
     assert words is not None
     assert float(words[1]) > 0  # a broker on this host answers within less than 0.1 ms
-    assert "migfra: warning: the broker holds back small packets" in shown.err
 
 
 def test_check_online_without_a_broker_fails(
@@ -169,20 +180,12 @@ def check_with_rules(folder: Path, capsys: pytest.CaptureFixture[str], *rules: s
     return status, capsys.readouterr()
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not come is not awaited for long."""
-    monkeypatch.setattr(own_topics, "ECHO_SECONDS", 0.5)
-
-
 def test_check_online_needs_its_own_status(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    impatient: None,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     """mosquitto confirms the subscription to a topic that the user must not read."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(own_topics, "ECHO_SECONDS", 0.5)
     status, shown = check_with_rules(tmp_path, capsys, f"topic write {STATUS}")
     assert status == 1
     assert f"migfra: error: {STATUS}: the broker confirms the subscription, and does not" in (
@@ -192,19 +195,24 @@ def test_check_online_needs_its_own_status(
 
 
 def test_check_online_with_the_shipped_rules_succeeds(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    impatient: None,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    """A daemon must not send itself orders, so it cannot find out whether it gets them."""
+    """A daemon must not send itself orders, so it cannot find out whether it gets them.
+
+    Its status comes back in time. A busy machine may need longer for that.
+    """
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     rules = (f"topic readwrite {STATUS}", f"topic read {TASK}")
-    status, shown = check_with_rules(tmp_path, capsys, *rules)
-    assert status == 0, shown.err
-    assert "error" not in shown.err
-    assert f"{TASK}: the broker confirms the subscription, and does not deliver" in shown.out
-    assert "'fastlib query --host online' shows later" in shown.out
+
+    def check(echo_seconds: float) -> None:
+        monkeypatch.setattr(own_topics, "ECHO_SECONDS", echo_seconds)
+        status, shown = check_with_rules(tmp_path, capsys, *rules)
+        assert status == 0, shown.err
+        assert "error" not in shown.err
+        assert f"{TASK}: the broker confirms the subscription, and does not deliver" in shown.out
+        assert "'fastlib query --host online' shows later" in shown.out
+
+    try_with_more_time(check)
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])

@@ -20,6 +20,7 @@ from fastlib.message import Result, Start, TaskContainer
 from fastlib.migfra import Daemon
 from fastlib.migfra.config.sections import LimitsSection
 from fastlib.transport import MqttOptions
+from tests.support.client.unanswered import SENT_BEFORE
 from tests.support.migfra.bench import configuration
 from tests.support.migfra.program import Program, program
 from tests.support.migfra.scheduler import forget
@@ -149,7 +150,7 @@ def test_daemon_that_hangs_leaves_the_outcome_unknown(
     shown(client, "online")
     migfra.send(signal.SIGSTOP)
     try:
-        error = failure_of(client.stop(HOST, "vm1", timeout=0.1))
+        error = failure_of(client.stop(HOST, "vm1", timeout=SENT_BEFORE))
     finally:
         migfra.send(signal.SIGCONT)
     assert error.outcome == "unknown"

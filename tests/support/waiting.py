@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -53,6 +54,22 @@ async def wait_until_async(
             raise AssertionError(_message(description, timeout))
         await asyncio.sleep(_SHORTEST_PAUSE)
     return value
+
+
+def try_with_more_time(
+    attempt: Callable[[float], T], seconds: Iterable[float] = (0.3, 3.0, 30.0)
+) -> T:
+    """Return the value of the first attempt that raises no AssertionError.
+
+    An attempt gets the seconds of a timeout that must pass in it. Something must happen before it
+    passes, and on a busy machine that may take longer than the first timeout. Raises the error of
+    the last attempt.
+    """
+    *shorter, longest = seconds
+    for timeout in shorter:
+        with suppress(AssertionError):
+            return attempt(timeout)
+    return attempt(longest)
 
 
 def _pause_after(seconds: float) -> float:
