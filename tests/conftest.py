@@ -96,6 +96,7 @@ LONGEST_FILES = [
     "migfra/test_access_list.py",
     "migfra/test_migration_queue.py",
     "migfra/test_weak_broker.py",
+    "cli/test_send_wait.py",
     "cli/test_send.py",
     "transport/test_communicator.py",
     "repository/test_workers.py",

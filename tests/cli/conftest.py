@@ -43,11 +43,11 @@ def install(tmp_path, monkeypatch, isolated_registry):
 
 @pytest.fixture
 def file(tmp_path):
-    """Write a file; return its path as text."""
+    """Write text or bytes to a file; return its path as text."""
 
     def write(content, name="message.yaml"):
         path = tmp_path / name
-        path.write_bytes(content)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
         return str(path)
 
     return write

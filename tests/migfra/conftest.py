@@ -10,6 +10,7 @@ import pytest
 from fastlib.migfra.plugin_api import expiry
 from tests.support.clock import SettableClock
 from tests.support.migfra.bench import Bench, Play
+from tests.support.migfra.desk import AtDesk, player
 from tests.support.mosquitto import Mosquitto
 
 
@@ -49,3 +50,9 @@ def play(tmp_path: Path) -> Play:
         asyncio.run(main())
 
     return play
+
+
+@pytest.fixture
+def at_desk(tmp_path: Path) -> AtDesk:
+    """Plays a scene with a journal that orders come to."""
+    return player(tmp_path / "journal")

@@ -1,17 +1,14 @@
 """Unexpected exceptions, planted in each part of the daemon, are logged and end clearly."""
 
 import asyncio
-import logging
-import sqlite3
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from fastlib import Migrate, Start, TaskContainer
 from fastlib.message import Query
-from fastlib.migfra import Daemon, JournalError
+from fastlib.migfra import Daemon
 from fastlib.migfra.journal.group_commit import GroupCommit
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.tasks.container_loader import ContainerLoader
@@ -20,170 +17,14 @@ from fastlib.migfra.tasks.member_execution import MemberExecution
 from fastlib.migfra.telemetry.presence import PresencePublisher
 from fastlib.transport import AsyncCommunicator
 from tests.support.migfra.bench import Bench, Play, patiently
+from tests.support.migfra.planted import Planted, fails, fails_async, logged
 from tests.support.migfra.scripted import Recovering, Scripted
 from tests.support.waiting import wait_until_async
-
-
-class Planted(Exception):
-    """An unexpected error."""
-
-
-def fails(*_: Any, **__: Any) -> Any:
-    raise Planted("by a test")
-
-
-async def fails_async(*_: Any, **__: Any) -> Any:
-    raise Planted("by a test")
-
-
-def logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
-    """An error with this text and the planted traceback was logged."""
-    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    found = [record for record in errors if text in record.getMessage()]
-    assert found, [record.getMessage() for record in errors]
-    assert any(record.exc_info and "by a test" in str(record.exc_info[1]) for record in found)
 
 
 async def ends_with_failure(daemon: Daemon) -> None:
     await patiently(daemon.ended.wait())
     assert isinstance(daemon.failure, Planted)
-
-
-# Group commit
-
-
-class Commits:
-    """A group commit on a database in a file, and the failures that it reports."""
-
-    def __init__(self, directory: Path) -> None:
-        self.connection = sqlite3.connect(
-            directory / "db", isolation_level=None, check_same_thread=False
-        )
-        self.connection.execute("CREATE TABLE t (n UNIQUE)")
-        self.failures: list[tuple[str, str]] = []
-        self.group = GroupCommit(
-            self.connection, lambda part, error: self.failures.append((part, str(error)))
-        )
-
-    def insert(self, number: int) -> "asyncio.Future[Any]":
-        return self.group.submit(
-            lambda connection: connection.execute("INSERT INTO t VALUES (?)", (number,)).rowcount
-        )
-
-    def numbers(self) -> list[int]:
-        return [n for (n,) in self.connection.execute("SELECT n FROM t ORDER BY n")]
-
-    async def close(self) -> None:
-        await self.group.close(1)
-        self.connection.close()
-
-
-def play_commits(directory: Path, scene: Callable[[Commits], Awaitable[None]]) -> None:
-    """Play a scene with a group commit, which is closed at its end."""
-
-    async def main() -> None:
-        commits = Commits(directory)
-        await scene(commits)
-        await commits.close()
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    "statement",
-    ["INSERT INTO t VALUES (?, ?)", "INSERT INTO no_such_table VALUES (?)", "no SQL ?"],
-)
-def test_operation_with_a_wrong_statement_fails_alone(tmp_path: Path, statement: str) -> None:
-    async def scene(commits: Commits) -> None:
-
-        def wrong(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT INTO t VALUES (100)")
-            connection.execute(statement, (1,))
-
-        first, bad, last = commits.insert(1), commits.group.submit(wrong), commits.insert(2)
-        assert await patiently(asyncio.gather(first, last)) == [1, 1]
-        with pytest.raises(sqlite3.Error):
-            await bad
-        assert commits.numbers() == [1, 2]  # nothing of the failed operation is committed
-        assert commits.failures == []
-        assert commits.group.last_error is None
-
-    play_commits(tmp_path, scene)
-
-
-def test_operations_that_fail_do_not_fail_others_of_the_batch(tmp_path: Path) -> None:
-    async def scene(commits: Commits) -> None:
-        futures = [commits.insert(n) if n % 3 else commits.group.submit(fails) for n in range(30)]
-        results = await patiently(asyncio.gather(*futures, return_exceptions=True))
-        assert [type(result) for result in results] == [
-            int if n % 3 else Planted for n in range(30)
-        ]
-        assert commits.numbers() == [n for n in range(30) if n % 3]
-
-    play_commits(tmp_path, scene)
-
-
-def test_failure_of_the_commit_itself_is_reported_and_fails_the_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scene(commits: Commits) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(GroupCommit, "_commit", fails)
-            outcome = await patiently(
-                asyncio.gather(commits.insert(1), commits.insert(2), return_exceptions=True)
-            )
-        assert [str(error) for error in outcome] == ["the journal failed: Planted: by a test"] * 2
-        assert all(isinstance(error, JournalError) for error in outcome)
-        assert commits.failures == [("the journal", "by a test")]
-        assert isinstance(commits.group.last_error, Planted)
-        assert await patiently(commits.insert(3)) == 1
-        assert commits.numbers() == [3]
-        assert commits.group.last_error is None
-
-    play_commits(tmp_path, scene)
-
-
-def test_database_that_is_closed_too_early_is_reported(tmp_path: Path) -> None:
-    async def scene(commits: Commits) -> None:
-        commits.connection.close()
-        with pytest.raises(JournalError, match=r"the journal failed: ProgrammingError: .*closed"):
-            await patiently(commits.insert(1))
-        assert [part for part, _ in commits.failures] == ["the journal"]
-        await commits.group.close(1)
-
-    play_commits(tmp_path, scene)
-
-
-def test_error_of_an_operation_without_waiter_is_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def scene(commits: Commits) -> None:
-        commits.group.submit_later(fails)
-        await patiently(commits.insert(1))
-        await commits.close()
-        commits.group.submit_later(fails)  # after the end it is no error
-
-    play_commits(tmp_path, scene)
-    logged(caplog, "an entry of the journal was not written")
-    assert len(caplog.records) == 1
-
-
-def test_close_fails_entries_that_cannot_be_written(tmp_path: Path) -> None:
-    async def scene(commits: Commits) -> None:
-        other = sqlite3.connect(tmp_path / "db", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        commits.connection.execute("PRAGMA busy_timeout = 0")
-        waiting = commits.insert(1)
-        await wait_until_async(lambda: commits.group.last_error is not None)
-        await commits.group.close(0)
-        with pytest.raises(JournalError, match="the journal was closed: database is locked"):
-            await waiting
-        with pytest.raises(JournalError, match="the journal is closed"):
-            await commits.insert(2)
-        other.close()
-        assert commits.numbers() == []
-
-    play_commits(tmp_path, scene)
 
 
 # The journal in a daemon

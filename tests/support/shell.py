@@ -40,6 +40,8 @@ _CHANGED = {
 """Variables that change what commands print or do."""
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in _CHANGED}
 PROGRAM = (sys.executable, "-m", "fastlib")
+STOP = "task: stop vm\nlist:\n  - vm-name: vm1\n  - vm-name: vm2\nid: stop-1\n"
+"""An order of two tasks."""
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 T = TypeVar("T")
