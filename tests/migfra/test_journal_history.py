@@ -101,6 +101,29 @@ def test_history_has_the_newest_first_and_one_more_than_the_limit(at_desk: AtDes
     at_desk(scene)
 
 
+def test_history_has_at_most_a_hundred_and_one_orders(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        numbers = [(await desk.journal.accept(None, b"", b"%d" % n)).number for n in range(102)]
+        found = await desk.journal.history()
+        assert [record.number for record in found] == numbers[:0:-1]
+
+    at_desk(scene)
+
+
+def test_history_of_orders_under_way_has_the_oldest_first(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        for key in ("first", "answered", "last"):
+            await desk.kind(key, key=key, vm_names=("vm1",))
+        await desk.kind("other", key="other", vm_names=("vm2",))
+        await desk.journal.answer(2, b"")
+        found = await desk.journal.history(vm_name="vm1", under_way=True)
+        assert [record.key for record in found] == ["first", "last"]
+        found = await desk.journal.history(vm_name="vm1")
+        assert [record.key for record in found] == ["last", "answered", "first"]
+
+    at_desk(scene)
+
+
 def test_history_is_read_while_nothing_can_be_written(
     at_desk: AtDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

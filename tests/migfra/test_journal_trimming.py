@@ -86,6 +86,24 @@ def test_quiet_daemon_trims_its_journal_each_hour(tmp_path: Path) -> None:
     run(scene)
 
 
+def test_journal_is_trimmed_after_exactly_an_hour() -> None:
+    async def scene() -> None:
+        clock = SetClock()
+        journal = Journal(None, max_age=1, clock=clock)
+        number = await accept(journal, "a")
+        await journal.answer(number, b"")
+        journal.confirmed(number)
+        clock.run(3599)
+        journal.trim_if_due()
+        assert len(await journal.history()) == 1
+        clock.run(1)
+        journal.trim_if_due()
+        assert await journal.history() == []
+        await journal.close()
+
+    run(scene)
+
+
 def test_running_time_is_added_up_over_runs(tmp_path: Path) -> None:
     async def scene() -> None:
         path, clock = tmp_path / "journal", SetClock()
