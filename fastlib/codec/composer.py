@@ -85,13 +85,13 @@ class _SpecialCharacters:
         return self.restore(message)
 
 
-# Peers ignore unknown directives, and read all of YAML 1. PyYAML's C parser refuses both.
-_YAML_1 = lazy_pattern(r"\A(%YAML[ \t]+1\.)([0-9]+)(?=[ \t\r]|\Z)")
+# Peers ignore unknown directives, and read all of YAML 0 and 1. PyYAML's C parser refuses both.
+_YAML_0_OR_1 = lazy_pattern(r"\A(%YAML[ \t]+0*)[01]\.([0-9]+)(?=[ \t\r]|\Z)")
 _OTHER_DIRECTIVE = lazy_pattern(r"\A%(?!(?:YAML|TAG)(?:[ \t\r]|\Z))")
 
 
 def _with_known_directives(text: str) -> str:
-    """Return the text with unknown directives as comments, and each YAML 1 as 1.2.
+    """Return the text with unknown directives as comments, and YAML 0 and 1 as 1.2.
 
     All other characters stay in their places.
     """
@@ -102,7 +102,7 @@ def _with_known_directives(text: str) -> str:
     for index, line in enumerate(lines):
         if before_document and line.startswith("%"):
             line = _OTHER_DIRECTIVE.sub("#", line)
-            lines[index] = _YAML_1.sub(lambda m: m[1] + "2".ljust(len(m[2])), line)
+            lines[index] = _YAML_0_OR_1.sub(lambda m: m[1] + "1.2".ljust(len(m[2]) + 2), line)
         elif line.strip(" \t\r") and not line.lstrip(" \t").startswith("#"):
             before_document = re.match(r"\.\.\.(?![^ \t\r])", line) is not None
     return "\n".join(lines)
@@ -120,6 +120,8 @@ _PROBLEMS = {
     "did not find expected '-' indicator": "expected '- ' here; is the indentation right?",
     "did not find expected <document start>": "expected the end of the document, or '---'",
     "expected '<document start>'": "expected the end of the document, or '---'",
+    "found incompatible YAML document": "the version after '%YAML' must be 1, and the line must be "
+    "before a document; remove it",
     "found unknown escape character": "this escape is not one of YAML's; write the backslash twice",
     "found invalid Unicode character escape code": "this escape is not a valid character; "
     "write the character itself",

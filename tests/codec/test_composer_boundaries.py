@@ -397,7 +397,8 @@ def test_unknown_directives_are_ignored(text: str, value: str) -> None:
         ("%YAML 2.0\n", None), ("%YAML 1.3\r\n%TAG a\n%TAGa\n%YAML\n",
                                 "%YAML 1.2\r\n%TAG a\n#TAGa\n%YAML\n"),
         ("%YAML 1.3", "%YAML 1.2"), ("%YAML 1.3\t", "%YAML 1.2\t"),
-        ("%YAML  \t1.3", "%YAML  \t1.2"),
+        ("%YAML  \t1.3", "%YAML  \t1.2"), ("%YAML 0.1", "%YAML 1.2"), ("%YAML 10.1", None),
+        ("%YAML 00.12 x", "%YAML 01.2  x"), ("%YAML 001.3", "%YAML 001.2"), ("%YAML .3", None),
         ("\n%FOO", "\n#FOO"), (" %FOO\n%BAR", None), ("%FOO %BAR", "#FOO %BAR"),
     ],
 )  # fmt: skip
@@ -407,6 +408,9 @@ def test_directives_are_rewritten_only_before_a_document(text: str, same: str | 
 
 # --- errors of syntax -----------------------------------------------------------------------------
 
+YAML_VERSION = (
+    "the version after '%YAML' must be 1, and the line must be before a document; remove it"
+)
 COLON = "a ':' is not allowed here; quote the text that contains it"
 KEY = "expected a key here; is the indentation right, a quote missing?"
 ITEM = "expected '- ' here; is the indentation right?"
@@ -450,7 +454,8 @@ IN_MAPPING = "(while parsing a block mapping, which began in line 1)"
         ("{a: b}\n%FOO\n", (2, 1, DIRECTIVE)), ("a: b\n%FOO\n---\nc", (2, 1, DIRECTIVE)),
         ("a: |\n%\n", (2, 1, DIRECTIVE)), ("{a: b,\n%c: d}", (2, 1, DIRECTIVE)),
         ("--- a\n...\n%b\n--- 'c'\n%YAMLX: d\n", (5, 1, DIRECTIVE)),
-        ("a: b\n%YAML 1.2\n", (3, 1, END)),
+        ("a: b\n%YAML 1.2\n", (3, 1, END)), ("a: b\n%YAML 2.0\n---\nc", (2, 1, YAML_VERSION)),
+        ("%YAML 2.0\n---\na: b", (1, 1, YAML_VERSION)),
     ],
 )  # fmt: skip
 def test_error_of_syntax_is_explained_at_its_place(text: str, problem: tuple[Any, ...]) -> None:

@@ -311,6 +311,8 @@ def test_texts_that_only_peers_refuse_are_read(cls: type[Message], text: str) ->
         "%FOO bar\nvm-name: a",
         "# c\n%\n% x 100%\n\n  \n # c\n%FOO\n---\nvm-name: a\n---",
         "%YAML 1.3\n---\nvm-name: a",
+        "%YAML 0.1\n---\nvm-name: a",
+        "%YAML 01.3 # c\n---\nvm-name: a",
         "%YAML 1.10 # c\r\n%TAG !e! tag:example.org,2026:%20\r\n---\r\nvm-name: !e!x a\r\n",
         "vm-name: a\n---\ufeff",
         "---\nvm-name: a\n---\ufeff \n",
@@ -353,6 +355,8 @@ def test_percent_signs_within_a_document_are_text() -> None:
     [
         (fastlib.Stop, r'vm-name: "\ud83d\ude00"'),
         (fastlib.Stop, "%YAML 2.0\n---\nvm-name: a"),
+        (fastlib.Stop, "%YAML 10.2\n---\nvm-name: a"),
+        (fastlib.Stop, "%YAML 1.3#\n---\nvm-name: a"),
         (fastlib.Stop, "%YAML 1.2\n%YAML 1.3\n---\nvm-name: a"),
         (fastlib.Stop, "vm-name: a\n  # comment\n  b"),
         (fastlib.Start, '{vm-name: a, vcpus: " 4"}'),

@@ -13,6 +13,7 @@ from .broker import check_broker
 from .files import check_journal_file, check_lock, check_log_file
 from .findings import Finding, StartUp
 from .parts import check_hypervisor, check_metrics
+from .secret_files import check_secret_files
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,14 @@ class Step:
     find: Callable[[StartUp], Iterable[Finding]]
     """Yields the reasons why the part would fail."""
     before_start: bool = True
-    """False if the start finds the reasons itself during the step."""
+    """False if the start finds the reasons itself during the step, or if they only are warnings."""
 
 
 STEPS: Final = (
     Step("lock", check_lock, before_start=False),
     Step("log", check_log_file),
     Step("broker", check_broker),
+    Step("secret files", check_secret_files, before_start=False),
     Step("journal", check_journal_file),
     Step("metrics", check_metrics),
     Step("hypervisor", check_hypervisor, before_start=False),
