@@ -11,12 +11,25 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+Extension = tuple[x509.ExtensionType, bool]
+"""An extension, and whether it is critical."""
 _PURPOSES = {
     "server": ExtendedKeyUsageOID.SERVER_AUTH,
     "client": ExtendedKeyUsageOID.CLIENT_AUTH,
 }
 BOTH_PURPOSES = ("server", "client")
 DAY = timedelta(days=1)
+AUTHORITY = (x509.BasicConstraints(ca=True, path_length=None), True)
+_NO_USE = dict.fromkeys(
+    ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+     "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+    False,
+)  # fmt: skip
+
+
+def key_usage(*uses: str, critical: bool = True) -> Extension:
+    """Return the extension with the uses of a key."""
+    return x509.KeyUsage(**(_NO_USE | dict.fromkeys(uses, True))), critical
 
 
 @dataclass(frozen=True)
@@ -28,7 +41,7 @@ class Certificate:
 
 
 def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -49,16 +62,16 @@ class Authority:
         begin: timedelta = -DAY,
         end: timedelta = 30 * DAY,
         by: Self | None = None,
+        extensions: Sequence[Extension] = (AUTHORITY,),
     ) -> None:
         """The times are relative to now. Without `by` it has signed itself."""
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._subject = _name(name)
         self._id = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         issuer = by or self
-        builder = issuer._builder(self._subject, self._key, begin, end).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
-        )
-        builder = builder.add_extension(self._id, critical=False)
+        builder = issuer._builder(self._subject, self._key, begin, end)
+        for extension, is_critical in (*extensions, (self._id, False)):
+            builder = builder.add_extension(extension, critical=is_critical)
         self._certificate = issuer._sign(builder)
         self.pem = self._certificate.public_bytes(serialization.Encoding.PEM)
 
@@ -70,10 +83,11 @@ class Authority:
         purposes: Sequence[str] = BOTH_PURPOSES,
         begin: timedelta = -DAY,
         end: timedelta = 20 * DAY,
+        extensions: Sequence[Extension] = (),
     ) -> Certificate:
         """Issue a certificate. `names` are its subjectAltNames; without them only the common name.
 
-        Without purposes it has no list of purposes.
+        Without purposes it has no list of purposes. Without a common name it has no subject.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(_name(common_name), key, begin, end)
@@ -85,8 +99,25 @@ class Authority:
         if purposes:
             usage = x509.ExtendedKeyUsage([_PURPOSES[purpose] for purpose in purposes])
             builder = builder.add_extension(usage, critical=False)
+        for extension, is_critical in extensions:
+            builder = builder.add_extension(extension, critical=is_critical)
         signed = self._sign(builder)
         return Certificate(signed.public_bytes(serialization.Encoding.PEM), _key_pem(key))
+
+    def revoke(self, certificate: Certificate) -> bytes:
+        """Return a list in PEM that revokes a certificate."""
+        now = datetime.now(UTC)
+        number = x509.load_pem_x509_certificate(certificate.pem).serial_number
+        revoked = (
+            x509.RevokedCertificateBuilder()
+            .serial_number(number)
+            .revocation_date(now - DAY)
+            .build()
+        )
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._subject)
+        builder = builder.last_update(now - DAY).next_update(now + DAY)
+        signed = builder.add_revoked_certificate(revoked).sign(self._key, hashes.SHA256())
+        return signed.public_bytes(serialization.Encoding.PEM)
 
     def qemu_files(self, *names: str) -> dict[str, bytes]:
         """Return the files of a host that QEMU needs as a source and as a destination."""

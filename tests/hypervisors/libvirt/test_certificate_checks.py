@@ -138,7 +138,7 @@ def test_file_that_is_no_certificate_is_refused(changes, words):
         (OURS.issue("node03", ["node03", "10.0.0.3"]), "but it is for node03, 10.0.0.3"),
         (OURS.issue("node02", ["node03"]), "must be for node02, but it is for node03"),
         (OURS.issue("node02", []), None),
-        (OURS.issue("node02", ["10.0.0.2"]), None),
+        (OURS.issue("node02", ["10.0.0.2"]), "must be for node02, but it is for 10.0.0.2"),
         (OURS.issue("NODE02"), None),
         (OURS.issue("x", ["node02"], purposes=[]), None),
     ],
@@ -175,8 +175,20 @@ def test_certificate_of_the_source_is_checked(certificate, words):
             True,
         )
         assert words in text
+
+
+def test_own_qemu_checks_a_certificate_that_the_destination_does_not_need():
     lax = msgspec.structs.replace(DESTINATION, verifies_source=False)
-    assert problems(source, lax) == []
+    for certificate, words in (
+        (OURS.issue(end=-DAY), "has expired"),
+        (Authority("others").issue(), "of /etc/pki/qemu/ca-cert.pem on node01 (CN=ours), but"),
+        (OURS.issue(purposes=["server"]), None),
+        (OURS.issue("any name", ["any.name"]), None),
+    ):
+        source = msgspec.structs.replace(SOURCE, certificate=content(certificate.pem))
+        texts = [text for _, text in problems(source, lax)]
+        assert len(texts) == (words is not None)
+        assert all(words in text for text in texts)
 
 
 def test_source_needs_no_certificate_where_the_destination_does_not_verify():
@@ -190,8 +202,14 @@ def test_source_needs_no_certificate_where_the_destination_does_not_verify():
 
 def test_each_host_may_trust_several_authorities():
     other = Authority("others")
-    source = msgspec.structs.replace(SOURCE, authority=content(OURS.pem + other.pem))
-    assert problems(source, signed(other.issue("node02", ["node02"]))) == []
+    both = {"authority": content(OURS.pem + other.pem)}
+    source = msgspec.structs.replace(SOURCE, **both)
+    destination = signed(other.issue("node02", ["node02"]))
+    assert problems(source, msgspec.structs.replace(destination, **both)) == []
+    # QEMU also checks its own certificate by its own file.
+    ((_, text),) = problems(source, destination)
+    assert "server-cert.pem on node02 must be signed by an authority of" in text
+    assert "ca-cert.pem on node02 (CN=ours), but CN=others signed it" in text
 
 
 def test_chain_in_the_file_of_the_certificate_is_followed():
@@ -242,6 +260,50 @@ def test_names_are_compared_like_gnutls_does(names, own, found):
 def test_common_name_counts_only_without_alternative_names():
     assert problems(destination=signed(OURS.issue("node02"))) == []
     assert problems(destination=signed(OURS.issue("node02", ["node03"]))) != []
+
+
+def test_destination_refuses_a_revoked_certificate():
+    for revoked, words in ((CERTIFICATE, ""), (CLIENT, "is revoked by /etc/pki/qemu/ca-crl.pem")):
+        lists = content(OURS.revoke(revoked))
+        text = "".join(
+            text
+            for _, text in problems(
+                destination=msgspec.structs.replace(DESTINATION, revocations=lists)
+            )
+        )
+        assert words in text
+        assert bool(words) == bool(text)
+    lists = content(Authority("ours").revoke(CLIENT) + Authority("others").revoke(CLIENT))
+    ((_, text),) = problems(destination=msgspec.structs.replace(DESTINATION, revocations=lists))
+    assert text.startswith("/etc/pki/qemu/client-cert.pem on node01 is revoked by ")
+    broken = msgspec.structs.replace(DESTINATION, revocations=content(b"no"))
+    ((_, text),) = problems(destination=broken)
+    assert "ca-crl.pem on node02 must have revocation lists in PEM" in text
+
+
+def test_empty_key_is_named():
+    key = FileContent(is_present=True, is_empty=True)
+    ((_, text),) = problems(destination=msgspec.structs.replace(DESTINATION, key=key))
+    assert text == "/etc/pki/qemu/server-key.pem on node02 is empty; replace it"
+
+
+def test_newer_qemu_reads_chains_and_ignores_authorities_that_it_does_not_need():
+    middle = Authority("middle", by=OURS)
+    pem = middle.issue("node02", ["node02"]).pem + middle.pem
+    old = Authority("old", end=-DAY).pem
+    for version, words in (
+        ((10, 1), "ca-cert.pem on node02 must have the certificates of all authorities between"),
+        ((10, 2), None),
+        (None, None),
+    ):
+        destination = msgspec.structs.replace(signed(pem), qemu=version)
+        assert [words in text for _, text in problems(destination=destination)] == (
+            [True] if words else []
+        )
+        source = msgspec.structs.replace(SOURCE, qemu=version, authority=content(OURS.pem + old))
+        assert ["has expired: CN=old" in text for _, text in problems(source)] == (
+            [True] if words else []
+        )
 
 
 # qemu.conf

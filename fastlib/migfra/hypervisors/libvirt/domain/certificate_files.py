@@ -8,12 +8,17 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from fastlib.migfra.virt.program_versions import Version, version_of
+
 from . import qemu_conf
 from .file_probe import FileContent, Prober, read_files
 
 Role = Literal["server", "client"]
 """QEMU at the destination is the server, at the source the client."""
 AUTHORITY: Final = "ca-cert.pem"
+REVOCATIONS: Final = "ca-crl.pem"
+"""The file with the certificates that authorities have revoked. QEMU as a server reads it if it is
+there."""
 
 
 class HostCertificates(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,8 +31,12 @@ class HostCertificates(msgspec.Struct, frozen=True, kw_only=True):
     certificate: FileContent
     key: FileContent
     """The private key. Its content is not read."""
+    revocations: FileContent = FileContent()
+    """The certificates that authorities have revoked, for the role `server`."""
     verifies_source: bool = True
     """Whether a destination requires a certificate of the source."""
+    qemu: Version | None = None
+    """The version of the host's QEMU, which decides some rules."""
 
     def path(self, name: str) -> str:
         """Return the path of a file in the folder."""
@@ -50,7 +59,9 @@ def read_certificates(connection: Any, prober: Prober, host: str, role: Role) ->
     folder = settings.folder
     authority, certificate = f"{folder}/{AUTHORITY}", f"{folder}/{role}-cert.pem"
     key = f"{folder}/{role}-key.pem"
-    contents = read_files(connection, prober, [authority, certificate], unread=[key])
+    revocations = f"{folder}/{REVOCATIONS}"
+    read = [authority, certificate, *([revocations] if role == "server" else [])]
+    contents = read_files(connection, prober, read, unread=[key])
     return HostCertificates(
         host=host,
         role=role,
@@ -58,6 +69,8 @@ def read_certificates(connection: Any, prober: Prober, host: str, role: Role) ->
         authority=contents[authority],
         certificate=contents[certificate],
         key=contents[key],
+        revocations=contents.get(revocations, FileContent()),
+        qemu=version_of(connection.getVersion()),
         verifies_source=settings.verifies_source,
     )
 

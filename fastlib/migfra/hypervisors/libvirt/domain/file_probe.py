@@ -49,6 +49,7 @@ class FileContent(msgspec.Struct, frozen=True, kw_only=True):
 
     is_present: bool = False
     is_folder: bool = False
+    is_empty: bool = False
     data: bytes | None = None
     """All of its bytes. None if it is absent, is a folder, or was not to be read."""
     problem: str = ""
@@ -198,12 +199,12 @@ def _content(domain: Any, disk: str, *, is_read: bool) -> FileContent:
     if facts.size is None:
         return FileContent(is_present=True, is_folder=True, problem="it is a folder, not a file")
     if not is_read:
-        return FileContent(is_present=True)
+        return FileContent(is_present=True, is_empty=facts.size == 0)
     if facts.size > _MOST_CONTENT:
         problem = f"it has {facts.size} bytes, more than {_MOST_CONTENT}"
         return FileContent(is_present=True, problem=problem)
     if facts.size == 0:
-        return FileContent(is_present=True, data=b"")
+        return FileContent(is_present=True, is_empty=True, data=b"")
     try:
         return FileContent(is_present=True, data=domain.blockPeek(disk, 0, facts.size, 0))
     except libvirt.libvirtError as error:

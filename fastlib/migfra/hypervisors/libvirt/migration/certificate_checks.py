@@ -1,29 +1,45 @@
 """Check QEMU's certificates of both hosts for an encrypted migration. Pure but for the clock.
 
-QEMU at the source connects. It checks that the destination's certificate is signed by an authority
-that the source trusts, and that it is for the destination's name. The destination checks that the
-source's certificate is signed by an authority that the destination trusts. Both check the times.
+QEMU of each host first checks its own files: its certificate must be signed by an authority of its
+own `ca-cert.pem`. QEMU at the source then connects. It checks that the destination's certificate is
+signed by an authority that the source trusts, and that it is for the destination's name. The
+destination checks that the source's certificate is signed by an authority that the destination
+trusts, and is not revoked. All check the times.
 """
 
-import ipaddress
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from fastlib.extras import needs_extra
 from fastlib.migfra.hypervisors.libvirt.domain.certificate_files import (
     AUTHORITY,
+    REVOCATIONS,
     HostCertificates,
+)
+
+from .certificate_rules import (
+    InvalidError,
+    check_authority,
+    check_is_no_authority,
+    check_key_usage,
+    check_purpose,
+    check_subject,
+    check_times,
+    is_revoked,
+    issuer_of,
+    load_certificates,
+    matching_name,
 )
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 _LONGEST_CHAIN: Final = 8
-_PURPOSES: Final = {"server": "1.3.6.1.5.5.7.3.1", "client": "1.3.6.1.5.5.7.3.2"}
-_ANY_PURPOSE: Final = "2.5.29.37.0"
+_CHAINS_SINCE: Final = (10, 2)
+"""The first version of QEMU that accepts its own certificate by authorities in the file of that
+certificate. It also ignores the authorities of `ca-cert.pem` that its certificate does not need."""
 
 
 class CertificateProblem(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,10 +49,6 @@ class CertificateProblem(msgspec.Struct, frozen=True, kw_only=True):
     """Missing: the host is not set up for encryption. Invalid: it is, but not correctly."""
     text: str
     """The file, what was expected and found, and the remedy."""
-
-
-class _InvalidError(Exception):
-    """A certificate is not valid; the text says why, as the end of a sentence, with the remedy."""
 
 
 def missing_files(host: HostCertificates) -> list[CertificateProblem]:
@@ -59,6 +71,9 @@ def missing_files(host: HostCertificates) -> list[CertificateProblem]:
         elif not content.is_present and not content.problem:
             words = f"{host.host} has no {path}; put it there"
             problems.append(CertificateProblem(kind="missing", text=words))
+        elif content.is_empty:
+            words = f"{path} on {host.host} is empty; replace it"
+            problems.append(CertificateProblem(kind="invalid", text=words))
     return problems
 
 
@@ -66,12 +81,7 @@ def own_problems(host: HostCertificates, now: datetime | None = None) -> list[Ce
     """Return the problems of one host alone. Raises MissingExtraError."""
     if problems := missing_files(host):
         return problems
-    try:
-        own = _load(host, host.certificate.data, f"{host.role}-cert.pem")
-        _check_chain(host, own, host, now or datetime.now(UTC))
-    except _InvalidError as error:
-        return [CertificateProblem(kind="invalid", text=str(error))]
-    return []
+    return _problems_of(host, None, now or datetime.now(UTC))
 
 
 def problems_between(
@@ -92,156 +102,115 @@ def problems_between(
     problems += missing
     if problems:
         return problems, None
+    problems = _problems_of(destination, source, now)
     name = None
-    try:
-        there = _load(destination, destination.certificate.data, "server-cert.pem")
-        _check_chain(destination, there, source, now)
-        name = _matching_name(destination, there[0], names)
-    except _InvalidError as error:
-        problems.append(CertificateProblem(kind="invalid", text=str(error)))
-    if destination.verifies_source:
+    if not problems:
+        path = f"{destination.path('server-cert.pem')} on {destination.host}"
         try:
-            here = _load(source, source.certificate.data, "client-cert.pem")
-            _check_chain(source, here, destination, now)
-        except _InvalidError as error:
+            own = load_certificates(destination.certificate.data, path)
+            name = matching_name(own[0], names, path)
+        except InvalidError as error:
             problems.append(CertificateProblem(kind="invalid", text=str(error)))
-    return problems, name
+    if destination.verifies_source:
+        problems += _problems_of(source, destination, now)
+    elif source.certificate.data is not None:
+        # QEMU of the source checks it all the same, but not whether it is for a client.
+        problems += _problems_of(source, None, now, any_purpose=True)
+    return problems, name if not problems else None
 
 
-def _load(host: HostCertificates, data: bytes | None, name: str) -> list["Certificate"]:
-    with needs_extra("an encrypted migration", "cryptography"):
-        from cryptography import x509
-    assert data is not None
+def _problems_of(
+    host: HostCertificates,
+    verifier: HostCertificates | None,
+    now: datetime,
+    *,
+    any_purpose: bool = False,
+) -> list[CertificateProblem]:
+    """Return the problem of a host's certificate for another host, or for that host alone."""
+    path = f"{host.path(f'{host.role}-cert.pem')} on {host.host}"
     try:
-        return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
-        raise _InvalidError(
-            f"{host.path(name)} on {host.host} must have a certificate in PEM, but it has none "
-            f"that can be read ({error}); replace it"
+        certificates = load_certificates(host.certificate.data, path)
+        if not any_purpose:
+            check_purpose(certificates[0], host.role, path)
+        _check_own(host, certificates[0], path, now)
+        if verifier is not None:
+            _check_chain(certificates, path, verifier, now)
+            _check_revocation(certificates[0], path, verifier)
+        _check_by_own_authorities(host, certificates, path, now)
+    except InvalidError as error:
+        return [CertificateProblem(kind="invalid", text=str(error))]
+    return []
+
+
+def _check_own(host: HostCertificates, own: "Certificate", path: str, now: datetime) -> None:
+    """Raise InvalidError if a certificate does not serve a host, no matter who signed it."""
+    check_times(own, path, now)
+    check_is_no_authority(own, path)
+    check_key_usage(own, path)
+    if not _reads_chains(host):
+        check_subject(own, path)
+
+
+def _reads_chains(host: HostCertificates) -> bool:
+    """Return whether the host's QEMU reads chains, as far as its version is known."""
+    return host.qemu is None or host.qemu >= _CHAINS_SINCE
+
+
+def _check_by_own_authorities(
+    host: HostCertificates, certificates: list["Certificate"], path: str, now: datetime
+) -> None:
+    """Raise InvalidError if QEMU of a host does not accept that host's own certificate."""
+    if _reads_chains(host):
+        _check_chain(certificates, path, host, now)
+        return
+    authority = f"{host.path(AUTHORITY)} on {host.host}"
+    for each in load_certificates(host.authority.data, authority):
+        check_authority(each, authority)
+        check_times(each, authority, now)
+    try:
+        _check_chain(certificates[:1], path, host, now)
+    except InvalidError:
+        if len(certificates) == 1:
+            raise
+        _check_chain(certificates, path, host, now)
+        raise InvalidError(
+            f"{authority} must have the certificates of all authorities between {path} and the "
+            "first one, because QEMU before 10.2 does not look for them in the file of the "
+            "certificate; append them there"
         ) from None
 
 
 def _check_chain(
-    host: HostCertificates,
-    certificates: list["Certificate"],
-    verifier: HostCertificates,
-    now: datetime,
+    certificates: Sequence["Certificate"], path: str, verifier: HostCertificates, now: datetime
 ) -> None:
-    """Raise _InvalidError if a host does not trust another host's certificate."""
-    path = f"{host.path(f'{host.role}-cert.pem')} on {host.host}"
-    authorities = _load(verifier, verifier.authority.data, AUTHORITY)
+    """Raise InvalidError if a host does not trust a certificate. The others may lead to it."""
+    authority = f"{verifier.path(AUTHORITY)} on {verifier.host}"
+    authorities = load_certificates(verifier.authority.data, authority)
     current, rest = certificates[0], certificates[1:]
-    _check_purpose(host, current, path)
-    _check_times(current, path, now)
-    for _ in range(_LONGEST_CHAIN):
-        issuer = _issuer_of(current, authorities)
+    for below in range(_LONGEST_CHAIN):
+        issuer = issuer_of(current, authorities)
         if issuer is not None:
-            authority = f"{verifier.path(AUTHORITY)} on {verifier.host}"
-            _check_times(issuer, authority, now)
+            check_authority(issuer, authority, below)
+            check_times(issuer, authority, now)
             return
-        issuer = _issuer_of(current, rest)
+        issuer = issuer_of(current, rest)
         if issuer is None:
             break
-        _check_times(issuer, path, now)
+        check_authority(issuer, path, below)
+        check_times(issuer, path, now)
         current = issuer
     known = " or ".join(sorted({f"{each.subject.rfc4514_string()}" for each in authorities}))
-    raise _InvalidError(
-        f"{path} must be signed by an authority of {verifier.path(AUTHORITY)} on {verifier.host} "
-        f"({known}), but {current.issuer.rfc4514_string()} signed it; let one authority sign the "
-        "certificates of all hosts"
+    raise InvalidError(
+        f"{path} must be signed by an authority of {authority} ({known}), but "
+        f"{current.issuer.rfc4514_string()} signed it; let one authority sign the certificates of "
+        "all hosts"
     )
 
 
-def _issuer_of(
-    certificate: "Certificate", candidates: Sequence["Certificate"]
-) -> "Certificate | None":
-    from cryptography.exceptions import InvalidSignature
-
-    for candidate in candidates:
-        if candidate.subject != certificate.issuer:
-            continue
-        try:
-            certificate.verify_directly_issued_by(candidate)
-        except (InvalidSignature, ValueError, TypeError):
-            continue  # another authority of the same name
-        return candidate
-    return None
-
-
-def _check_times(certificate: "Certificate", path: str, now: datetime) -> None:
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    name = certificate.subject.rfc4514_string()
-    if now > end:
-        raise _InvalidError(
-            f"{path} has expired: {name} was valid until {end:%Y-%m-%d %H:%M} UTC; renew it"
-        )
-    if now < begin:
-        raise _InvalidError(
-            f"{path} is not valid yet: {name} is valid from {begin:%Y-%m-%d %H:%M} UTC on; check "
-            "the clocks, or renew it"
-        )
-
-
-def _check_purpose(host: HostCertificates, certificate: "Certificate", path: str) -> None:
-    from cryptography import x509
-
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return
-    allowed = {purpose.dotted_string for purpose in usage}
-    if not allowed & {_PURPOSES[host.role], _ANY_PURPOSE}:
-        raise _InvalidError(
-            f"{path} must be for the purpose {host.role} (extendedKeyUsage), but it is for "
-            "other purposes; issue another one"
-        )
-
-
-def _matching_name(
-    destination: HostCertificates, certificate: "Certificate", names: Sequence[str]
-) -> str:
-    """Return the first of the names that a certificate has. Raises _InvalidError."""
-    texts, addresses = _names_of(certificate)
-    for name in names:
-        try:
-            if ipaddress.ip_address(name) in addresses:
-                return name
-        except ValueError:
-            if any(_matches(name, text) for text in texts):
-                return name
-    found = ", ".join([*texts, *map(str, addresses)]) or "no name"
-    path = f"{destination.path('server-cert.pem')} on {destination.host}"
-    raise _InvalidError(
-        f"{path} must be for {' or '.join(names)}, but it is for {found}; issue one with the name "
-        "as subjectAltName"
-    )
-
-
-def _names_of(
-    certificate: "Certificate",
-) -> tuple[list[str], list[ipaddress.IPv4Address | ipaddress.IPv6Address]]:
-    from cryptography import x509
-
-    try:
-        own = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        texts = own.get_values_for_type(x509.DNSName)
-        addresses = [
-            address
-            for address in own.get_values_for_type(x509.IPAddress)
-            if isinstance(address, ipaddress.IPv4Address | ipaddress.IPv6Address)
-        ]
-    except x509.ExtensionNotFound:
-        texts, addresses = [], []
-    if not texts:  # as GnuTLS does it
-        common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        texts = [str(attribute.value) for attribute in common]
-    return texts, addresses
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Return whether a name is that of a certificate. `*` stands for the first label."""
-    name, pattern = name.rstrip(".").lower(), pattern.rstrip(".").lower()
-    if pattern.startswith("*."):
-        first, _, rest = name.partition(".")
-        return bool(first) and rest == pattern[2:] and "." in rest
-    return name == pattern
+def _check_revocation(own: "Certificate", path: str, verifier: HostCertificates) -> None:
+    """Raise InvalidError if a destination has a list by which its authority revokes it."""
+    data = verifier.revocations.data
+    if verifier.role == "server" and data is not None:
+        lists = f"{verifier.path(REVOCATIONS)} on {verifier.host}"
+        if is_revoked(own, data, lists):
+            raise InvalidError(f"{path} is revoked by {lists}; issue another one")
