@@ -323,6 +323,8 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
     async def close(self, timeout: float | None = None) -> None:
         """See `MigfraClient.close`."""
         check_seconds("timeout", timeout)
+        if not self._communicator.is_of_this_process:
+            return
         self._core.refuse_requests()
         for remove in self._remove_callbacks:
             remove()
@@ -352,10 +354,17 @@ class AsyncMigfraClient(ClientBase, AbstractAsyncContextManager["AsyncMigfraClie
             task.cancel()
 
     def _check_opened(self) -> None:
+        """Raise an error if the client could not receive results in this loop and process."""
+        self._communicator.check_process()
         if not self._opened:
             raise ClientError(
                 "the client is not open yet, so it would receive no result: use it as "
                 "`async with client:`, or await its `open()` first"
+            )
+        if asyncio.get_running_loop() is not self._loop:
+            raise ClientError(
+                "the client was opened in another event loop, so it would receive no result in "
+                "this one: open a client in each event loop"
             )
 
     async def _submit(self, task_request: TaskRequest[R]) -> AsyncHandle[R]:

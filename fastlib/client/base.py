@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from fastlib.message.node import Presence
 from fastlib.message.topics import PRESENCE
 from fastlib.transport import TransportError
+from fastlib.transport.own_process import not_copied
 
 from .arguments import check_watched
 from .core import ClientCore
@@ -24,6 +25,9 @@ class ClientBase:
     _core: ClientCore
 
     _subscriptions: ClientSubscriptions
+
+    def __reduce__(self) -> NoReturn:
+        raise not_copied(self)
 
     @property
     def presences(self) -> Mapping[str, Presence]:

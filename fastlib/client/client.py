@@ -306,6 +306,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
 
         Raises the errors of `Communicator.subscribe`.
         """
+        self._communicator.check_process()
         chosen = {"results": results, "tasks": tasks, "progress": progress, "presence": presence}
         with self._new_watch(Watch[Message], hosts, **chosen) as (watch, confirmed):
             self._wait_for(confirmed)
@@ -332,8 +333,11 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
 
         Raises UndeliveredError if not all orders were delivered. The handles of these orders also
         get an UndeliveredError. Its `messages[0].sent` says whether the order may have arrived.
+        In a forked process it does nothing, because the client belongs to the other process.
         """
         check_seconds("timeout", timeout)
+        if not self._communicator.is_of_this_process:
+            return
         self._core.refuse_requests()
         self._deadlines.close()
         for remove in self._remove_callbacks:
@@ -357,6 +361,7 @@ class MigfraClient(ClientBase, AbstractContextManager["MigfraClient"]):
         return Handle(self, self._start(task_request), task_request.extract)
 
     def _start(self, task_request: TaskRequest[R]) -> PendingRequest:
+        self._communicator.check_process()
         host = check_name(task_request.host, "host")
         confirmed = self._subscriptions.use(host)
         if confirmed is not None and not self._in_callback():

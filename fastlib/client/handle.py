@@ -4,14 +4,16 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator
 from logging import getLogger
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, NoReturn, Protocol, Self, TypeVar
 
 from fastlib.argument_checks import check_callable
 from fastlib.message import Result, ResultContainer, TaskContainer
 from fastlib.message.node import Progress
 from fastlib.message.result import check_results
 from fastlib.message.task import named_domains
+from fastlib.transport import Communicator
 from fastlib.transport.futures import call_when_done, wait, wait_async
+from fastlib.transport.own_process import not_copied
 
 from .errors import ClientError
 from .request import PendingRequest
@@ -28,7 +30,7 @@ class HandleClient(Protocol):
     """The methods of a `MigfraClient` that its handles need."""
 
     @property
-    def communicator(self) -> object:
+    def communicator(self) -> Communicator:
         """The communicator whose callbacks complete the handles."""
 
     def cancel(self, host: str, id: str, *, timeout: float | None) -> "Handle[Result]":
@@ -92,6 +94,9 @@ class _Handle(Generic[R]):
         except Exception:
             log.exception("%s: %r failed", self._request, callback)
 
+    def __reduce__(self) -> NoReturn:
+        raise not_copied(self)
+
     def __repr__(self) -> str:
         state = "answered" if self.done() else "waiting"
         return f"<{type(self).__name__} {self._request}: {state}>"
@@ -114,9 +119,11 @@ class Handle(_Handle[R]):
         each result that failed, and each domain of the order whose result is missing.
 
         Raises WaitTimeoutError after `timeout` seconds (the request stays pending), NoResultError
-        after the request's own timeout, NotUnderstoodError, UnexpectedResultError and
-        ClientClosedError.
+        after the request's own timeout, NotUnderstoodError, UnexpectedResultError,
+        ClientClosedError, and ForkedError in a process that was forked meanwhile.
         """
+        if not self.done():
+            self._client.communicator.check_process()
         own = getattr(callback_thread, "communicator", None) is self._client.communicator
         if own and not self.done():
             raise ClientError(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from fastlib.clock import Clock
 from fastlib.message import ResultContainer, TaskContainer
@@ -102,6 +102,19 @@ class PendingRequest:
         self.listeners: list[Callable[[Progress], None]] = []
         self.possible_answers: list[str] = []
         """Descriptions of answers that may belong to this request, for a NoResultError."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the facts, for an error that is pickled: without callbacks and waiting parties."""
+        left = {"delivery", "future", "listeners", "absence"}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in left}
+
+    def __setstate__(self, facts: dict[str, Any]) -> None:
+        for name, value in facts.items():
+            setattr(self, name, value)
+        self.absence, self.delivery, self.listeners = None, None, []
+        future: Future[ResultContainer] = Future()
+        future.cancel()
+        object.__setattr__(self, "future", future)
 
     @property
     def only_asks(self) -> bool:

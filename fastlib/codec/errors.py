@@ -14,7 +14,7 @@ expected and what was found.
 """
 
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -90,7 +90,23 @@ def _text_of(what: str, problems: tuple[Problem, ...]) -> str:
 
 
 class FastlibError(Exception):
-    """The base class of every error that fastlib raises on purpose."""
+    """The base class of every error that fastlib raises on purpose.
+
+    Each can be pickled and copied, so a worker process can raise it in the process that waits.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args), vars(self)
+
+
+E = TypeVar("E", bound=FastlibError)
+
+
+def _restore(kind: type[E], arguments: tuple[Any, ...]) -> E:
+    """Return an error that was pickled, without its constructor: that has other arguments."""
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    return error
 
 
 class DeclarationError(FastlibError, TypeError):

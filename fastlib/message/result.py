@@ -5,7 +5,7 @@ See docs/reference/protocol.md, "Results".
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from fastlib.codec.annotations import Wire
 from fastlib.codec.errors import FastlibError
@@ -133,20 +133,6 @@ class TaskFailedError(FastlibError):
             f"\n  {printable(result.vm_name)}: {_reason(result)}" for result in self.failed
         )
         return f"{task}{host}: {len(self.failed)} of {self.total} results failed{order}{lines}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.failed, self.task, self.host, self.id, self.total)
-
-
-def _restore(
-    failed: Sequence[Result],
-    task: str | None,
-    host: str | None,
-    id: str | None,
-    total: int | None,
-) -> TaskFailedError:
-    """Return the error that was pickled or copied."""
-    return TaskFailedError(failed, task=task, host=host, id=id, total=total)
 
 
 def _reason(result: Result) -> str:

@@ -23,6 +23,7 @@ from .core import (
 from .delivery import Delivery
 from .errors import (
     ClosedError,
+    LoopError,
     QueueFullError,
     RefusedError,
     SubscriptionError,
@@ -38,6 +39,10 @@ log = getLogger("fastlib.transport")
 
 MESSAGES_IN_A_ROW: Final = 16
 """The maximum number of waiting messages that are received until other tasks run."""
+
+OTHER_LOOP: Final = (
+    "it belongs to another event loop, in which its callbacks run; connect in each event loop"
+)
 
 P = ParamSpec("P")
 
@@ -148,10 +153,18 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         loop = asyncio.get_running_loop()
         if self._caller is None:
             self._caller = loop.create_task(self._call())
+        elif self._caller.get_loop() is not loop:
+            raise LoopError(f"{self._core.link.name}: {OTHER_LOOP}")
 
         def enqueue(*arguments: P.args, **named: P.kwargs) -> None:
             call = partial(callback, *arguments, **named)
-            loop.call_soon_threadsafe(self._calls.put_nowait, call)
+            try:
+                loop.call_soon_threadsafe(self._calls.put_nowait, call)
+            except RuntimeError:
+                raise LoopError(
+                    "its event loop has ended without `close`, so no callback can run; it is "
+                    "closed; close it in its loop, for example by `async with`"
+                ) from None
 
         return enqueue
 
@@ -277,6 +290,11 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
         if self._caller is None or self._caller is asyncio.current_task():
             return
         if self._caller.done():  # the program has cancelled all tasks
+            return
+        loop = self._caller.get_loop()
+        if loop is not asyncio.get_running_loop():
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._caller.cancel)
             return
         try:
             async with asyncio.timeout(timeout):

@@ -7,13 +7,14 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import wraps
 from logging import getLogger
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from fastlib.argument_checks import check_bool, check_callable, check_seconds, check_str
 
 from .delivery import Delivery
 from .errors import (
     ClosedError,
+    LoopError,
     MessageTooLargeError,
     OptionsError,
     RefusedError,
@@ -28,6 +29,7 @@ from .filters import check_filter, check_qos, check_topic, is_shared, overlap, o
 from .inbox import Inbox
 from .link import CLOSE_SECONDS, Link
 from .messages import InboundMessage, ReceivedMessage
+from .own_process import OwnProcess, not_copied
 from .queue_room import DropCount, QueueRoom
 from .routes import Route, Routes
 
@@ -59,6 +61,7 @@ class CommunicatorCore:
     ) -> None:
         """`max_queued` is the option of this name."""
         self.link: Final = link
+        self.process: Final = OwnProcess()
         self.subscribe_topic: Final = subscribe_topic and check_filter(subscribe_topic)
         self._publish_topic = publish_topic and check_topic(publish_topic)
         self._drops = DropCount()
@@ -83,8 +86,19 @@ class CommunicatorCore:
 
     def on_message(self, message: InboundMessage) -> None:
         """Route a message, except while closing: it stays unacknowledged, or is dropped."""
-        if not self._closing:
+        if self._closing:
+            return
+        try:
             self._routes.deliver(message)
+        except LoopError as error:
+            self._end_without_loop(error)
+
+    def _end_without_loop(self, error: LoopError) -> None:
+        """End, because callbacks can no longer run. The message stays unacknowledged."""
+        if not self._closing:
+            self.stop_arrivals()
+            log.error("%s: %s", self.link.name, error)
+            self.link.close(0)
 
     def delivery(
         self,
@@ -94,7 +108,8 @@ class CommunicatorCore:
         retain: bool,
         expiry: float | None,
     ) -> Delivery:
-        """Check a message to be sent. Raises TopicError, OptionsError and TypeError."""
+        """Check a message to be sent. Raises TopicError, OptionsError, TypeError, ForkedError."""
+        self.process.check(self.link.name)
         check_str("topic", topic, optional=True)
         check_bool("retain", retain)
         topic = topic if topic is not None else self._publish_topic
@@ -128,6 +143,7 @@ class CommunicatorCore:
 
         `retained` is that of `Link.subscribe`.
         """
+        self.process.check(self.link.name)
         check_str("topic", topic)
         check_bool("manual_ack", manual_ack)
         check_filter(topic)
@@ -153,6 +169,7 @@ class CommunicatorCore:
 
     def resend_retained(self, topic: str) -> "Future[None]":
         """Subscribe to a topic again, so the broker sends what it has retained for it."""
+        self.process.check(self.link.name)
         with self._lock:
             qos = self._qos.get(topic)
         if qos is None:
@@ -222,6 +239,7 @@ class CommunicatorCore:
 
     def unsubscribe(self, topic: str) -> None:
         """End a subscription; waiting readers get a SubscriptionError."""
+        self.process.check(self.link.name)
         check_str("topic", topic)
         with self._lock:
             if topic not in self._inboxes and topic not in self._callbacks:
@@ -237,6 +255,7 @@ class CommunicatorCore:
 
     def inbox(self, topic: str | None) -> Inbox:
         """Return the inbox of a subscription. None is the default or the only subscription."""
+        self.process.check(self.link.name)
         check_str("topic", topic, optional=True)
         with self._lock:
             if topic is None:
@@ -274,8 +293,11 @@ class CommunicatorCore:
         """Call the listeners after a reconnect of the link."""
         with self._lock:
             sinks = list(self._reconnect_listeners)
-        for sink in sinks:
-            sink()
+        try:
+            for sink in sinks:
+                sink()
+        except LoopError as error:
+            self._end_without_loop(error)
 
     def add_refusal_listener(self, sink: Callable[[str, RefusedError], None]) -> Callable[[], None]:
         """Call `sink` for each subscription that the broker does not renew. It only enqueues.
@@ -295,8 +317,11 @@ class CommunicatorCore:
     def _on_refused(self, topic: str, error: RefusedError) -> None:
         with self._lock:
             sinks = list(self._refusal_listeners)
-        for sink in sinks:
-            sink(topic, error)
+        try:
+            for sink in sinks:
+                sink(topic, error)
+        except LoopError as ended:
+            self._end_without_loop(ended)
 
     def stop_arrivals(self) -> None:
         """Route no more messages."""
@@ -304,7 +329,12 @@ class CommunicatorCore:
             self._closing = True
 
     def begin_close(self) -> bool:
-        """Route no more messages. Return False if a `close` has ended, or is in progress."""
+        """Route no more messages. Return False if a `close` has ended, or is in progress.
+
+        A fork has nothing to close: the connection belongs to the other process.
+        """
+        if not self.process.is_here:
+            return False
         with self._lock:
             is_due = self._was_interrupted or not self._closing
             self._closing, self._was_interrupted = True, False
@@ -378,6 +408,15 @@ class CommunicatorBase:
         """
         return self._core.link.is_connected
 
+    def check_process(self) -> None:
+        """Raise ForkedError in a process that a fork has made after `connect`."""
+        self._core.process.check(self._core.link.name)
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """False in a process that a fork has made after `connect`: then `close` does nothing."""
+        return self._core.process.is_here
+
     @property
     def session_start(self) -> int:
         """The number of the connection that began the broker's session; 0 if it is older.
@@ -428,6 +467,9 @@ class CommunicatorBase:
         See `MqttOptions.max_queued`.
         """
         return self._core.dropped
+
+    def __reduce__(self) -> NoReturn:
+        raise not_copied(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._core.link.name}>"

@@ -12,6 +12,8 @@ FastlibError
     ├── ClientIdTakenError    another client uses the same client id
     ├── WaitTimeoutError      a timeout passed
     ├── QueueFullError        no room for a further message; it was not accepted
+    ├── ForkedError           another process has made the communicator, before a fork
+    ├── LoopError             a communicator for coroutines is used without its event loop
     ├── UndeliveredError      messages that no broker has confirmed; has `.messages`
     │   ├── ExpiredError      a message whose expiry passed before it could be sent
     │   └── MessageTooLargeError  a message that the broker does not take, as far as it is known
@@ -167,6 +169,24 @@ class ClientIdTakenError(TransportError):
 
 class WaitTimeoutError(TransportError, TimeoutError):
     """A timeout passed."""
+
+
+class ForkedError(TransportError):
+    """Another process has made the communicator, and a fork has copied it. Nothing was sent.
+
+    A fork copies neither the connection nor the threads. Each process needs its own communicator.
+    """
+
+    def __init__(self, name: str, owner: int, own: int) -> None:
+        """`name` is the client and the broker; `owner` and `own` are process ids."""
+        super().__init__(
+            f"{name}: process {owner} has opened it, and this is process {own}: a fork copies "
+            "neither its connection nor its threads; connect in each process, after the fork"
+        )
+
+
+class LoopError(TransportError):
+    """A communicator for coroutines is used in another event loop, or its loop has ended."""
 
 
 class QueueFullError(TransportError):

@@ -26,6 +26,7 @@ from fastlib.transport.errors import (
 )
 from fastlib.transport.messages import InboundMessage
 from fastlib.transport.options import MqttOptions
+from fastlib.transport.own_process import OwnProcess
 
 from .broker_order import BrokerOrder
 from .client_factory import random_client_id
@@ -50,6 +51,7 @@ class MqttLink:
             retry_max=options.retry_max,
         )
         self._persistent = options.persistent
+        self._process = OwnProcess()
         self._commands = CommandQueue()
         try:
             self._session = MqttSession(
@@ -159,7 +161,7 @@ class MqttLink:
 
     def log_unconfirmed(self) -> None:
         """Log the number of lost messages at the end of a program that has not called `close`."""
-        if left := len(self._session.outbox):
+        if self._process.is_here and (left := len(self._session.outbox)):
             log.error(
                 "%s: the program ends without `close`, before the broker has confirmed %d messages",
                 self.name,
