@@ -16,8 +16,10 @@ import yaml
 from .errors import LimitError, ParseError, Problem
 from .lazy_pattern import lazy_pattern
 from .limits import Limits
+from .missing_space import hint_before_key, hint_of_line
 from .nodes import Mapping, Node, Scalar, Sequence
 from .scalars import NULLS
+from .syntax_problems import ANCHOR_RULE, QUOTE_IT, parse_problem
 from .text import position
 
 _CParser: Any
@@ -110,29 +112,6 @@ def _with_known_directives(text: str) -> str:
 
 # --- parsing ------------------------------------------------------------------------------------
 
-_ANCHOR_RULE = "the name of an anchor must have letters, digits, '-' and '_' only"
-_PROBLEMS = {
-    # Messages of PyYAML (their beginnings) that need clearer words.
-    "mapping values are not allowed": "a ':' is not allowed here; quote the text that contains it",
-    "could not find expected ':'": "there is no ':' after this key",
-    "did not find expected key": "expected a key here; is the indentation right, a quote missing?",
-    "expected <block end>": "expected a key here; is the indentation right, a quote missing?",
-    "did not find expected '-' indicator": "expected '- ' here; is the indentation right?",
-    "did not find expected <document start>": "expected the end of the document, or '---'",
-    "expected '<document start>'": "expected the end of the document, or '---'",
-    "found incompatible YAML document": "the version after '%YAML' must be 1, and the line must be "
-    "before a document; remove it",
-    "found unknown escape character": "this escape is not one of YAML's; write the backslash twice",
-    "found invalid Unicode character escape code": "this escape is not a valid character; "
-    "write the character itself",
-    "did not find expected alphabetic or numeric character": _ANCHOR_RULE,
-    "expected alphabetic or numeric character": _ANCHOR_RULE,
-    "found character that cannot start any token": "this character cannot begin a plain text; "
-    "quote it",
-    "found character '": "this character cannot begin a plain text; quote it",
-}
-
-
 _IN_DIRECTIVE = "while scanning a directive"
 _LATE_DIRECTIVE = (
     "a directive is not allowed within a document; write '...' in the line above it, or quote the "
@@ -143,20 +122,6 @@ _NULL_WORDS = NULLS - {""}
 """Null in quotes after the tag of null. Quotes without content are the empty text of a C++ peer."""
 _TOO_DEEP = "exceeded maximum nesting depth"
 _LIBYAML_DEPTH = 1000
-
-
-def _parse_problem(error: yaml.YAMLError) -> Problem:
-    """Return the problem that PyYAML reports, in clearer words where they exist."""
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        words = error.problem or error.context or "this is not YAML"
-        message = next((text for key, text in _PROBLEMS.items() if words.startswith(key)), words)
-        if error.context and error.context_mark and mark and error.context_mark.line != mark.line:
-            message += f" ({error.context}, which began in line {error.context_mark.line + 1})"
-        line = mark.line + 1 if mark else None
-        column = mark.column + 1 if mark else None
-        return Problem(code="syntax", message=message, line=line, column=column)
-    return Problem(code="syntax", message=str(error).splitlines()[0])
 
 
 _FLOW_START = lazy_pattern(r"(?:[&!]\S*[ \t]+)*([\[{])")
@@ -251,7 +216,7 @@ class Composer:
         try:
             self.parser = _make_parser(self.characters.text)
         except yaml.YAMLError as error:
-            raise ParseError(what, [_parse_problem(error)]) from None
+            raise ParseError(what, [parse_problem(error)]) from None
         self.size = text.count("\n") + 1, len(text) - text.rfind("\n")
         self.anchors: dict[str, Node] = {}
         self.nodes = 0
@@ -273,8 +238,11 @@ class Composer:
 
     def syntax(self, error: yaml.YAMLError) -> Problem:
         """Return the problem. At the end of the text, report the start of an unclosed part."""
-        problem = _parse_problem(error)
+        problem = parse_problem(error)
         message = self.characters.restore_words(problem.message)
+        hint = self.missing_space(error, problem)
+        if hint:
+            message = message.removesuffix(QUOTE_IT) + hint
         problem = msgspec.structs.replace(problem, message=message)
         if self.rest_of_line(problem.line, problem.column).startswith("\t"):
             message = "an indentation must not contain a tab; use spaces"
@@ -298,6 +266,17 @@ class Composer:
                 return place.at(opened.line, opened.column)
         return problem.at(*self.size)
 
+    def missing_space(self, error: yaml.YAMLError, problem: Problem) -> str:
+        """Return a hint if the cause is a line such as `vm-name:a` or `-a`, else an empty text."""
+        words = getattr(error, "problem", None) or ""
+        if words.startswith("mapping values are not allowed"):
+            lines = self.characters.text.split("\n", problem.line or 0)
+            return hint_before_key(lines, problem.line or 0, problem.column or 0)
+        begin = getattr(error, "context_mark", None)
+        if words.startswith("could not find expected ':'") and begin is not None:
+            return hint_of_line(self.characters.text.split("\n", begin.line + 1), begin.line + 1)
+        return ""
+
     def rest_of_line(self, line: int | None, column: int | None) -> str:
         """Return the text from a place to the end of its line, or an empty text."""
         if line is None or column is None:
@@ -309,7 +288,7 @@ class Composer:
         """Raise LimitError for the depth limit that libyaml itself has from version 0.2.6 on."""
         depth = min(self.limits.max_depth, _LIBYAML_DEPTH)
         problem = msgspec.structs.replace(
-            _parse_problem(error), code="limit-depth", message=f"nested deeper than {depth} levels"
+            parse_problem(error), code="limit-depth", message=f"nested deeper than {depth} levels"
         )
         raise LimitError(self.what, [problem])
 
@@ -388,7 +367,7 @@ class Composer:
         start = event.start_mark.index
         match = _OTHER_NAME.match(self.characters.text, start)
         if match is not None:
-            problem = Problem(code="syntax", message=_ANCHOR_RULE)
+            problem = Problem(code="syntax", message=ANCHOR_RULE)
             place = position(self.characters.text, match.start(1))
             raise ParseError(self.what, [problem.at(*place)])
 

@@ -1,12 +1,13 @@
 """The state of one load by the exact reader: the problems so far, and the limits that remain."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final, Literal
 
 import msgspec
 
 from .errors import LimitError, Path, Problem, Severity, render_path
 from .limits import Limits
+from .missing_space import hint_of_key, hint_of_value
 from .nodes import Mapping, Node, Scalar, Sequence
 from .printable import printable
 from .scalars import NULLS
@@ -102,11 +103,12 @@ class LoadContext:
     ) -> Any:
         """Report a node of a wrong type or with a wrong value. Return INVALID."""
         got = describe(node)
+        hint = hint_of_value(node, expected)
         return self.add_problem(
             node,
             path,
             "value" if isinstance(node, Scalar) else "type",
-            f"expected {expected}; got {got}",
+            f"expected {expected}; got {got}{hint}",
             expected=expected,
             got=got,
             suggestion=suggestion,
@@ -122,7 +124,7 @@ class LoadContext:
         self,
         key: Node,
         path: Path,
-        known: Iterable[str],
+        known: Collection[str],
         remedy: str | None,
         *,
         is_refused: bool = False,
@@ -138,7 +140,7 @@ class LoadContext:
             key,
             path,
             "old-key" if remedy else "unknown-key",
-            remedy or "unknown key, ignored by every peer",
+            remedy or f"unknown key, ignored by every peer{hint_of_key(name, known)}",
             severity="error" if is_refused else self._unknown,
             got=name if len(name) <= _LONGEST_WORD else shorten(name),
             suggestion=nearest,

@@ -6,6 +6,7 @@ from typing import Any, cast
 from fastlib.codec import dispatch
 from fastlib.codec.derivation import shape_of
 from fastlib.codec.errors import Path, Problem, Report
+from fastlib.codec.further_documents import further_document
 from fastlib.codec.lazy_pattern import lazy_pattern
 from fastlib.codec.limits import DEFAULT_LIMITS, Limits
 from fastlib.codec.load_context import (
@@ -18,6 +19,7 @@ from fastlib.codec.load_context import (
     nearest_word,
     shorten,
 )
+from fastlib.codec.missing_space import hint_of_key
 from fastlib.codec.nodes import Mapping, Node, Scalar
 from fastlib.codec.records import Record
 from fastlib.codec.shapes import InvalidValue, Shape
@@ -88,7 +90,7 @@ def choose(node: Node, context: LoadContext) -> Shape | None:
         (),
         "no-title",
         "the message type is unknown: there is neither 'task' nor 'result'"
-        + (f", but {near!r}" if near else "")
+        + (f", but {near!r}{hint_of_key(near, ('task', 'result'))}" if near else "")
         + (_CONFIGURATION_HINT if not near and "hypervisor" in names else ""),
     )
     return None
@@ -109,7 +111,8 @@ def load(
 ) -> Message:
     """Return the message of a text. `task:` or `result:` identifies its type.
 
-    `ignored` is a list to which each unknown key is added as a problem, such as for a log.
+    `ignored` is a list to which each part without an effect is added as a problem, such as for a
+    log: the unknown keys, and the second document.
 
     Raises ParseError, ValidationError and LimitError, like `Message.from_yaml`.
     """
@@ -120,11 +123,21 @@ def load(
     if found is not None:
         value = dispatch.read_fast(shape_of(found), decoded, limits)
         if value is not UNSUPPORTED:
+            if ignored is not None:
+                _add_further_document(decoded, ignored)
             return cast(Message, value)
     value = dispatch.read_exact(
         _ANY, decoded, what="message", unknown=unknown, limits=limits, ignored=ignored
     )
+    if ignored is not None:
+        _add_further_document(decoded, ignored)
     return cast(Message, value)
+
+
+def _add_further_document(text: str, problems: list[Problem]) -> None:
+    found = further_document(text)
+    if found is not None:
+        problems.append(found)
 
 
 _CONFIGURATION_HINT = (

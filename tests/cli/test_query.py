@@ -221,6 +221,18 @@ def test_named_host_that_cannot_answer_is_an_error(cluster, env):
     assert "'fastlib query' lists the hosts" in done.stderr
 
 
+def test_offline_host_is_an_error_only_if_it_is_named(cluster, env):
+    cluster("node01")
+    cluster("node03", presence="{status: offline}")
+    done = run("query", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search("^node03  offline ", done.stdout, re.MULTILINE)
+    done = run("query", "--host", "node01", "--host", "node03", env=env)
+    assert done.returncode == 3
+    assert re.search("^node01  online ", done.stdout, re.MULTILINE)
+    assert "node03: it is offline; try again when its daemon runs" in done.stderr
+
+
 def test_errors_and_degraded_daemons_are_reported(cluster, env):
     def fail(container):
         return ResultContainer.answer(

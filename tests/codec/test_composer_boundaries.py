@@ -12,6 +12,7 @@ from fastlib.codec.errors import LimitError, MessageError, ParseError
 from fastlib.codec.limits import Limits
 from fastlib.codec.load_context import is_null
 from fastlib.codec.nodes import Mapping, Node, Scalar, Sequence
+from fastlib.codec.syntax_problems import parse_problem
 
 NO_LIMITS = Limits(max_depth=10_000)
 
@@ -534,7 +535,7 @@ def mark(line: int, column: int) -> Any:
 def test_problem_of_the_parser_has_its_place(
     error: yaml.YAMLError, line: int | None, column: int | None, message: str
 ) -> None:
-    problem = composer._parse_problem(error)
+    problem = parse_problem(error)
     assert (problem.code, problem.message) == ("syntax", message)
     assert (problem.line, problem.column) == (line, column)
 

@@ -48,7 +48,8 @@ Sizes are rounded. '-' is a value that the daemon does not know.
 as one JSON object a line with the keys time, host, kind, id, message and error.
 
 The exit status is 0 if all daemons that are online answered, and those of --host; 1 if one answered
-an error, 2 for wrong usage or no broker, 3 if one did not answer or no daemon has a presence.
+an error, 2 for wrong usage or no broker, 3 if one did not answer, if one of --host is offline, or
+if no daemon has a presence. Without --host, offline hosts do not count.
 """
 
 ANSWER_SECONDS: Final = 10.0

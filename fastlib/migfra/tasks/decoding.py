@@ -58,7 +58,7 @@ def read(
 
     With `most_members`, the container must keep the bounds of `container_bounds.py`. Without, the
     journal has it already, and no bound applies. `size` is that of the whole message if the payload
-    is only its beginning. `ignored` gets the unknown keys of a container.
+    is only its beginning. `ignored` gets the parts of a container without an effect.
     """
     size = len(payload) if size is None else size
     if size > largest:

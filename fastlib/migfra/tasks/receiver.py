@@ -17,9 +17,9 @@ from fastlib.transport import AsyncCommunicator, ClosedError, ReceivedMessage
 from .container_bounds import text_memory
 from .decoding import Unreadable, read
 from .dispatcher import Execution
+from .ignored_parts import IgnoredPartsLog
 from .memory_budget import MemoryBudget
 from .order_subscription import OrderSubscription
-from .unknown_keys import UnknownKeyLog
 
 log = getLogger("fastlib.migfra")
 
@@ -68,7 +68,7 @@ class Receiver:
         self._admit = admit
         self._on_failure = on_failure
         self._counters = counters
-        self._unknown_keys = UnknownKeyLog()
+        self._ignored_parts = IgnoredPartsLog()
         self._is_ready = is_ready
         self._ready = ready
         self._admitting: dict[int, asyncio.Task[None]] = {}
@@ -142,7 +142,7 @@ class Receiver:
                 ignored=ignored,
             )
             if ignored and isinstance(found, TaskContainer):
-                self._unknown_keys.report(found, ignored)
+                self._ignored_parts.report(found, ignored)
             return found
         except Exception as error:  # a defect of the daemon must not block the next message
             log.exception("reading a message failed: %.100r", payload)
