@@ -76,6 +76,11 @@ class Target:
         return replace(self, modules=tuple(modules))
 
 
+def _migfra(*names: str) -> tuple[str, ...]:
+    """Return the paths of tests of the daemon."""
+    return tuple(f"tests/migfra/test_{name}.py" for name in names)
+
+
 _CODEC = sorted((ROOT / "fastlib/codec").glob("*.py"))
 
 TARGETS = {
@@ -116,20 +121,36 @@ TARGETS = {
             "fastlib/migfra/journal/transaction.py",
             "fastlib/migfra/journal/trimming.py",
         ),
-        (
-            "tests/migfra/test_group_commit.py",
-            "tests/migfra/test_group_commit_failures.py",
-            "tests/migfra/test_group_commit_model.py",
-            "tests/migfra/test_journal.py",
-            "tests/migfra/test_journal_acceptance.py",
-            "tests/migfra/test_journal_boundaries.py",
-            "tests/migfra/test_journal_entries_boundaries.py",
-            "tests/migfra/test_journal_file.py",
-            "tests/migfra/test_journal_history.py",
-            "tests/migfra/test_journal_schema_boundaries.py",
-            "tests/migfra/test_journal_trimming.py",
+        _migfra(
+            "group_commit",
+            "group_commit_failures",
+            "group_commit_model",
+            "journal",
+            "journal_acceptance",
+            "journal_boundaries",
+            "journal_entries_boundaries",
+            "journal_file",
+            "journal_history",
+            "journal_schema_boundaries",
+            "journal_trimming",
+            "journal_upgrade",
+            "journal_version_2",
+            "journal_version_3",
         ),
-        unexamined=frozenset(),
+        first_tests={
+            "acceptance": _migfra("journal_acceptance", "journal_entries_boundaries"),
+            "arrivals": _migfra("journal_acceptance", "journal_entries_boundaries"),
+            "begins": _migfra("journal_entries_boundaries"),
+            "group_commit": _migfra("group_commit", "group_commit_failures", "journal_boundaries"),
+            "journal": _migfra(
+                "journal_boundaries", "journal_entries_boundaries", "journal_history"
+            ),
+            "journal_file": _migfra("journal_file", "journal_boundaries"),
+            "position": _migfra("journal_file"),
+            "rows_along": _migfra("journal_entries_boundaries", "journal_history"),
+            "schema": _migfra("journal_schema_boundaries", "journal_boundaries"),
+            "transaction": _migfra("journal_boundaries"),
+        },
         timeout_seconds=10,
     ),
     "expiry": Target(
