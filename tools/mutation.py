@@ -131,6 +131,7 @@ TARGETS = {
             "journal_entries_boundaries",
             "journal_file",
             "journal_history",
+            "journal_position",
             "journal_schema_boundaries",
             "journal_trimming",
             "journal_upgrade",
@@ -138,7 +139,9 @@ TARGETS = {
             "journal_version_3",
         ),
         first_tests={
-            "acceptance": _migfra("journal_acceptance", "journal_entries_boundaries"),
+            "acceptance": _migfra(
+                "journal_acceptance", "journal_entries_boundaries", "journal_upgrade"
+            ),
             "arrivals": _migfra("journal_acceptance", "journal_entries_boundaries"),
             "begins": _migfra("journal_entries_boundaries"),
             "group_commit": _migfra("group_commit", "group_commit_failures", "journal_boundaries"),
@@ -146,7 +149,7 @@ TARGETS = {
                 "journal_boundaries", "journal_entries_boundaries", "journal_history"
             ),
             "journal_file": _migfra("journal_file", "journal_boundaries"),
-            "position": _migfra("journal_file"),
+            "position": _migfra("journal_position"),
             "rows_along": _migfra("journal_entries_boundaries", "journal_history"),
             "schema": _migfra("journal_schema_boundaries", "journal_boundaries"),
             "transaction": _migfra("journal_boundaries"),

@@ -188,6 +188,31 @@ def test_packet_id_that_is_in_use_again_is_new(at_desk: AtDesk) -> None:
     at_desk(scene)
 
 
+def test_message_of_a_later_run_shows_that_packets_are_settled(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        assert await desk.kind("stop", packet=1, connection=5) == "new"
+        await desk.restart()
+        assert await desk.kind("start", packet=2, connection=1) == "new"
+        desk.clock.run(1000)
+        assert await desk.kind("stop", packet=1, dup=True, connection=2) == "new"
+
+    at_desk(scene)
+
+
+def test_event_of_a_repetition_says_how_it_was_known(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        await desk.kind("stop", packet=1)
+        await desk.kind("stop", packet=1, dup=True, connection=2)
+        await desk.kind("stop", packet=2, connection=2)
+        (found,) = await desk.journal.history()
+        assert [(event.kind, event.text) for event in found.events[1:]] == [
+            ("repeated", "by the broker"),
+            ("repeated", "by the sender"),
+        ]
+
+    at_desk(scene)
+
+
 def test_settled_packets_stay_settled_after_a_repetition_and_a_restart(at_desk: AtDesk) -> None:
     async def scene(desk: Desk) -> None:
         assert await desk.kind("stop", packet=1) == "new"
@@ -285,6 +310,8 @@ def test_host_and_identity_are_kept(tmp_path: Path) -> None:
         ((b"same", b"earlier"), (None, b"other"), "other", [b"other"]),
         ((None, b"same"), (b"same", b"later"), "unanswered", [b"same"]),
         ((b"1", b"same"), (b"2", b"same"), "other", []),
+        ((b"1", b"same"), (None, b"same"), "unanswered", []),
+        ((None, b"same"), (b"2", b"same"), "unanswered", []),
     ],
 )
 def test_digests_are_computed_only_for_a_key_that_comes_again_with_other_bytes(

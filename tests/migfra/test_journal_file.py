@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from shutil import copyfile
 
 import pytest
 
@@ -16,8 +15,6 @@ from fastlib.migfra import JournalError
 from fastlib.migfra.journal import file_watch, schema
 from fastlib.migfra.journal.file_watch import FileWatch
 from fastlib.migfra.journal.journal import Journal
-from fastlib.migfra.journal.position import Position, is_older_copy
-from tests.support.clock import SetClock
 from tests.support.migfra.bench import Bench, Play, patiently
 from tests.support.migfra.scripted import Scripted, gate
 from tests.support.waiting import wait_until, wait_until_async
@@ -240,71 +237,3 @@ def test_start_without_the_earlier_journal_is_logged(
         assert (words in caplog.text) == (how != "kept")
 
     play(scene)
-
-
-# An older copy
-
-
-RUN = Position("journal", 7, 100)
-
-
-@pytest.mark.parametrize(
-    ("written", "run", "found", "older"),
-    [
-        (None, 1, Position("journal", 1, 0), False),  # a new journal
-        (RUN, 8, Position("journal", 8, 100), False),
-        (Position("journal", 7, 99), 8, Position("journal", 8, 100), False),  # a power failure
-        (RUN, 8, Position("journal", 8, 99), True),  # a copy from the same run
-        (RUN, 7, Position("journal", 7, 100), True),  # one from before that run
-        (RUN, 1, Position("another", 1, 0), False),
-    ],
-)
-def test_older_copy_is_behind_the_written_position(
-    written: Position | None, run: int, found: Position, older: bool
-) -> None:
-    assert is_older_copy(written, run, found) is older
-
-
-@pytest.mark.parametrize("orders", [0, 1])
-def test_journal_that_was_replaced_by_an_older_copy_is_noticed(tmp_path: Path, orders: int) -> None:
-    async def scene() -> None:
-        path, copy, clock = tmp_path / "journal", tmp_path / "copy", SetClock()
-
-        async def accept(id: str) -> bool:
-            """Accept an order in another run, and return whether that found an older copy."""
-            journal = Journal(path, clock=clock)
-            await journal.accept(id, b"x", b"x", key=id)
-            await journal.close()
-            clock.run(10)
-            return journal.is_older_copy
-
-        assert not await accept("a")
-        copyfile(path, copy)
-        for number in range(1 + orders):
-            assert not await accept(f"b{number}")
-        copyfile(copy, path)
-        journal = Journal(path, clock=clock)
-        assert journal.is_older_copy
-        assert journal.began == clock.now()  # "never begun" is not said of earlier orders
-        await journal.close()
-        clock.run(10)
-        assert not await accept("c")
-        journal = Journal(path, clock=clock)
-        assert journal.began == clock.now() - 20
-        await journal.close()
-
-    asyncio.run(scene())
-
-
-def test_file_beside_the_journal_that_is_broken_says_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    asyncio.run(_opened_and_closed(path))
-    for content in (b"", b"{", b"\0" * 128, b"[1, 2]"):
-        (tmp_path / "journal.position").write_bytes(content)
-        asyncio.run(_opened_and_closed(path))
-
-
-async def _opened_and_closed(path: Path) -> None:
-    journal = Journal(path)
-    assert not journal.is_older_copy
-    await journal.close()

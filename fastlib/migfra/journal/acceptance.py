@@ -162,7 +162,7 @@ def mark_followed(
 
 
 def add_event(
-    connection: sqlite3.Connection, number: int, now: float, kind: str, text: str = ""
+    connection: sqlite3.Connection, number: int, now: float, kind: str, text: str
 ) -> None:
     """Store an event of the whole order."""
     connection.execute(
