@@ -45,7 +45,9 @@ def installed(config: pytest.Config, name: str) -> Path:
             )
             done.touch()
         for program in source.glob("*.mjs"):
-            shutil.copy(program, folder)
+            # Another worker may read it at this moment, so it must be whole at each moment.
+            shutil.copy(program, folder / "new")
+            (folder / "new").rename(folder / program.name)
     return folder
 
 

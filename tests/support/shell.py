@@ -244,7 +244,7 @@ def run_process(
         capture_output=True,
         text=True,
         env=ENVIRONMENT | (env or {}),
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done
