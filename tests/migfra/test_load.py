@@ -440,8 +440,13 @@ def test_long_migration_does_not_block_other_tasks(
         assert migfra.terminate() == 0
     percents = [one.percent for one in seen if one.percent is not None]
     assert percents == sorted(percents)
-    expected = max(one.expected or 0 for one in seen)
-    assert expected > TEN_MINUTES * 0.8
+    # A busy machine may give the daemon no time for reports at the beginning.
+    whole = [
+        one.expected / (1 - one.percent / 100)
+        for one in seen
+        if one.expected and one.percent is not None and one.percent < 90
+    ]
+    assert max(whole) > TEN_MINUTES * 0.8
     figures(f"{others} other tasks meanwhile, {len(seen)} reports of progress")
     with Cluster(file=str(file)) as cluster:
         assert cluster.domain("large").host == "b"
