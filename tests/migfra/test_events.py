@@ -11,11 +11,9 @@ from fastlib.migfra.config.sections import RetrySection
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.records import Record
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
+from tests.support.clock import SettableClock
 from tests.support.migfra.bench import Bench, Play, order, patiently
 from tests.support.migfra.scripted import Recovering, Scripted, fail, gate
-
-SOON = 0.1
-"""Seconds; an order is under way by then, and has not expired."""
 
 
 async def story(daemon: Daemon, **asked: Any) -> Record:
@@ -65,7 +63,7 @@ class Waiting(Scripted):
     begins_itself = True
 
 
-def test_task_that_waits_has_not_begun(play: Play) -> None:
+def test_task_that_waits_has_not_begun(play: Play, leaping: SettableClock) -> None:
     """It is noted as begun when it acts, and as expired if it never does."""
 
     async def scene(bench: Bench) -> None:
@@ -74,12 +72,13 @@ def test_task_that_waits_has_not_begun(play: Play) -> None:
         async def plan(context: Context) -> None:
             with CancelScope(context) as scope:
                 context.progress("queued", position=1)
+                leaping.ahead = 0.0 if context.id == "1" else 100.0
                 await scope.sleep(0 if context.id == "1" else 1000)
                 await scope.begin()
             context.progress("copy")
 
         hypervisor.plan["vm1"] = plan
-        daemon = await bench.daemon(hypervisor)
+        daemon = await bench.daemon(hypervisor, clock=leaping)
         await bench.ask(Migrate(vm_name="vm1", destination="b"), "1")
         record = await story(daemon, id="1")
         assert kinds(record)[1:4] == [
@@ -88,7 +87,7 @@ def test_task_that_waits_has_not_begun(play: Play) -> None:
             ("phase", "copy", None),
         ]
         assert record.began is not None
-        await bench.ask(order(Migrate(vm_name="vm1", destination="b"), expires=SOON, id="2"))
+        await bench.ask(order(Migrate(vm_name="vm1", destination="b"), expires=60, id="2"))
         record = await story(daemon, id="2")
         assert [kind for kind, _, _ in kinds(record)] == [
             "accepted",

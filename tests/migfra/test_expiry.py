@@ -20,7 +20,7 @@ from tests.support.migfra.scripted import Scripted, fail, gate
 from tests.support.waiting import wait_until_async
 
 SOON = 0.15
-"""Seconds; an order is under way by then, and has not expired."""
+"""Seconds until an order expires, whether it has come to its daemon by then or not."""
 
 
 @pytest.mark.parametrize(
@@ -114,17 +114,18 @@ def test_order_that_waits_behind_another_is_answered_when_it_expires(
 
 
 def test_order_that_only_the_journal_holds_is_answered_when_it_expires(
-    play: Play, monkeypatch: pytest.MonkeyPatch
+    play: Play, monkeypatch: pytest.MonkeyPatch, leaping: SettableClock
 ) -> None:
     monkeypatch.setattr("fastlib.migfra.tasks.dispatcher.HELD_SHARE", 0)
 
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
-        daemon, go = await bench.busy(hypervisor, limits=LimitsSection(containers=1))
-        await bench.send(start("vm2", expires=SOON, id="2"))
+        daemon, go = await bench.busy(hypervisor, clock=leaping, limits=LimitsSection(containers=1))
+        await bench.send(start("vm2", expires=60, id="2"))
         await wait_until_async(lambda: daemon.runtime.jobs.find("2"))
         (job,) = daemon.runtime.jobs.find("2")
         assert job.container is None
+        leaping.ahead = 100.0
         check_expired(await bench.result(), "vm2")
         go.set()
         assert (await bench.result()).id == "1"
@@ -306,7 +307,7 @@ def test_progress_shows_whether_an_order_has_begun(play: Play) -> None:
     play(scene)
 
 
-def test_wait_in_the_hypervisor_ends_at_the_expiry(play: Play) -> None:
+def test_wait_in_the_hypervisor_ends_at_the_expiry(play: Play, leaping: SettableClock) -> None:
     """The wait of a retry also ends, and its answer has the error of the first attempt."""
 
     class Waiting(Scripted):
@@ -319,14 +320,16 @@ def test_wait_in_the_hypervisor_ends_at_the_expiry(play: Play) -> None:
             if context.attempt == 0 and context.id == "2":
                 context.begin()
                 fail(1)(context)
+            leaping.ahead += 100.0
             with CancelScope(context) as scope:
                 await scope.sleep(1000)
 
         hypervisor.plan["vm1"] = plan
-        await bench.daemon(hypervisor, retry=RetrySection(first=0.001, longest=0.001))
+        retry = RetrySection(first=0.001, longest=0.001)
+        await bench.daemon(hypervisor, clock=leaping, retry=retry)
         task = Migrate(vm_name="vm1", destination="b", parameter=MigrateParameter(retry_counter=3))
-        check_expired(await bench.ask(order(task, expires=SOON, id="1")), "vm1")
-        details = str((await bench.ask(order(task, expires=SOON, id="2"))).results[0].details)
+        check_expired(await bench.ask(order(task, expires=60, id="1")), "vm1")
+        details = str((await bench.ask(order(task, expires=160, id="2"))).results[0].details)
         assert details.startswith(
             "attempt 0 failed; the daemon does not try it again: the order expired at"
         )
@@ -335,13 +338,16 @@ def test_wait_in_the_hypervisor_ends_at_the_expiry(play: Play) -> None:
     play(scene)
 
 
-def test_order_in_the_queue_is_answered_also_while_the_daemon_ends(play: Play) -> None:
+def test_order_in_the_queue_is_answered_also_while_the_daemon_ends(
+    play: Play, leaping: SettableClock
+) -> None:
     async def scene(bench: Bench) -> None:
         hypervisor = Scripted()
-        daemon, go = await bench.busy(hypervisor, limits=LimitsSection(containers=1))
-        await bench.send(start("vm2", expires=SOON, id="2"))
+        daemon, go = await bench.busy(hypervisor, clock=leaping, limits=LimitsSection(containers=1))
+        await bench.send(start("vm2", expires=60, id="2"))
         await wait_until_async(lambda: daemon.runtime.dispatcher.queued == 1)
         daemon.stop()
+        leaping.ahead = 100.0
         check_expired(await bench.result(), "vm2")
         go.set()
         assert (await bench.result()).id == "1"
