@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
+from tests.support.mosquitto import PATIENCE
+
 
 class Proxy:
     """Forwards 127.0.0.1:`port` to `target`, until a connection is cut."""
@@ -24,6 +26,8 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._reading: dict[tuple[socket.socket, socket.socket], int] = {}
+        """How many threads use each pair, also after its end."""
         self._budget: dict[str, int | None] = {"up": None, "down": None}
         self.connections = 0
         self.cuts = 0
@@ -32,7 +36,8 @@ class Proxy:
         """Returns after how many seconds the next connection is cut."""
         self.rate: int | None = None
         """Bytes a second to the broker."""
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         while True:
@@ -52,6 +57,7 @@ class Proxy:
             pair = (client, server)
             with self._lock:
                 self._pairs.append(pair)
+                self._reading[pair] = 2
             if self.lifetime is not None:
                 timer = threading.Timer(self.lifetime(), self._end, (pair,))
                 timer.daemon = True
@@ -86,6 +92,7 @@ class Proxy:
         except OSError:
             pass
         self._end(pair)
+        self._leave(pair)
 
     def _part(self, direction: str) -> int:
         if direction == "up" and self.rate is not None:
@@ -93,6 +100,11 @@ class Proxy:
         return 65536
 
     def _end(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        """Cut a connection. Its threads close the sockets.
+
+        Another thread must not: a new connection would get the same file descriptors, and a thread
+        that is about to use one of the old would take the new one's data.
+        """
         with self._lock:
             if pair not in self._pairs:
                 return
@@ -101,6 +113,15 @@ class Proxy:
         for end in pair:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _leave(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        """Close the sockets if no other thread uses them."""
+        with self._lock:
+            self._reading[pair] -= 1
+            if self._reading[pair]:
+                return
+            del self._reading[pair]
+        for end in pair:
             end.close()
 
     @property
@@ -124,5 +145,8 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends the wait of its thread
+        self._accepting.join(PATIENCE)
         self._listener.close()
         self.cut()
