@@ -17,6 +17,7 @@ from fastlib.demo.settings import Settings
 from fastlib.message import Result, ResultContainer
 from tests.support.dashboard.cluster import DashboardCluster
 from tests.support.mosquitto import PATIENCE
+from tests.support.waiting import wait_until
 
 TOKEN = "correct horse battery staple"
 SETTINGS = Settings(hosts=3, vms=6)
@@ -54,12 +55,12 @@ def ask(cluster, path, *, method="GET", body=None, **headers):
 
 def state_of(cluster, until):
     """Return the state once it fulfils a condition."""
-    for _ in range(200):
-        _, _, text = ask(cluster, "/api/state")
-        if until(found := json.loads(text)):
-            return found
-        cluster.run(asyncio.sleep(0.05))
-    raise AssertionError(text)
+
+    def look():
+        found = json.loads(ask(cluster, "/api/state")[2])
+        return found if until(found) else None
+
+    return wait_until(look, "the state", PATIENCE)
 
 
 def test_state_has_hosts_with_load_and_domains(free):

@@ -319,10 +319,14 @@ def test_killed_broker_loses_only_confirmed_messages(
         figures(outcome)
         assert outcome.in_order
         assert len(outcome.lost) <= many / 2
+        # Seconds that a confirmed message may wait for the receiver; more on a busy machine.
+        wait = max(5, outcome.seconds / 4)
         confirmed_later = [
             place
             for place in outcome.lost
-            if not any(began - 5 < outcome.confirmed_at[place] <= ended for began, ended in kills)
+            if not any(
+                began - wait < outcome.confirmed_at[place] <= ended for began, ended in kills
+            )
         ]
         # QoS 2 is confirmed in two steps. A broker that comes back with an older state of the
         # session completes what it had confirmed half, although it no longer has the message.
