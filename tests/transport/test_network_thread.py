@@ -213,6 +213,30 @@ def test_wake_makes_queue_readable() -> None:
     commands.wake()  # has no effect
 
 
+def test_close_waits_for_a_thread_that_wakes_the_owner() -> None:
+    """Otherwise a new socket could get the file descriptor, and the byte of this thread."""
+    commands, seen = CommandQueue(), []
+    sender = commands._sender
+
+    class Slow:
+        """A sender that is closed in the middle of a `send`, if anything allows it."""
+
+        def send(self, data: bytes) -> None:
+            closing.start()
+            closing.join(0.2)
+            seen.append(sender.fileno())
+
+        def close(self) -> None:
+            sender.close()
+
+    closing = threading.Thread(target=commands.close)
+    commands._sender = Slow()  # type: ignore[assignment]
+    commands.wake()
+    closing.join(PATIENCE)
+    assert seen != [-1]
+    assert sender.fileno() == -1
+
+
 def test_commands_run_in_order() -> None:
     commands, done = CommandQueue(), []
     for number in range(3):

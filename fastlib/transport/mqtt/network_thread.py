@@ -58,6 +58,9 @@ class CommandQueue:
         self._receiver.setblocking(False)
         self._sender.setblocking(False)
         self._awake = False
+        self._is_closed = False
+        self._sending = threading.RLock()
+        """Held while a thread uses the sender. A signal handler may wake the owner meanwhile."""
 
     def run(self, command: Command) -> None:
         """Run a command in the owner: at once if that is the current thread."""
@@ -75,8 +78,10 @@ class CommandQueue:
         """End the owner's current or next `poll`."""
         if not self._awake:
             self._awake = True
-            with suppress(OSError):  # full (the owner wakes up anyway) or closed
-                self._sender.send(b"\0")
+            # Not while another thread closes it: a new socket could have its file descriptor.
+            with self._sending, suppress(OSError):  # full: the owner wakes up anyway
+                if not self._is_closed:
+                    self._sender.send(b"\0")
 
     def fileno(self) -> int:
         """Return the file descriptor that is readable after `wake`."""
@@ -93,8 +98,10 @@ class CommandQueue:
 
     def close(self) -> None:
         """Close the file descriptors."""
+        with self._sending:
+            self._is_closed = True
+            self._sender.close()
         self._receiver.close()
-        self._sender.close()
 
 
 class NetworkThread:
