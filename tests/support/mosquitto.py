@@ -7,7 +7,9 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from random import SystemRandom
 from typing import Self
 
 PATIENCE = 180
@@ -32,6 +34,21 @@ def free_port() -> int:
     port: int = reservation.getsockname()[1]
     reservation.detach()  # the file descriptor stays open
     return port
+
+
+def port_to_bind() -> int:
+    """Return a loopback port for a server that does not listen on a reserved one.
+
+    It is below the ports that the system gives to programs which ask for any. So no other program
+    gets it before the server listens.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = range(10_000, lowest) if lowest > 12_000 else range(10_000, 60_000)
+    while True:
+        port = SystemRandom().choice(ports)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def find(program: str) -> str:

@@ -93,7 +93,7 @@ def test_stop_ends_despite_active_clients(join: Callable[..., Communicator]) -> 
 
 
 def test_clients_reconnect_after_restart(join: Callable[..., Communicator]) -> None:
-    broker = EmbeddedBroker(port=0).start()
+    broker = EmbeddedBroker(port=free_port()).start()
     again = EmbeddedBroker(port=broker.port)
     one = join(broker.port)
     one.subscribe("a")

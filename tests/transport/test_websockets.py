@@ -1,6 +1,5 @@
 """MQTT over WebSockets, without and with TLS, at mosquitto."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -15,7 +14,7 @@ from fastlib.transport import (
     connect,
 )
 from tests.support.end_of_run import skip_now
-from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, find
+from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, find, port_to_bind
 from tests.support.transport.connector import connect_error
 from tests.support.transport.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -44,9 +43,7 @@ def place(
     tmp_path_factory: pytest.TempPathFactory,
     certificates: Certificates,
 ) -> Iterator[Place]:
-    # libwebsockets does not listen on a port that is reserved.
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = port_to_bind()  # libwebsockets does not listen on a port that is reserved
     settings = [f"listener {port} 127.0.0.1", "protocol websockets"]
     tls = None
     if request.param == "wss":

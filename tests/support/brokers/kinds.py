@@ -14,7 +14,7 @@ import pytest
 from fastlib.transport import EmbeddedBroker, MqttOptions, TlsOptions, connect
 from fastlib.transport.errors import TransportError
 from tests.support.bridged import bridged_brokers
-from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, find, free_port
+from tests.support.mosquitto import PATIENCE, Certificates, Mosquitto, find, free_port, port_to_bind
 from tests.support.npm_packages import installed
 from tests.support.waiting import wait_until
 
@@ -56,9 +56,7 @@ def _mosquitto(directory: Path, _config: pytest.Config, **options: Any) -> Itera
         options["tls"] = TlsOptions(ca_file=certificates.ca)
     settings: tuple[str, ...] = ()
     if "websocket_path" in options:
-        # libwebsockets does not listen on a port that is reserved.
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = port_to_bind()  # libwebsockets does not listen on a port that is reserved
         settings = (f"listener {port} 127.0.0.1", "protocol websockets")
     broker = Mosquitto(
         directory / "broker", persistence=True, certificates=certificates, settings=settings
