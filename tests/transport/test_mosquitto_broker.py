@@ -22,7 +22,7 @@ from fastlib.transport import (
     WaitTimeoutError,
 )
 from fastlib.transport.embedded.mosquitto import SETTINGS, default_directory, find_mosquitto
-from tests.support.mosquitto import PATIENCE
+from tests.support.mosquitto import PATIENCE, free_port
 from tests.support.transport.broker_command import broker_command
 from tests.support.waiting import wait_until
 
@@ -110,8 +110,8 @@ def test_default_folder_has_the_port(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_broker_is_started_again_on_the_same_port(
     tmp_path: Path, join: Callable[..., Communicator]
 ) -> None:
-    with MosquittoBroker(port=0, directory=tmp_path) as first:
-        port = first.port
+    port = free_port()
+    with MosquittoBroker(port=port, directory=tmp_path):
         one = join(port)
         one.subscribe("a")
     wait_until(lambda: not one.is_connected, "the end of the connection")
