@@ -214,6 +214,8 @@ def _content(domain: Any, disk: str, *, is_read: bool) -> FileContent:
 def _sample(domain: Any, disk: str, size: int) -> bytes | None:
     """Read the beginning, the end, the head of the first partition, and parts between."""
     libvirt = api()
+    if size == 0:
+        return b""  # libvirt does not read 0 bytes
     last = max(0, size - _SAMPLE_BYTES)
     offsets = {last * part // _SAMPLE_SPREAD for part in range(_SAMPLE_SPREAD + 1)}
     offsets.add(min(last, _FIRST_PARTITION))

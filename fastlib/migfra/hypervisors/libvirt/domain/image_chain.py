@@ -4,11 +4,12 @@ The definition of a domain that is shut off usually names the uppermost image on
 """
 
 import os
-import posixpath
 import struct
 from typing import Final
 
 import msgspec
+
+from .backing_names import backing_file, possible_files
 
 _MAGIC: Final = b"QFI\xfb"
 HEAD_BYTES: Final = 2 << 20
@@ -36,6 +37,8 @@ class ImageChain(msgspec.Struct, frozen=True, kw_only=True):
     """Files that hold the data of an image. The domain writes them."""
     unknown: tuple[str, ...] = ()
     """The files that could not be followed, with the reason."""
+    possible: tuple[str, ...] = ()
+    """Files that one of `unknown` may be."""
 
 
 class ImageHead(msgspec.Struct, frozen=True):
@@ -53,8 +56,8 @@ def read_chain(path: str, format: str | None) -> ImageChain:
     """
     backing: list[str] = []
     data: list[str] = []
-    image: str | None = path
-    while image is not None and format == "qcow2":
+    image = path
+    while format == "qcow2":
         if len(backing) > LONGEST_CHAIN:
             return _chain(backing, data, f"the backing files of {path}: too many")
         try:
@@ -66,27 +69,23 @@ def read_chain(path: str, format: str | None) -> ImageChain:
             break
         if head.data is not None and head.data.startswith("/"):
             data.append(head.data)
-        format, name = head.format, head.backing
-        image = None if name is None else local_path(name, image)
-        if image is not None:
-            backing.append(image)
-        elif name is not None:
-            return _chain(backing, data, f"the backing file {name[:100]}")
+        if head.backing is None:
+            break
+        found = backing_file(head.backing, image, head.format)
+        if found is None:
+            return _chain(
+                backing, data, f"the backing file {head.backing[:100]}",
+                possible=possible_files(head.backing, image),
+            )  # fmt: skip
+        image, format = found
+        backing.append(image)
     return _chain(backing, data)
 
 
-def _chain(backing: list[str], data: list[str], *unknown: str) -> ImageChain:
-    return ImageChain(backing=tuple(backing), data=tuple(data), unknown=unknown)
-
-
-def local_path(name: str, image: str) -> str | None:
-    """Return the path of a backing file. None if it is not a plain file."""
-    if name.startswith("json:"):
-        return None
-    name = name.removeprefix("file:")
-    if ":" in name.partition("/")[0]:
-        return None
-    return posixpath.join(posixpath.dirname(image), name)
+def _chain(
+    backing: list[str], data: list[str], *unknown: str, possible: tuple[str, ...] = ()
+) -> ImageChain:
+    return ImageChain(backing=tuple(backing), data=tuple(data), unknown=unknown, possible=possible)
 
 
 def parse_head(head: bytes) -> ImageHead | None:

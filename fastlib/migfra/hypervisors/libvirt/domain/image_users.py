@@ -16,7 +16,7 @@ from fastlib.migfra.hypervisors.libvirt.connection.api import api
 
 from .image_chain import LONGEST_CHAIN
 from .image_sources import definitions, path_of
-from .xml import parse
+from .pool_listing import overlays_in
 
 OpenPool = Callable[[Any, str], AbstractContextManager[Any]]
 """Opens the pool of an image's folder, by the connection and the path of the image."""
@@ -48,8 +48,8 @@ class _Search:
         self._path = path
         self._open_pool = open_pool
         self._resolve: Callable[[str], str] = os.path.realpath if on_own_host else _unchanged
-        self._backing: dict[str, dict[str, str]] = {}
-        """The backing file of each image that has one, by its folder."""
+        self._backing: dict[str, dict[str, tuple[str, ...]]] = {}
+        """The files that the backing file of each image may be, by its folder."""
 
     def run(self) -> None:
         self._check_folder(posixpath.dirname(self._path))
@@ -71,8 +71,9 @@ class _Search:
 
     def _check_chain(self, name: str, image: str) -> None:
         """Follow the backing files of a disk."""
-        current = image
-        for _ in range(LONGEST_CHAIN):
+        waiting, seen = [image], {image}
+        while waiting and len(seen) <= LONGEST_CHAIN:
+            current = waiting.pop()
             if current.startswith(_DEVICES):
                 raise HypervisorError(
                     f"the backing file of {current} ({name}) cannot be read through libvirt, so "
@@ -80,10 +81,9 @@ class _Search:
                 )
             folder = posixpath.dirname(current)
             self._check_folder(folder)
-            backing = self._backing[folder].get(current)
-            if backing is None or not backing.startswith("/"):
-                return
-            current = backing
+            further = set(self._backing[folder].get(current, ())) - seen
+            seen |= further
+            waiting += further
 
     def _check_folder(self, folder: str) -> None:
         """Check that no image in a folder has the image as its backing file."""
@@ -91,18 +91,16 @@ class _Search:
             return
         found = self._backing[folder] = self._read_folder(folder)
         for image, backing in found.items():
-            if self._is_wanted(backing):
+            if any(map(self._is_wanted, backing)):
                 raise HypervisorError(f"{self._path} is the backing file of {image}")
 
-    def _read_folder(self, folder: str) -> dict[str, str]:
+    def _read_folder(self, folder: str) -> dict[str, tuple[str, ...]]:
         libvirt = api()
-        found = {}
+        found: dict[str, tuple[str, ...]] = {}
         try:
             with self._open_pool(self._connection, posixpath.join(folder, "image")) as pool:
-                for volume in pool.listAllVolumes():
-                    backing = parse(volume.XMLDesc(0)).findtext("backingStore/path")
-                    if backing:
-                        found[posixpath.join(folder, volume.name())] = backing
+                for path, backing in overlays_in(pool, folder):
+                    found[posixpath.join(folder, posixpath.basename(path))] = backing
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_SYSTEM_ERROR:
                 raise

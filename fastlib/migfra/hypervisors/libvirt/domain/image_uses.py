@@ -91,7 +91,8 @@ def _images(connection: Any, disk: Element, is_local: bool) -> Iterator[tuple[st
         if path is not None:
             yield path, True
     if is_local and not layers and head is not None and driver is not None:
-        for path in read_chain(head, driver.get("type")).backing:
+        chain = read_chain(head, driver.get("type"))
+        for path in (*chain.backing, *chain.possible):
             yield path, True
 
 

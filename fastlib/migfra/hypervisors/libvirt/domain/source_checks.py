@@ -19,8 +19,9 @@ from fastlib.migfra.virt.xml_values import (
     is_sound_path,
 )
 
+from .backing_names import local_path
 from .file_probe import probe_volume
-from .image_chain import HEAD_BYTES, LONGEST_CHAIN, local_path, parse_head
+from .image_chain import HEAD_BYTES, LONGEST_CHAIN, parse_head
 
 _DEVICES: Final = "/dev"
 """A folder in which only root and udev make links. So those may lead anywhere."""

@@ -20,6 +20,7 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 
 from .image_users import check_inactive, check_unused, link_target
+from .pool_listing import overlays_in
 from .xml import parse, text
 
 PREFIX: Final = "fastlib-copy-"
@@ -28,6 +29,7 @@ _WAIT_SECONDS: Final = 5.0
 """Seconds after which another daemon's transient pool counts as left by a crash."""
 _POLL_SECONDS: Final = 0.05
 _IN_USE: Final = "has asynchronous jobs running"
+_NAME_IS_TAKEN: Final = "already exists"
 _NO_STORAGE: Final = (
     "install its storage driver, such as libvirt-daemon-driver-storage-core, and restart libvirtd"
 )
@@ -172,6 +174,8 @@ def _says_exists(error: Any) -> bool:
     code, number = error.get_error_code(), error.get_int1()
     if code == libvirt.VIR_ERR_SYSTEM_ERROR:
         return bool(number == errno.EEXIST)
+    if code == libvirt.VIR_ERR_OPERATION_INVALID:
+        return _NAME_IS_TAKEN in str(error)  # by something that is no image, such as a socket
     return bool(code == libvirt.VIR_ERR_STORAGE_VOL_EXIST)
 
 
@@ -278,18 +282,13 @@ def _is_without_data(volume: Any, image: Image) -> bool:
 
 
 def overlays_of(connection: Any, path: str) -> list[str]:
-    """Return the images in the folder of an image that have it as their backing file."""
-    libvirt = api()
-    found = []
+    """Return the images in the folder of an image that have it as their backing file.
+
+    Raises HypervisorError if the folder has a file for which that cannot be found out.
+    """
     with _pool_of(connection, path) as pool:
-        for volume in pool.listAllVolumes():
-            try:
-                if parse(volume.XMLDesc(0)).findtext("backingStore/path") == path:
-                    found.append(str(volume.path()))
-            except libvirt.libvirtError as error:
-                if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
-                    raise
-    return found
+        overlays = overlays_in(pool, posixpath.dirname(path))
+        return [overlay for overlay, backing in overlays if path in backing]
 
 
 def _find(pool: Any, path: str) -> Any:

@@ -9,6 +9,7 @@ import msgspec
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.connection import Connection
+from fastlib.migfra.hypervisors.libvirt.domain.backing_names import backing_file, local_path
 from fastlib.migfra.hypervisors.libvirt.domain.disks_xml import Disk
 from fastlib.migfra.hypervisors.libvirt.domain.file_probe import (
     FileFacts,
@@ -21,7 +22,6 @@ from fastlib.migfra.hypervisors.libvirt.domain.files_xml import DomainFile
 from fastlib.migfra.hypervisors.libvirt.domain.image_chain import (
     FIRST_BYTES,
     count_snapshots,
-    local_path,
     naming_bytes,
     parse_head,
 )
@@ -146,6 +146,18 @@ class _PlaceCheck:
             )  # fmt: skip
         if spec.parameter.copy_storage == "all":
             image = msgspec.structs.replace(image, backing=None, backing_format=None)
+        elif image.backing is not None:
+            # libvirt creates an overlay only of a path.
+            found = backing_file(image.backing, image.path, image.backing_format)
+            if found is None:
+                self._problems.append(
+                    f"{disk.words} of {spec.name} has the backing file {image.backing[:200]!r}; "
+                    "libvirt creates copies on top of files only, so order copy-storage: all, "
+                    "or write a path into the image with qemu-img rebase -u while the domain is "
+                    "shut off"
+                )
+                return None
+            image = msgspec.structs.replace(image, backing=found.path, backing_format=found.format)
         return PlannedCopy(target=disk.target, image=image, data_file=data_file)
 
     async def _read_head(self, image: Image) -> bytes:

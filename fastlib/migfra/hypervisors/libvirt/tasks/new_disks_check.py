@@ -23,6 +23,7 @@ _MODE: Final = 0o600
 _DRIVERS: Final = ("qemu",)
 """The drivers of libvirt whose domains have disks in image files."""
 _FORMATS: Final = ("raw", "qcow2")
+_SECTOR_BYTES: Final = 512
 
 
 class PlannedImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +81,13 @@ class _NewDisksCheck:
                     f"{-(-base.capacity // MIB)} MiB, or leave out size"
                 )
                 return None
-            size = base.capacity if size is None else size
+            if size is None and base.capacity == 0:
+                self._problems.append(
+                    f"the base {disk.base} of disk {disk.target} of {self._name} is empty; set size"
+                )
+                return None
+            # A raw base may end within a sector. An overlay cannot.
+            size = -(-base.capacity // _SECTOR_BYTES) * _SECTOR_BYTES if size is None else size
         assert size is not None  # a rule of the message
         return Image(
             path=disk.path,
