@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fastlib.migfra.journal import schema
+from fastlib.migfra.journal import schema, trimming
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.schema import Unconfirmed
 from fastlib.migfra.journal.trimming import Trimming
@@ -99,6 +99,29 @@ def test_journal_is_trimmed_after_exactly_an_hour() -> None:
         clock.run(1)
         journal.trim_if_due()
         assert await journal.history() == []
+        await journal.close()
+
+    run(scene)
+
+
+def test_confirmation_trims_at_exactly_the_limit_of_stored_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trimming, "TRIM_BYTES", 100)
+
+    async def scene() -> None:
+        clock = SetClock()
+        journal = Journal(None, clock=clock)
+        grown = [journal._trimming.grown]
+        clock.run(50)
+        for name, size in (("too few", 99), ("enough", 1)):
+            number = await accept(journal, name, bytes(size))
+            journal.confirmed(number)
+            grown.append(journal._trimming.grown)
+        assert grown == [0, 99, 0]
+        read = "SELECT value FROM meta WHERE name = 'seconds'"
+        found = await journal._group_commit.submit(lambda tables: tables.execute(read).fetchone())
+        assert found == (50.0,)  # a trimming stores the running time, too
         await journal.close()
 
     run(scene)
