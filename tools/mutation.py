@@ -137,6 +137,7 @@ TARGETS = {
             "journal_upgrade",
             "journal_version_2",
             "journal_version_3",
+            "turns",
         ),
         first_tests={
             "acceptance": _migfra(
@@ -146,7 +147,12 @@ TARGETS = {
             "begins": _migfra("journal_entries_boundaries"),
             "group_commit": _migfra("group_commit", "group_commit_failures", "journal_boundaries"),
             "journal": _migfra(
-                "journal_boundaries", "journal_entries_boundaries", "journal_history"
+                "journal",
+                "journal_acceptance",
+                "journal_boundaries",
+                "journal_entries_boundaries",
+                "journal_history",
+                "turns",
             ),
             "journal_file": _migfra("journal_file", "journal_boundaries"),
             "position": _migfra("journal_position"),
