@@ -4,8 +4,6 @@ The hosts are fakes. The first one sees the files of this machine, the second on
 """
 
 import errno
-import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import pytest
 
@@ -14,176 +12,13 @@ from fastlib.migfra import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain import host_info
 from fastlib.migfra.hypervisors.libvirt.migration.storage_checks import (
     check_shared_file,
-    check_storage,
 )
 from fastlib.migfra.hypervisors.simulated import run_virtual
 from fastlib.migfra.virt.migration_spec import MigrationSpec
 from tests.support.libvirt.fake_domain import SHUT_OFF, FakeDomain, refusal
-from tests.support.libvirt.fake_libvirt import FakeHost, FakeHosts
+from tests.support.libvirt.fake_libvirt import FakeHosts
 from tests.support.libvirt.qcow2 import write_qcow2
-
-
-class ProbeDomain:
-    """The temporary domain that checks files."""
-
-    def __init__(self, host, xml):
-        self.host = host
-        root = ElementTree.fromstring(xml)
-        self.name = root.findtext("name")
-        assert root.find("devices/disk/readonly") is not None
-        self.paths = {
-            disk.find("target").get("dev"): disk.find("source").get("file")
-            for disk in root.iterfind("devices/disk")
-        }
-
-    def blockInfo(self, disk):
-        content = self.host.content(self.paths[disk])
-        return [len(content), len(content), len(content)]
-
-    def blockPeek(self, disk, offset, size, flags):
-        return self.host.content(self.paths[disk])[offset : offset + size]
-
-    def undefine(self):
-        self.host.log("undefine")
-        self.host.probes.remove(self.name)
-
-
-class StorageHost(FakeHost):
-    """A host with files."""
-
-    def __init__(self, name, log):
-        super().__init__(name, log)
-        self.probes = []
-        self.hidden = []
-        """Folders of this machine that the host does not see."""
-        self.own = {}
-        """Files of its own."""
-        self.pools = {}
-
-    def content(self, path):
-        if path in self.own:
-            found = self.own[path]
-            if isinstance(found, Exception):
-                raise found
-            return found
-        if any(Path(path).is_relative_to(folder) for folder in self.hidden):
-            raise system_error(errno.ENOENT)
-        try:
-            return Path(path).read_bytes()
-        except OSError as error:
-            raise system_error(error.errno) from None
-
-    def defineXML(self, xml):
-        self._called("define")
-        domain = ProbeDomain(self, xml)
-        self.probes.append(domain.name)
-        return domain
-
-    def storagePoolLookupByName(self, name):
-        if self.pools is None:
-            raise refusal("NO_SUPPORT", "this function is not supported by the connection driver")
-        if name not in self.pools:
-            raise refusal("NO_STORAGE_POOL", f"Storage pool not found: {name}")
-        return self.pools[name]
-
-
-class Pool:
-    def __init__(self, volumes, *, active=True, appears_by_refresh=()):
-        self.volumes, self.active, self.later = dict(volumes), active, dict(appears_by_refresh)
-
-    def isActive(self):
-        return self.active
-
-    def refresh(self, flags):
-        self.volumes.update(self.later)
-
-    def storageVolLookupByName(self, name):
-        if name not in self.volumes:
-            raise refusal("NO_STORAGE_VOL", "Storage volume not found")
-        return Volume(self.volumes[name])
-
-
-class Volume:
-    def __init__(self, path):
-        self._path = path
-
-    def path(self):
-        return self._path
-
-    def info(self):
-        return [0, 1 << 20, 1 << 20]
-
-
-def system_error(number):
-    error = refusal("SYSTEM_ERROR", "Failed to open file")
-    error.err = (*error.err[:7], number, -1)
-    return error
-
-
-class Storage(FakeHosts):
-    """Two hosts with files; vm1 on the first one is shut off."""
-
-    def __init__(self, *files, **options):
-        super().__init__(**options)
-        self.source = self._with_files(self.source)
-        self.destination = self._with_files(self.destination)
-        self.runtime.connections.hosts.update(node01=self.source, node02=self.destination)
-        self.domain.state_now = [SHUT_OFF, 1]
-        self.domain.devices = list(files)
-
-    def _with_files(self, host):
-        other = StorageHost(host.getHostname(), self.calls.append)
-        for domain in host.domains.values():
-            other.add(domain)
-        return other
-
-    def check(self, kind="offline", source="node01", **parameter):
-        return self.run_check(kind, source, **parameter).notes
-
-    def run_check(self, kind="offline", source="node01", **parameter):
-        destination = "node02" if source == "node01" else "node01"
-        task = Migrate(
-            vm_name="vm1",
-            destination=destination,
-            parameter=MigrateParameter(migration_type=kind, **parameter),
-        )
-        spec = MigrationSpec.from_task(task, source)
-        try:
-            return run_virtual(check_storage(self.runtime, spec, self.context))
-        finally:
-            assert self.source.probes == self.destination.probes == []
-
-    def refusal(self, **options):
-        with pytest.raises(HypervisorError) as caught:
-            self.check(**options)
-        return str(caught.value)
-
-
-class WrittenDevice:
-    """A device that the domain writes all the time, so each read has other content."""
-
-    def __init__(self, size):
-        self.size, self.reads = size, 0
-
-    def __len__(self):
-        return self.size
-
-    def __getitem__(self, part):
-        self.reads += 1
-        return self.reads.to_bytes(4, "little")
-
-
-def disk(path, target="vda", format="raw", kind="file", attribute="file", cache="none"):
-    return (
-        f"<disk type='{kind}' device='disk'><driver type='{format}' cache='{cache}'/>"
-        f"<source {attribute}='{path}'/><target dev='{target}'/></disk>"
-    )
-
-
-def image(folder, name="disk.img", content=b"data" * 300):
-    path = folder / name
-    path.write_bytes(content)
-    return path
+from tests.support.libvirt.storage_hosts import Storage, WrittenDevice, disk, image, system_error
 
 
 def test_domain_without_files_needs_no_check():
@@ -416,88 +251,6 @@ def test_libvirt_that_cannot_look_is_reported(tmp_path):
     storage.destination.refuses["define"] = refusal("NO_SUPPORT", "not supported")
     (note,) = storage.check()
     assert note == f"whether node02 has {path} (disk vda) could not be checked"
-
-
-def test_volumes_of_pools_are_checked(tmp_path):
-    path = image(tmp_path)
-    source = "<source pool='images' volume='x'/><target dev='vda'/>"
-    storage = Storage(f"<disk type='volume' device='disk'>{source}</disk>")
-    storage.source.pools["images"] = Pool({"x": str(path)})
-    lacks = "node02 lacks the volume x (disk vda) of vm1: "
-    assert storage.refusal() == (
-        f"{lacks}there is no storage pool images; define and start it there"
-    )
-    storage.destination.pools["images"] = Pool({}, active=False)
-    assert "the storage pool images is not active; start it" in storage.refusal()
-    storage.destination.pools["images"] = Pool({})
-    assert "the storage pool images has no volume x" in storage.refusal()
-    storage.destination.pools["images"] = Pool({}, appears_by_refresh={"x": str(path)})
-    assert storage.check() == []
-    storage.destination.hidden = [tmp_path]
-    storage.destination.own[str(path)] = path.read_bytes()
-    assert "is another file on node02" in storage.refusal()
-    storage.destination.pools["images"] = Pool({"x": "/elsewhere/x"})
-    (note,) = storage.check()
-    assert note == "whether the volume x (disk vda) is the same on both hosts could not be checked"
-
-
-def volume_disk(cache="none"):
-    return (
-        f"<disk type='volume' device='disk'><driver type='raw' cache='{cache}'/>"
-        "<source pool='images' volume='x'/><target dev='vda'/></disk>"
-    )
-
-
-def with_volume(path, **options):
-    storage = Storage(volume_disk(**options))
-    for host in (storage.source, storage.destination):
-        host.pools["images"] = Pool({"x": str(path)})
-    return storage
-
-
-@pytest.mark.parametrize("parameter", [{}, {"copy_storage": "all"}])
-def test_volume_in_a_shared_folder_is_a_shared_disk(tmp_path, parameter):
-    plan = with_volume(image(tmp_path)).run_check("live", **parameter).plan
-    assert (plan.copies, plan.shows_shared, plan.has_unlocked) == ((), True, True)
-
-
-def test_volume_in_a_shared_folder_needs_a_cache_that_hides_nothing(tmp_path):
-    path = image(tmp_path)
-    refusal = with_volume(path, cache="writeback").refusal(kind="live")
-    assert f"disk vda ({path}) of vm1 has cache='writeback' on storage that " in refusal
-
-
-def test_volume_in_a_folder_of_each_host_is_refused(tmp_path):
-    path = image(tmp_path)
-    storage = with_volume(path)
-    storage.destination.hidden = [tmp_path]
-    storage.destination.own[str(path)] = path.read_bytes()
-    refusal = storage.refusal(kind="live")
-    assert f"{path} (disk vda) of vm1 is another file on node02" in refusal
-    assert "copy-storage" not in refusal
-    refusal = storage.refusal(kind="live", copy_storage="all")
-    assert "is a volume of a storage pool, and copy-storage copies image files only" in refusal
-
-
-def test_volume_that_is_a_device_is_a_device(tmp_path):
-    storage = with_volume("/dev/vg/x")
-    for host in (storage.source, storage.destination):
-        host.own["/dev/vg/x"] = bytes(1 << 20)
-    storage.domain.devices.append(disk(image(tmp_path), "vdb"))
-    assert storage.run_check("live").plan.shows_shared
-    storage.destination.own["/dev/vg/x"] = bytes(2 << 20)
-    assert "/dev/vg/x (disk vda) of vm1 is another file" in storage.refusal(kind="live")
-
-
-def test_host_without_storage_driver_is_reported():
-    source = "<source pool='images' volume='x'/><target dev='vda'/>"
-    storage = Storage(f"<disk type='volume' device='disk'>{source}</disk>")
-    storage.source.pools["images"] = Pool({"x": "rbd/x"})
-    storage.destination.pools = None
-    (note,) = storage.check()
-    assert note.startswith("whether node02 has the volume x (disk vda) could not be checked: ")
-    storage.destination.pools = {"images": Pool({"x": "rbd/x"})}
-    assert storage.check() == []
 
 
 def test_uefi_variables_are_needed_only_if_the_source_has_them(tmp_path):
