@@ -77,9 +77,12 @@ class HostPresence:
     def incarnation(self) -> tuple[str, int] | None:
         """The daemon's run and this client's connection: a request is sent once for each.
 
-        None while no fastlib daemon is known to run.
+        None while no fastlib daemon is known to run. After a reconnect, the daemon may not be back
+        at the broker, which then drops a request, until it reports its presence.
         """
-        return None if self._away or self._run is None else (self._run, self._connection)
+        if self._away or self._missed or self._run is None:
+            return None
+        return self._run, self._connection
 
     def shows_again(self, payload: bytes, *, retained: bool) -> bool:
         """Return True for a retained presence that is already known: the client requested it."""

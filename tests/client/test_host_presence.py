@@ -100,6 +100,8 @@ def test_incarnation_is_that_of_the_run_and_of_the_connection() -> None:
     host.show(seen(online()), online(), retained=True)
     assert found == [None, ("first", 0), None, ("first", 0), ("second", 0), None]
     assert host.incarnation == ("first", 1)
+    host.reconnected()
+    assert host.incarnation is None  # the daemon may not be back at the broker
 
 
 def test_last_will_repeats_nothing() -> None:

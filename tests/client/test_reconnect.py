@@ -81,6 +81,30 @@ def test_task_to_peer_without_presence_is_never_repeated():
         assert len(daemon.received) == 1
 
 
+def test_task_sent_before_the_daemon_is_back_at_a_restarted_broker_is_repeated():
+    """The new broker has no retained presence, and drops the task."""
+    broker = MemoryBroker()
+    with (
+        MigfraClient.connect(MemoryOptions(broker=broker, client_id="scheduler")) as client,
+        connect(MemoryOptions(broker=broker, client_id="hostA")) as peer,
+    ):
+        daemon = Daemon("hostA", peer)
+        memory = IdempotentDaemon(daemon)
+        watch = client.watch(presence=True)
+        daemon.presence("online", retain=False)
+        next(watch)
+        for name in "hostA", "scheduler":
+            broker.cut(name)
+        broker.mend("scheduler")
+        wait_until(lambda: client._core.presences._connection == 1, "the client knows that")
+        handle = client.suspend("hostA", "vm1")
+        wait_until(lambda: handle._request.delivered, "the broker has the task")
+        broker.mend("hostA")
+        daemon.presence("online", retain=False)
+        assert handle.result(PATIENCE).status == "success"
+        assert memory.executed == {handle.id: 1}
+
+
 def received_by(
     *presences: dict[str, Any], before: dict[str, Any] | None = None
 ) -> tuple[list[str], list[str]]:
