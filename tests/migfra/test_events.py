@@ -1,6 +1,7 @@
 """The events of an order in the journal, for `query history`."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ async def story(daemon: Daemon, **asked: Any) -> Record:
 def kinds(record: Record) -> list[tuple[str, str, str | None]]:
     """The events, without the durations in their texts."""
     return [
-        (event.kind, event.text.split(" after 0.")[0], event.vm_name)
+        (event.kind, re.split(r" after \d", event.text)[0], event.vm_name)
         for event in record.events
         if event.kind not in ("confirmed",)
     ]

@@ -96,7 +96,10 @@ def test_outages_of_broker_journal_and_hypervisor_are_logged(
         await bench.daemon(Remote())
         libvirt["libvirt on node01"] = "connection refused"
         await wait_until_async(
-            lambda: logged("libvirt on node01 has been unavailable for 0 s: connection refused")
+            lambda: (
+                logged("libvirt on node01 has been unavailable for")
+                and logged(" s: connection refused")
+            )
         )
         libvirt.clear()
         await wait_until_async(lambda: logged("libvirt on node01 is available again, after"))
