@@ -12,7 +12,7 @@ from fastlib import Result, ResultContainer, TaskContainer
 from fastlib.cli.arguments.values import expiry
 from fastlib.display.message_text import summarize
 from tests.support.shell import Daemon, run, silence, success
-from tests.support.waiting import wait_until
+from tests.support.waiting import try_with_more_time, wait_until
 
 NOON = datetime(2100, 1, 1, 12, tzinfo=UTC)
 FILE = """\
@@ -91,9 +91,13 @@ def test_expiry_of_the_file_holds_unless_another_is_given(file, env, daemon):
 def test_order_without_answer_has_an_outcome(env, daemon):
     daemon.answer = silence
     daemon.presence("{status: offline, instance: one}")
-    done = run("stop", "vm1", "--host", "hostA", "--timeout", "0.1", env=env)
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "the order was never begun and will not begin: its daemon was off" in done.stderr
+
+    def stop(timeout):
+        done = run("stop", "vm1", "--host", "hostA", "--timeout", timeout, env=env)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "the order was never begun and will not begin: its daemon was off" in done.stderr
+
+    try_with_more_time(stop)
 
 
 # --- to whom --------------------------------------------------------------------------------------

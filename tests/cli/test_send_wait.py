@@ -20,6 +20,7 @@ from tests.support.shell import (
     silence,
     success,
 )
+from tests.support.waiting import try_with_more_time
 
 
 def test_wait_prints_results(file, env, daemon):
@@ -73,27 +74,35 @@ def test_results_are_printed_as_json(file, env, daemon):
 
 def test_missing_result_times_out(file, env, daemon):
     daemon.answer = silence
-    done = run("send", "hostA", file(STOP), "--timeout", "0.2", env=env)
-    assert (done.returncode, done.stdout) == (3, "")
-    assert re.fullmatch(
-        r"fastlib send: error: 'stop vm' of vm1, vm2 on 'hostA' \(id 'stop-1'\): no result within "
-        r"0.2 s; whether the order has begun is unknown: its daemon has reported no presence, and "
-        r"a C\+\+ daemon executes an order at any time; sent [^;]*, delivered to the broker; "
-        r"to find out, .*\n",
-        done.stderr,
-    )
+
+    def send(timeout):
+        done = run("send", "hostA", file(STOP), "--timeout", timeout, env=env)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert re.fullmatch(
+            r"fastlib send: error: 'stop vm' of vm1, vm2 on 'hostA' \(id 'stop-1'\): no result "
+            rf"within {timeout:g} s; whether the order has begun is unknown: its daemon has "
+            r"reported no presence, and a C\+\+ daemon executes an order at any time; "
+            r"sent [^;]*, delivered to the broker; to find out, .*\n",
+            done.stderr,
+        )
+
+    try_with_more_time(send)
 
 
 def test_silent_host_is_reported(file, env, monkeypatch):
     monkeypatch.setattr("fastlib.cli.sending.ABSENCE_SECONDS", 0.1)
-    done = run("send", "nobody", file(STOP), "--timeout", "0.5", "--mqtt", "5", env=env)
-    assert done.returncode == 3
-    assert done.stderr.startswith(
-        "waiting for 'stop vm' (id stop-1) on nobody, at most 0.5 s (--timeout)\n"
-        "  no daemon of nobody has a presence (C++ daemons have none); check the name\n"
-        "  to see the hosts with a presence: fastlib query --mqtt 5\n"
-        "fastlib send: error: "
-    )
+
+    def send(timeout):
+        done = run("send", "nobody", file(STOP), "--timeout", timeout, "--mqtt", "5", env=env)
+        assert done.returncode == 3
+        assert done.stderr.startswith(
+            f"waiting for 'stop vm' (id stop-1) on nobody, at most {timeout:g} s (--timeout)\n"
+            "  no daemon of nobody has a presence (C++ daemons have none); check the name\n"
+            "  to see the hosts with a presence: fastlib query --mqtt 5\n"
+            "fastlib send: error: "
+        )
+
+    try_with_more_time(send, (0.5, 5.0, 30.0))
 
 
 def test_missing_presence_is_reported_before_silence(file, env, daemon, monkeypatch):
@@ -116,9 +125,13 @@ def test_host_with_a_similar_name_is_suggested(file, env, daemon, monkeypatch):
     monkeypatch.setattr("fastlib.cli.sending.ABSENCE_SECONDS", 0.1)
     monkeypatch.setattr("fastlib.cli.host_search.QUIET_SECONDS", 0.0)
     daemon.presence()
-    done = run("send", "hostB", file(STOP), "--timeout", "2", env=env)
-    assert done.returncode == 3
-    assert "check the name (did you mean 'hostA'?)\n" in done.stderr
+
+    def send(timeout):
+        done = run("send", "hostB", file(STOP), "--timeout", timeout, env=env)
+        assert done.returncode == 3
+        assert "check the name (did you mean 'hostA'?)\n" in done.stderr
+
+    try_with_more_time(send, (2.0, 30.0))
 
 
 @pytest.mark.parametrize(
@@ -137,31 +150,40 @@ def test_wait_reports_the_presence_of_the_daemon(presence, words, file, env, dae
     monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.2)
     daemon.answer = silence
     daemon.presence(presence)
-    text = f"{STOP}---\ntask: quit\n"
-    done = run("send", "hostA", file(text), "--timeout", "1", env=env)
-    assert done.returncode == 3
-    assert re.match(
-        r"waiting for 'stop vm' \(id stop-1\) and 1 other on hostA, at most 1 s \(--timeout\)\n"
-        rf"  the daemon of hostA {words}\n"
-        "fastlib send: error: ",
-        done.stderr,
-    )
+    path = file(f"{STOP}---\ntask: quit\n")
+
+    def send(timeout):
+        done = run("send", "hostA", path, "--timeout", timeout, env=env)
+        assert done.returncode == 3
+        assert re.match(
+            r"waiting for 'stop vm' \(id stop-1\) and 1 other on hostA, at most "
+            rf"{timeout:g} s \(--timeout\)\n"
+            rf"  the daemon of hostA {words}\n"
+            "fastlib send: error: ",
+            done.stderr,
+        )
+
+    try_with_more_time(send, (1.0, 10.0, 60.0))
 
 
 def test_wait_is_not_explained_while_progress_is_shown(file, env, daemon, monkeypatch):
-    monkeypatch.setattr("fastlib.cli.sending.ABSENCE_SECONDS", 0.1)
-    monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.4)
     daemon.presence("{status: online}")
 
     def answer(container):
         daemon.progress("{title: stop vm, id: stop-1, vm-name: vm1, phase: shutdown}")
 
     daemon.answer = answer
-    done = run("send", "hostA", file(STOP), "--timeout", "1", env=env)
-    first, *rest = done.stderr.splitlines()
-    assert first == "hostA stop-1 stop vm: vm1: shutdown"
-    assert len(rest) == 1
-    assert rest[0].startswith("fastlib send: error: ")
+
+    def send(timeout):
+        monkeypatch.setattr("fastlib.cli.sending.ABSENCE_SECONDS", 0.1 * timeout)
+        monkeypatch.setattr("fastlib.cli.sending.SILENCE_SECONDS", 0.4 * timeout)
+        done = run("send", "hostA", file(STOP), "--timeout", timeout, env=env)
+        first, *rest = done.stderr.splitlines()
+        assert first == "hostA stop-1 stop vm: vm1: shutdown"
+        assert len(rest) == 1
+        assert rest[0].startswith("fastlib send: error: ")
+
+    try_with_more_time(send, (1.0, 10.0, 60.0))
 
 
 def test_unreadable_task_is_reported_as_failure(file, env, daemon):
