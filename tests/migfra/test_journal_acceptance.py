@@ -52,6 +52,20 @@ def test_after_a_reboot_only_the_time_since_it_counts(
     at_desk(scene)
 
 
+def test_window_of_an_order_after_a_reboot_begins_with_the_order(
+    at_desk: AtDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(desk: Desk) -> None:
+        await desk.journal.close()
+        monkeypatch.setattr(journal_file, "_boot_id", lambda: "another boot")
+        desk.open()
+        for seconds, kind in ((0.0, "new"), (4.9, "unanswered"), (0.1, "new")):
+            desk.clock.run(seconds)
+            assert await desk.kind("stop") == kind
+
+    at_desk(scene)
+
+
 @pytest.mark.parametrize(
     ("between", "again"),
     [
@@ -230,6 +244,16 @@ def test_packet_with_a_key_is_known_by_the_key(at_desk: AtDesk) -> None:
         assert await desk.kind("stop", packet=1, key="k") == "new"
         assert await desk.kind("stop", packet=1, dup=True, connection=2) == "new"
         assert await desk.kind("stop", packet=1, dup=True, connection=2, key="k") == "unanswered"
+
+    at_desk(scene)
+
+
+def test_packet_id_that_an_order_with_a_key_has_used_is_new(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        assert await desk.kind("stop", packet=1) == "new"
+        assert await desk.kind("start", packet=1, key="k") == "new"
+        desk.clock.run(1000)
+        assert await desk.kind("stop", packet=1, dup=True, connection=2) == "new"
 
     at_desk(scene)
 
