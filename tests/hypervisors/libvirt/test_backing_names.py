@@ -131,6 +131,46 @@ def test_image_that_another_one_needs_is_in_use(name):
         check(Volume("?", error=NO_TEXT))
 
 
+def planned(monkeypatch, disk, image, **parameter):
+    """The planned copy of a disk, and the problems. The image is as libvirt reports it."""
+    size = -(-image.capacity // 512) * 512
+    monkeypatch.setattr(disks_check, "read_image", lambda connection, path: image)
+    monkeypatch.setattr(disks_check, "read_head", lambda *_: b"")
+    monkeypatch.setattr(disks_check, "_virtual_size", lambda *_: size)
+
+    class Source:
+        async def call(self, function, *arguments):
+            return function(None, *arguments)
+
+    given = MigrateParameter(migration_type="live", **parameter)
+    task = Migrate(vm_name="vm1", destination="node02", parameter=given)
+    spec = MigrationSpec.from_task(task, "node01")
+    check = _PlaceCheck(spec, (), None, Source(), None)
+    return asyncio.run(check._plan(disk)), check._problems
+
+
+@pytest.mark.parametrize(
+    ("size", "cache", "found"),
+    [
+        (1000, "default", 1024),
+        (1000, "writeback", 1024),
+        (1024, "none", 1024),
+        (1000, "none", None),
+        (5000, "directsync", None),
+    ],
+)
+def test_raw_disk_that_ends_within_a_sector_needs_a_cache(monkeypatch, size, cache, found):
+    image = Image(path=IMAGE, format="raw", capacity=size)
+    disk = Disk(target="vda", kind="file", path=IMAGE, format="raw", cache=cache)
+    copy, problems = planned(monkeypatch, disk, image, copy_storage="all")
+    if found is None:
+        (problem,) = problems
+        assert f"disk vda ({IMAGE}) of vm1 has {size} bytes and cache='{cache}'" in problem
+        assert f"virsh blockresize vm1 vda {-(-size // 4096) * 4096}B, or set" in problem
+    else:
+        assert (copy.image.capacity, problems) == (found, [])
+
+
 @pytest.mark.parametrize(
     ("name", "mode", "found"),
     [
@@ -142,21 +182,10 @@ def test_image_that_another_one_needs_is_in_use(name):
 )
 def test_copy_is_created_on_top_of_a_path(monkeypatch, name, mode, found):
     image = Image(path=IMAGE, format="qcow2", capacity=1, backing=name, backing_format="raw")
-    monkeypatch.setattr(disks_check, "read_image", lambda connection, path: image)
-    monkeypatch.setattr(disks_check, "read_head", lambda *_: b"")
-
-    class Source:
-        async def call(self, function, *arguments):
-            return function(None, *arguments)
-
-    parameter = MigrateParameter(migration_type="live", copy_storage=mode)
-    task = Migrate(vm_name="vm1", destination="node02", parameter=parameter)
-    spec = MigrationSpec.from_task(task, "node01")
-    check = _PlaceCheck(spec, (), None, Source(), None)
     disk = Disk(target="vda", kind="file", path=IMAGE, format="qcow2")
-    copy = asyncio.run(check._plan(disk))
+    copy, problems = planned(monkeypatch, disk, image, copy_storage=mode)
     if found is None:
-        (problem,) = check._problems
+        (problem,) = problems
         assert f"disk vda ({IMAGE}) of vm1 has the backing file 'nbd://host/x'" in problem
         assert "order copy-storage: all" in problem
     else:

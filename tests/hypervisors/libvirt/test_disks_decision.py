@@ -95,6 +95,7 @@ def test_file_that_may_be_there_is_not_overwritten(there, sharing, why):
         (file(is_shareable=True), {"copy_storage": "all"}, "several domains may write it"),
         (file(format="vmdk"), {"copy_storage": "all"}, "has the format 'vmdk'"),
         (file(is_encrypted=True), {"copy_storage": "all"}, "is encrypted by libvirt"),
+        (file(is_slice=True), {"copy_storage": "all"}, "copies whole files only"),
         (file(names_backing=True), {"copy_storage": "all"}, "order copy-storage: incremental"),
         (file(names_backing=True), {"copy_storage": "incremental"}, None),
     ],
@@ -149,6 +150,8 @@ def test_disks_are_read_from_xml():
   <disk type='volume'><source pool='p' volume='e'/><target dev='vde'/></disk>
   <disk type='file'><source file='/f'><encryption format='luks'/></source><target dev='vdf'/></disk>
   <disk type='nvme'><source type='pci'/><target dev='vdg'/></disk>
+  <disk type='file'><source file='/s'><slices><slice type='storage' offset='512' size='512'/>
+    </slices></source><target dev='vds'/></disk>
   <disk type='file'><source file='/t'/><target dev='vdt'/><transient/></disk>
   <disk type='file'><source file='/r'/><target dev='vdr'/><readonly/></disk>
   <disk type='file' device='cdrom'><source file='/i'/><target dev='sda'/></disk>
@@ -166,6 +169,7 @@ def test_disks_are_read_from_xml():
         Disk(target="vde", kind="volume", path="e"),
         Disk(target="vdf", kind="file", path="/f", is_encrypted=True),
         Disk(target="vdg", kind="other", path="nvme"),
+        Disk(target="vds", kind="file", path="/s", is_slice=True),
         Disk(target="vdt", kind="file", path="/t", is_transient=True),
     )
 

@@ -369,6 +369,12 @@ def test_call_on_closed_connection_raises_lost_error():
          "Unknown ramblock \"pc.ram\", cannot accept migration", LibvirtError,
          "libvirt on node07: {said}; QEMU at the destination divides the memory of the domain in "
          "another way; order the migration without memnode-map"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command "
+         "'block-export-add': Cannot get 'write' permission without 'resize': Image size is not a "
+         "multiple of request alignment", LibvirtError,
+         "libvirt on node07: {said}; QEMU copies a disk with cache='none' only if its size is a "
+         "multiple of the blocks of the file system, such as 4096 bytes; enlarge it with virsh "
+         "blockresize, or set cache='writeback' and start the domain again"),
         ("VIR_ERR_OPERATION_FAILED", "operation failed: job 'migration out' failed: Unable to "
          "write to socket: Broken pipe", LibvirtError,
          "libvirt on node07: {said}; the connection between both QEMUs has ended; the log of the "

@@ -120,6 +120,12 @@ _REMEDIES: Final = (
         "'multifd-compression' does not accept value",
         "one of the two QEMUs is built without this compression; choose another one",
     ),
+    (
+        "Image size is not a multiple of request alignment",
+        "QEMU copies a disk with cache='none' only if its size is a multiple of the blocks of the "
+        "file system, such as 4096 bytes; enlarge it with virsh blockresize, or set "
+        "cache='writeback' and start the domain again",
+    ),
     ("': Permission denied", _OPEN_REMEDY),
     ("Cannot access storage file", _OPEN_REMEDY),
     (

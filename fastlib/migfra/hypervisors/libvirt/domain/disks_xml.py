@@ -38,6 +38,8 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     is_transient: bool = False
     """Whether the end of the domain undoes what it writes."""
     is_encrypted: bool = False
+    is_slice: bool = False
+    """Whether it is a part of its file."""
     names_backing: bool = False
     """Whether the XML names its backing file."""
     protocol: str | None = None
@@ -57,9 +59,14 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
         return self.kind == "file" or self.is_shareable
 
     @property
+    def is_uncached(self) -> bool:
+        """Whether QEMU passes by the cache of the host. Then it writes whole blocks."""
+        return self.cache in DIRECT_CACHES
+
+    @property
     def is_direct(self) -> bool:
         """Whether no cache of the host can hide what another host has written."""
-        return self.is_shareable or self.cache in DIRECT_CACHES or self.protocol == "rbd"
+        return self.is_shareable or self.is_uncached or self.protocol == "rbd"
 
     @property
     def is_file(self) -> bool:
@@ -107,6 +114,7 @@ def _disk(element: Element) -> Disk | None:
         is_shareable=element.find("shareable") is not None,
         is_transient=element.find("transient") is not None,
         is_encrypted=is_encrypted,
+        is_slice=source.find("slices") is not None,
         names_backing=backing is not None and backing.find("source") is not None,
         protocol=source.get("protocol") if kind == "network" else None,
     )

@@ -32,6 +32,9 @@ from fastlib.migfra.virt.migration_spec import MigrationSpec
 _SPARE_BYTES: Final = 1 << 20
 """Bytes that an image needs for its own tables."""
 MIB: Final = 1 << 20
+_SECTOR_BYTES: Final = 512
+_BLOCK_BYTES: Final = 4096
+"""Bytes of the blocks of usual file systems, in which QEMU writes without a cache."""
 
 
 def needed_bytes(image: Image) -> int:
@@ -140,6 +143,16 @@ class _PlaceCheck:
             # The guest may have written something like an image or an encrypted volume into its
             # disk. libvirt's storage driver would tell the size of that.
             size = await self._source.call(_virtual_size, spec.name, disk.target)
+            if image.format == "raw" and image.capacity % _SECTOR_BYTES and disk.is_uncached:
+                whole = -(-image.capacity // _BLOCK_BYTES) * _BLOCK_BYTES
+                self._problems.append(
+                    f"{disk.words} of {spec.name} has {image.capacity} bytes and "
+                    f"cache='{disk.cache}', and QEMU copies such a disk only if its size is a "
+                    f"multiple of {_SECTOR_BYTES} bytes; enlarge it with virsh blockresize "
+                    f"{spec.name} {disk.target} {whole}B, or set "
+                    "cache='writeback' and start the domain again"
+                )
+                return None
             image = Image(
                 path=image.path, format="raw", capacity=size, owner=image.owner,
                 group=image.group, mode=image.mode,

@@ -170,6 +170,11 @@ def _problems_of_copy(spec: MigrationSpec, disk: Disk, facts: DiskFacts) -> Iter
             f"{what} is encrypted by libvirt, and copy-storage copies no such disk; put it on "
             "shared storage"
         )
+    if disk.is_slice:
+        yield (
+            f"{what} is a part of its file (<slices>), and copy-storage copies whole files only; "
+            "put it on shared storage"
+        )
     if disk.names_backing and spec.parameter.copy_storage == "all":
         yield (
             f"the definition of {spec.name} names the backing file of {disk.words}, which its copy "
