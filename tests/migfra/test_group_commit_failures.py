@@ -147,3 +147,66 @@ def test_close_fails_entries_that_cannot_be_written(tmp_path: Path) -> None:
         assert commits.numbers() == []
 
     play_commits(tmp_path, scene)
+
+
+def test_failure_reaches_only_those_that_still_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(commits: Commits) -> None:
+        errors: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
+        with monkeypatch.context() as patch:
+            patch.setattr(GroupCommit, "_commit", fails)
+            commits.group.submit_later(lambda _: None)  # no caller waits
+            commits.insert(1).cancel()
+            with pytest.raises(JournalError, match="the journal failed: Planted: by a test"):
+                await patiently(commits.insert(2))
+        assert errors == []
+
+    play_commits(tmp_path, scene)
+
+
+def test_callers_learn_at_once_of_a_commit_to_a_lost_file(tmp_path: Path) -> None:
+    async def scene(commits: Commits) -> None:
+        damage: list[str] = []
+        group = GroupCommit(
+            commits.connection,
+            find_problem=lambda: damage[0] if damage else None,
+            on_commit=lambda results: len(results),
+        )
+        assert await patiently(group.submit(lambda _: 1)) == 1
+        damage.append("was deleted")
+        group.submit_later(lambda _: group.check_file())
+        assert await patiently(group.submit(lambda _: 2)) == 2
+        assert group.lost is not None
+        assert group._patient == 0
+        await group.close(1)
+
+    play_commits(tmp_path, scene)
+
+
+@pytest.mark.parametrize(
+    ("patient", "waiting", "settles"),
+    [(0, 1, True), (1, 1, False), (1, 2, True), (2, 2, False)],
+)
+def test_commit_settles_at_once_unless_all_its_callers_are_patient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: int, waiting: int, settles: bool
+) -> None:
+    settled: list[bool] = []
+    must_settle = GroupCommit._must_settle
+
+    def observed(group: GroupCommit) -> bool:
+        """Called in the thread right after a commit."""
+        settled.append(must_settle(group))
+        return settled[-1]
+
+    monkeypatch.setattr(GroupCommit, "_must_settle", observed)
+
+    async def scene(commits: Commits) -> None:
+        group = GroupCommit(commits.connection, on_commit=lambda results: patient)
+        group.submit_later(lambda _: None)
+        await patiently(asyncio.gather(*(group.submit(lambda _: None) for _ in range(waiting))))
+        await group.close(1)
+
+    play_commits(tmp_path, scene)
+    assert settled == [settles]

@@ -267,3 +267,11 @@ def test_order_may_come_again_within_the_window() -> None:
     assert not arrivals.may_come_again(b"other", 114.9)
     of_a_new_boot = Arrivals(RUN, 5.0, 0.0, lambda session: None)
     assert not of_a_new_boot.may_come_again(b"any", 5.0)
+
+
+def test_ids_are_kept_in_the_order_in_which_they_came_last() -> None:
+    arrivals = Arrivals(RUN, 5.0, 0.0, lambda session: None)
+    for clock, id in ((100.0, None), (101.0, b"a"), (104.0, None), (107.0, b"b")):
+        arrivals.note(UNKNOWN_ORIGIN, id, clock, has_key=False)
+    assert arrivals.may_come_again(None, 107.0)
+    assert list(arrivals._recent) == [None, b"b"]
