@@ -141,7 +141,7 @@ TARGETS = {
         ),
         first_tests={
             "acceptance": _migfra(
-                "journal_acceptance", "journal_entries_boundaries", "journal_upgrade"
+                "journal_acceptance", "journal_entries_boundaries", "journal_upgrade", "turns"
             ),
             "arrivals": _migfra("journal_acceptance", "journal_entries_boundaries"),
             "begins": _migfra("journal_entries_boundaries"),

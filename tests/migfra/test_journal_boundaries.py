@@ -79,6 +79,20 @@ def test_wrong_statement_fails_alone() -> None:
     run(scene)
 
 
+def test_operation_that_raises_what_no_future_can_have_fails_alone() -> None:
+    async def scene() -> None:
+        with closing(memory()) as connection:
+            group = GroupCommit(connection)
+            right = group.submit(lambda c: c.execute("SELECT 5").fetchone())
+            wrong = group.submit(fail(StopIteration(5)))
+            with pytest.raises(RuntimeError, match=r"^it raised StopIteration\(5\)$"):
+                await wrong
+            assert await right == (5,)
+            await group.close(1)
+
+    run(scene)
+
+
 def test_later_entries_are_written_when_due_despite_an_earlier_timer() -> None:
     written: list[str] = []
 
