@@ -100,6 +100,50 @@ def test_second_begin_of_the_first_member_is_refused() -> None:
     run(scene)
 
 
+# --- orders and answers ---------------------------------------------------------------------------
+
+
+def test_order_of_which_only_the_content_is_known() -> None:
+    async def scene() -> None:
+        journal = Journal(None)
+        await journal.accept("1", b"digest", b"payload")
+        found = await rows(journal, "SELECT followed, task, vm_name, expires FROM containers")
+        assert found == [(0, b"", None, None)]
+        await journal.close()
+
+    run(scene)
+
+
+def test_order_without_room_is_only_looked_up() -> None:
+    async def scene() -> None:
+        journal = Journal(None)
+        for has_room, kind in ((False, "full"), (True, "new"), (False, "unanswered")):
+            found = await journal.accept("1", b"d", b"p", key="k", has_room=has_room)
+            assert found.kind == kind
+        await journal.close()
+
+    run(scene)
+
+
+def test_answer_is_counted_once_and_reported_once() -> None:
+    async def scene() -> None:
+        journal = Journal(None)
+        stored: list[bool] = []
+        number = await accept(journal, "1", b"payload")
+        await journal.begin(number, 1)
+        await journal.answer(number, b"answer", lambda: bool(stored.append(True)), outcome="ok")
+        assert stored == [True]
+        assert journal._trimming.grown == len("payload") + len("answer")
+        assert journal._with_members == set()
+        (found,) = await journal.history()
+        assert [(event.kind, event.text) for event in found.events if event.position == 0] == [
+            ("ended", "ok")
+        ]
+        await journal.close()
+
+    run(scene)
+
+
 # --- the order of entries -------------------------------------------------------------------------
 
 AHEAD: list[tuple[Callable[[Journal], Awaitable[object]], str]] = [

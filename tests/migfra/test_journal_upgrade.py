@@ -1,6 +1,7 @@
 """A journal of version 1 of the tables, upgraded in place."""
 
 import asyncio
+import hashlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -86,6 +87,23 @@ def test_broker_repeats_an_order_of_version_1(tmp_path: Path) -> None:
         # An id alone says nothing.
         assert (await accept("a", b"\1", 6, dup=False)).kind == "new"
         await journal.close()
+
+    asyncio.run(main())
+
+
+def test_order_of_version_1_is_found_like_any_other_after_its_repetition(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "journal"
+        with closing(sqlite3.connect(path, isolation_level=None)) as old:
+            old.executescript(VERSION_1)
+        journal = Journal(path, digest_of=lambda payload: payload[:1])
+        origin = Origin(1, duplicate=True, connection=1)
+        found = await journal.accept("a", None, b"\1 in other bytes", origin=origin)
+        assert found == Acceptance("unanswered", 1)
+        await journal.close()
+        with closing(sqlite3.connect(path)) as tables:
+            raw = dict(tables.execute("SELECT number, raw FROM containers WHERE number < 3"))
+        assert raw == {1: hashlib.sha256(b"\1 in other bytes").digest(), 2: None}
 
     asyncio.run(main())
 
