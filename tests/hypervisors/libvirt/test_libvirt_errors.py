@@ -389,6 +389,18 @@ def test_call_on_closed_connection_raises_lost_error():
          "reading file.", LibvirtError,
          "libvirt on node07: {said}; that file is on the source; replace the certificate or "
          "the key there, or let QEMU's user read both"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command 'object-add': "
+         "Cannot load CA certificate '/pki/ca-cert.pem': Error while reading file.", LibvirtError,
+         "libvirt on node07: {said}; let QEMU's user enter the folder of the certificates and "
+         "read its files, on both hosts"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command 'object-add': "
+         "Unable to access credentials /pki/ca-cert.pem: Permission denied", LibvirtError,
+         "libvirt on node07: {said}; let QEMU's user enter the folder of the certificates and "
+         "read its files, on both hosts"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command 'object-add': "
+         "Certificate /pki/server-cert.pem usage does not permit key encipherment", LibvirtError,
+         "libvirt on node07: {said}; older versions of QEMU need keyEncipherment in a critical "
+         "keyUsage; issue a certificate with it, or without keyUsage"),
     ],
 )  # fmt: skip
 def test_errors_seen_on_other_hosts_are_translated(code, said, kind, text):

@@ -100,6 +100,9 @@ _OPEN_REMEDY: Final = (
     "let QEMU's user open the file and enter its folder on the host where the domain starts or "
     "arrives; user, group and dynamic_ownership in /etc/libvirt/qemu.conf decide who that is"
 )
+_CREDENTIALS_REMEDY: Final = (
+    "let QEMU's user enter the folder of the certificates and read its files, on both hosts"
+)
 _REMEDIES: Final = (
     (
         "/server-key.pem': ",
@@ -110,6 +113,13 @@ _REMEDIES: Final = (
         "/client-key.pem': ",
         "that file is on the source; replace the certificate or the key there, or let QEMU's user "
         "read both",
+    ),
+    ("Cannot load CA certificate '", _CREDENTIALS_REMEDY),
+    ("Unable to access credentials ", _CREDENTIALS_REMEDY),
+    (
+        "usage does not permit key encipherment",
+        "older versions of QEMU need keyEncipherment in a critical keyUsage; issue a certificate "
+        "with it, or without keyUsage",
     ),
     (
         "Postcopy is not supported",
