@@ -104,7 +104,7 @@ def overlays(monkeypatch, *found):
 
 
 def test_overlay_is_found_by_each_kind_of_name(monkeypatch):
-    names = [BASE, f"file:{BASE}", options(driver="qcow2", file=FILE)]
+    names = [BASE, f"file:{BASE}", options(driver="qcow2", file=FILE), "/images/x/..//base.qcow2"]
     found = [Volume(f"/images/{number}", name) for number, name in enumerate(names)]
     others = [Volume("/images/x", options(filename="/images/y")), Volume("/images/z")]
     gone = Volume("/images/gone", error=error_of(libvirt.VIR_ERR_NO_STORAGE_VOL, "gone"))

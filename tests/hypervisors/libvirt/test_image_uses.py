@@ -41,6 +41,22 @@ def test_active_domain_keeps_its_volume(connection):
         check_inactive(connection, IMAGE)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [f"/{IMAGE}", f"{FOLDER}/./a.img", f"{FOLDER}/../{FOLDER}//a.img", "//default-pool/a.img"],
+)
+def test_path_in_another_spelling_is_the_same_image(connection, path):
+    """libvirt keeps the spelling of a definition."""
+    disk = f"type='file'><source file='{path}'/>"
+    volume = "type='volume'><source pool='default-pool' volume='a.img'/>"
+    connection.createXML(XML.replace(volume, disk))
+    assert path in connection.lookupByName("vm9").XMLDesc(0)
+    with pytest.raises(HypervisorError, match=f"{IMAGE} belongs to vm9"):
+        check_inactive(connection, IMAGE)
+    [use] = uses_of(connection, [IMAGE], is_local=False)[IMAGE]
+    assert use.name == "vm9"
+
+
 def test_volume_of_an_unknown_pool_is_no_file(connection):
     assert path_of(connection, parse("<source pool='gone' volume='a.img'/>")) is None
 

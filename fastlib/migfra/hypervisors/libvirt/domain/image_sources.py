@@ -47,11 +47,12 @@ def definitions(connection: Any, which: int = 0) -> Iterator[Definition]:
 def path_of(connection: Any, source: Element) -> str | None:
     """Return the path of a source, also of a volume; None if it is in the network or unknown.
 
-    A volume counts even if its pool is inactive: the file may be there.
+    It is normalized. A volume counts even if its pool is inactive: the file may be there.
     """
     pool, volume = source.get("pool"), source.get("volume")
     if pool is None or volume is None:
-        return source.get("file") or source.get("dev")
+        path = source.get("file") or source.get("dev")
+        return None if path is None else normalized(path)
     libvirt = api()
     try:
         xml = connection.storagePoolLookupByName(pool).XMLDesc(0)
@@ -60,4 +61,9 @@ def path_of(connection: Any, source: Element) -> str | None:
             return None
         raise
     folder = parse(xml).findtext("target/path")
-    return None if folder is None else posixpath.join(folder, volume)
+    return None if folder is None else normalized(posixpath.join(folder, volume))
+
+
+def normalized(path: str) -> str:
+    """Return a path without `//`, `.` and `..`. libvirt keeps these in a definition."""
+    return f"/{posixpath.normpath(path).lstrip('/')}" if path.startswith("/") else path

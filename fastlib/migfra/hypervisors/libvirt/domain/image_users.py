@@ -15,7 +15,7 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 
 from .image_chain import LONGEST_CHAIN
-from .image_sources import definitions, path_of
+from .image_sources import definitions, normalized, path_of
 from .pool_listing import overlays_in
 
 OpenPool = Callable[[Any, str], AbstractContextManager[Any]]
@@ -27,7 +27,8 @@ def check_inactive(connection: Any, path: str) -> None:
     """Raise HypervisorError if an active domain uses an image."""
     active = api().VIR_CONNECT_LIST_DOMAINS_ACTIVE
     for found in definitions(connection, active):
-        if any(path_of(connection, source) == path for source in found.root.iter("source")):
+        sources = found.root.iter("source")
+        if any(path_of(connection, source) == normalized(path) for source in sources):
             raise HypervisorError(f"{path} belongs to {found.name}")
 
 
@@ -47,7 +48,7 @@ class _Search:
         self._connection = connection
         self._path = path
         self._open_pool = open_pool
-        self._resolve: Callable[[str], str] = os.path.realpath if on_own_host else _unchanged
+        self._resolve: Callable[[str], str] = os.path.realpath if on_own_host else normalized
         self._backing: dict[str, dict[str, tuple[str, ...]]] = {}
         """The files that the backing file of each image may be, by its folder."""
 
@@ -108,13 +109,9 @@ class _Search:
         return found
 
     def _is_wanted(self, path: str) -> bool:
-        return path == self._path or self._resolve(path) == self._resolve(self._path)
+        return self._resolve(path) == self._resolve(self._path)
 
 
 def link_target(path: str) -> str | None:
     """Return the file that a path of this host leads to if it is a link, else None."""
     return os.path.realpath(path) if os.path.islink(path) else None
-
-
-def _unchanged(path: str) -> str:
-    return path

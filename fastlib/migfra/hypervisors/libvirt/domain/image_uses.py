@@ -17,7 +17,7 @@ import msgspec
 from fastlib.migfra.errors import HypervisorError
 
 from .image_chain import read_chain
-from .image_sources import definitions, path_of
+from .image_sources import definitions, normalized, path_of
 
 
 class ImageUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,4 +97,4 @@ def _images(connection: Any, disk: Element, is_local: bool) -> Iterator[tuple[st
 
 
 def _real(path: str, is_local: bool) -> str:
-    return os.path.realpath(path) if is_local else path
+    return os.path.realpath(path) if is_local else normalized(path)

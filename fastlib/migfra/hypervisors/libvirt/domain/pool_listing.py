@@ -7,6 +7,7 @@ from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 
 from .backing_names import possible_files
+from .image_sources import normalized
 from .xml import parse
 
 
@@ -30,4 +31,4 @@ def overlays_in(pool: Any, folder: str) -> Iterator[tuple[str, tuple[str, ...]]]
                 continue  # it was removed meanwhile
             raise
         if name:
-            yield path, possible_files(name, path)
+            yield path, tuple(map(normalized, possible_files(name, path)))

@@ -19,6 +19,7 @@ import msgspec
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.connection.api import api
 
+from .image_sources import normalized
 from .image_users import check_inactive, check_unused, link_target
 from .pool_listing import overlays_in
 from .xml import parse, text
@@ -288,7 +289,7 @@ def overlays_of(connection: Any, path: str) -> list[str]:
     """
     with _pool_of(connection, path) as pool:
         overlays = overlays_in(pool, posixpath.dirname(path))
-        return [overlay for overlay, backing in overlays if path in backing]
+        return [overlay for overlay, backing in overlays if normalized(path) in backing]
 
 
 def _find(pool: Any, path: str) -> Any:
