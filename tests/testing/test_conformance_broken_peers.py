@@ -97,6 +97,65 @@ def test_program_that_greets_is_given_up() -> None:
     assert "ready" in report.given_up
 
 
+SIMPLE = """
+import sys
+for line in sys.stdin:
+    if "Suspend" in line:
+        print('{"ok": true, "emit": "vm-name: a"}', flush=True)
+    elif "b: c" in line:
+        print('{"ok": false, "error": "not YAML"}', flush=True)
+    else:
+        print('{"ok": true, "emit": "{}"}', flush=True)
+"""
+"""A program with the right answers to the first requests."""
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        '{"ok": true, "emit": "{}"}',
+        '{"ok": true, "emit": "---\\n{}\\n---"}',
+        '{"ok": false, "error": "not YAML"}',
+        '{"unsupported": "mmbwmon.Ack"}',
+        "hello",
+    ],
+)
+def test_greeting_that_looks_like_an_answer_is_found(
+    greeting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer would belong to the request before."""
+    monkeypatch.setattr(peer, "_GREETING", 60.0)  # the line always comes
+    monkeypatch.setattr(peer, "STARTING", 60.0)
+    program = [sys.executable, "-c", f"print({greeting!r}, flush=True)\n{SIMPLE}"]
+    report = run(program, types=[Suspend], timeout=60)
+    assert names_of(report) == {"answer/any/unasked"}
+    assert report.given_up.startswith("3 requests were not answered: ")
+
+
+SUSPEND = PeerRequest(type="Suspend", yaml="vm-name: a")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        SIMPLE,
+        SIMPLE.replace('{"ok": false, "error": "not YAML"}', '{"ok": true, "emit": "{}"}'),
+        SIMPLE.replace('{"ok": true, "emit": "{}"}', '{"ok": false, "error": "no"}'),
+        SIMPLE.replace('{"ok": true, "emit": "{}"}', '{"unsupported": "mmbwmon.Ack"}'),
+        SIMPLE.replace('    elif "b: c" in line:', '    elif "b: c" in line:\n        sys.exit(3)'),
+        SIMPLE.replace("not YAML", "x" * 10 + "\\n"),
+    ],
+    ids=["right", "accepts all", "refuses the first", "lacks the type", "ends", "garbage"],
+)
+def test_program_without_a_greeting_is_asked(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it answers the first requests, with which a greeting is found, incorrectly."""
+    monkeypatch.setattr(peer, "_GREETING", 0.1)
+    monkeypatch.setattr(peer, "STARTING", 60.0)
+    with peer.Peer([sys.executable, "-c", program], timeout=60) as asked:
+        for _ in range(3):
+            assert asked.ask(SUSPEND) == PeerAnswer(ok=True, emit="vm-name: a")
+
+
 def test_answer_without_a_request_belongs_to_no_message() -> None:
     def answer(request: PeerRequest) -> PeerAnswer:
         if "driver: " in request.yaml:
@@ -143,3 +202,30 @@ def test_faults_of_a_very_long_answer_belong_to_the_request(
         emit = f"vm-name: a\n# {'x' * 1000}\n{filling}"
         faults = verdict.judge(case, PeerAnswer(ok=True, emit=emit))
         assert [fault.place for fault in faults] == [place]
+
+
+def test_answer_with_50_000_keys_is_one_difference() -> None:
+    keys = "".join(f"key{number}: 1\n" for number in range(50_000))
+
+    def answer(request: PeerRequest) -> PeerAnswer:
+        found = right(request)
+        if not found.ok or "driver: " not in request.yaml:
+            return found
+        return PeerAnswer(ok=True, emit=f"{found.emit.removesuffix('---')}{keys}---")
+
+    report = run(answer, types=[Suspend], examples=1)
+    assert names_of(report) == {"equal/Suspend.driver/unreadable"}
+    [difference] = report.differences
+    assert "characters, more than " in difference.words
+    assert len(difference.theirs) < 1000
+    assert len(as_text(report)) < 5000
+
+
+def test_many_unknown_keys_are_one_fault() -> None:
+    sent = "vm-name: a"
+    case = of_message(Suspend(vm_name="a"), sent, place_of_type(Suspend))
+    emit = sent + "\ndriver: ~\n" + "".join(f"k{number}: 1\n" for number in range(1500))
+    faults = verdict.judge(case, PeerAnswer(ok=True, emit=emit))
+    assert [fault.name for fault in faults] == [
+        "equal/Suspend.driver/warning-null", "equal/Suspend/warning-unknown-key",
+    ]  # fmt: skip

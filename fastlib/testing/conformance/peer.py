@@ -24,6 +24,10 @@ UNASKED = "unasked"
 """The kind of failure that no request has caused."""
 _FIRST = PeerRequest(type="mmbwmon.Ack", yaml="{}")
 """A request to detect that the program has started; every valid answer is correct."""
+_OTHER = PeerRequest(type="mmbwmon.Ack", yaml="a: b: c")
+"""A request with another answer than the first one, to detect a greeting that looks like one."""
+_GREETING = 1.0
+"""The minimum seconds to wait for a line that no request has caused."""
 _PIECE = 65536
 _TAIL = 2000
 """The number of characters of the program's standard error that are kept."""
@@ -60,6 +64,8 @@ class Peer:
         self._out = bytearray()
         self._err = bytearray()
         self._is_ready = False
+        self._greets: bool | None = None
+        """Whether the program writes a line before the first request; None if not yet known."""
         self._took = 0.0
         """Seconds that the start took."""
         self._start()
@@ -78,15 +84,54 @@ class Peer:
             self._start()
         try:
             if not self._is_ready:
-                # A valid answer: after a greeting, each line would answer the request before.
-                self._answer(_FIRST, max(self._timeout, STARTING))
-                self._is_ready = True
+                self._make_ready(max(self._timeout, STARTING))
                 self._took = time.monotonic() - began
             return self._answer(request, self._timeout)
         except PeerError as error:
             error.stderr = self._stop()
             error.seconds = time.monotonic() - began + self._took
             raise
+
+    def _make_ready(self, timeout: float) -> None:
+        """Wait for the first answer. Raises PeerError, also for a program with a greeting.
+
+        After a greeting, each line would answer the request before.
+        """
+        began = time.monotonic()
+        try:
+            first = self._answer(_FIRST, timeout)
+        except PeerError as error:
+            if error.kind == "garbage" and self._greets is None:
+                self._refuse_greeting(began, error.words)
+            raise
+        if self._greets is None:
+            try:
+                other, again = self._answer(_OTHER, timeout), self._answer(_FIRST, timeout)
+                in_turn = first.ok and not other.ok and not other.unsupported and again == first
+                if not in_turn:
+                    self._refuse_greeting(began, "the first answers do not belong to the requests")
+            except PeerError as error:
+                if error.kind == UNASKED:
+                    raise
+                # It fails at this text. The same text of a message is reported.
+                self._stop()
+                self._start()
+                self._answer(_FIRST, timeout)
+            self._greets = False
+        self._is_ready = True
+
+    def _refuse_greeting(self, began: float, words: str) -> None:
+        """Raise PeerError if one more line comes, so that the first one was a greeting."""
+        deadline = time.monotonic() + max(_GREETING, 3 * (time.monotonic() - began))
+        while b"\n" not in self._out:
+            wait = deadline - time.monotonic()
+            if wait <= 0:
+                return
+            try:
+                self._see(wait)
+            except PeerError:  # it has ended
+                return
+        raise PeerError(UNASKED, f"it wrote a line that no request has caused: {words}")
 
     def _answer(self, request: PeerRequest, timeout: float) -> PeerAnswer:
         line = self._exchange(write_request(request), timeout)
@@ -160,7 +205,10 @@ class Peer:
                     self._selector.unregister(process.stdin)
         answer, _, rest = bytes(self._out).partition(b"\n")
         if rest:
-            raise PeerError("garbage", f"more than one line: {_shown(self._out)}")
+            # Before the program is ready, one of two answers was most likely a greeting.
+            is_greeting = not self._is_ready and all(map(_is_answer, (answer, *rest.splitlines())))
+            kind = UNASKED if is_greeting else "garbage"
+            raise PeerError(kind, f"more than one line: {_shown(self._out)}")
         if left:
             raise PeerError("garbage", f"an answer before the request was read: {_shown(answer)}")
         self._out.clear()
@@ -206,6 +254,14 @@ class Peer:
         if status < 0:
             raise PeerError(f"signal-{-status}", f"ended by signal {-status}")
         raise PeerError(f"ended-{status}", f"ended with status {status}")
+
+
+def _is_answer(line: bytes) -> bool:
+    try:
+        read_answer(line)
+    except LineError:
+        return False
+    return True
 
 
 def _shown(data: bytes | bytearray) -> str:

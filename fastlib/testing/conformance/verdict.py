@@ -1,6 +1,6 @@
 """Judge an answer: find its faults, each with its place, its name and its words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +28,13 @@ CHECKS = {
 
 _LONGEST_LOCATED = 100_000
 """The maximum number of characters of a text in which values are located, which is slow."""
+_LONGEST_ANSWER = 16 * 1024
+"""Characters by which an answer may exceed `_LARGEST_RATIO`. Reading longer ones takes long."""
+_LARGEST_RATIO = 20
+"""An answer with more characters than so many times fastlib's text cannot be the message."""
+_Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_SHOWN = 500
+"""Characters of a very long answer that are shown."""
 _PROGRAM = Place("any", "", "program")
 
 
@@ -135,6 +142,16 @@ def _differences(case: Case, emit: str) -> list[Fault]:
     """Return the differences of a text from the message."""
     message = case.message
     assert message is not None
+    longest = _LONGEST_ANSWER + _LARGEST_RATIO * len(message.to_yaml())
+    if len(emit) > longest:
+        words = f"the text that it would send has {len(emit)} characters, more than {longest}"
+        shown = f"{emit[:_SHOWN]}…"
+        return [
+            Fault(
+                check=_check(case, "equal"), place=case.place, loss="unreadable",
+                aspects=case.aspects, words=words, theirs=shown,
+            )
+        ]  # fmt: skip
     report = _read(emit, case.cls)
     faults: dict[tuple[Place, str], Fault] = {}
 
@@ -187,12 +204,24 @@ def _differences(case: Case, emit: str) -> list[Fault]:
     # A warning that also applies to the sent text is not a fault of the program.
     sent = validate(case.text, case.cls).warnings if report.warnings else ()
     known = {_kind(case.cls, case.text, problem) for problem in sent}
-    for problem in report.warnings:
+    for problem in _distinct(report.warnings):
         place, code = _kind(case.cls, emit, problem)
         if (place, code) not in known:
             words = f"the text that it would send is read with a warning: {problem}"
             add(place, f"warning-{code}", case.aspects if place == case.place else (), words)
     return list(faults.values())
+
+
+def _distinct(warnings: Iterable[Problem]) -> Iterator[Problem]:
+    """Yield the first warning of each code and mapping. An answer may have a thousand of them."""
+    seen: set[tuple[str, str]] = set()
+    for problem in warnings:
+        is_unknown = problem.code == "unknown-key"
+        above = problem.path.rpartition(".")[0] if is_unknown else problem.path
+        kind = problem.code, above
+        if problem.code != "too-many" and kind not in seen:
+            seen.add(kind)
+            yield problem
 
 
 @lru_cache(maxsize=256)
@@ -215,7 +244,7 @@ def _plain_tree(text: str) -> Any:
     if len(text) > _LONGEST_LOCATED:
         return None
     try:
-        return next(yaml.load_all(text, yaml.BaseLoader), None)
+        return next(yaml.load_all(text, _Loader), None)
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
 
