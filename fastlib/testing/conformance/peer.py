@@ -121,7 +121,7 @@ class Peer:
         self._is_ready = True
 
     def _refuse_greeting(self, began: float, words: str) -> None:
-        """Raise PeerError if one more line comes, so that the first one was a greeting."""
+        """Raise PeerError if one more line comes. Then the first one was a greeting."""
         deadline = time.monotonic() + max(_GREETING, 3 * (time.monotonic() - began))
         while b"\n" not in self._out:
             wait = deadline - time.monotonic()

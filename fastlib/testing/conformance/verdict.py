@@ -31,7 +31,7 @@ _LONGEST_LOCATED = 100_000
 _LONGEST_ANSWER = 16 * 1024
 """Characters by which an answer may exceed `_LARGEST_RATIO`. Reading longer ones takes long."""
 _LARGEST_RATIO = 20
-"""An answer with more characters than so many times fastlib's text cannot be the message."""
+"""An answer with 20 times more characters than fastlib's text cannot be the message."""
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _SHOWN = 500
 """Characters of a very long answer that are shown."""
