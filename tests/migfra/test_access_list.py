@@ -19,6 +19,7 @@ from fastlib.transport import (
     connect,
 )
 from tests.support.mosquitto import Mosquitto
+from tests.support.waiting import wait_until
 
 PATIENCE = 60
 DOCS = Path(__file__).parents[2] / "docs"
@@ -200,12 +201,16 @@ def test_session_is_found_again_by_the_user_name(broker: Mosquitto):
 def test_domain_that_fills_the_memory_leaves_room_for_small_orders(tmp_path: Path):
     """The broker retains its answers, each on another topic; only memory_limit bounds them."""
     with shipped_broker(tmp_path, memory_limit="20000000") as broker:
-        stored = 0
         domain = enter(broker, "vm1", retry_min=60, retry_max=60)
-        with suppress(WaitTimeoutError):
-            for stored in range(10):
-                topic = PSCOM_RESPONSE("vm1", f"p{stored}")
-                domain.send(b"x" * 4_000_000, topic, retain=True).wait(5)
+
+        def stores(number: int) -> bool:
+            """Return whether the broker confirms one more answer. Else it ends the connection."""
+            topic = PSCOM_RESPONSE("vm1", f"p{number}")
+            delivery = domain.send(b"x" * 4_000_000, topic, retain=True)
+            wait_until(lambda: delivery.done or not domain.is_connected, "an end")
+            return bool(delivery.done)
+
+        stored = next(number for number in range(10) if not stores(number))
         with suppress(UndeliveredError):
             domain.close(timeout=0)
         assert 2 <= stored < 6
