@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.mosquitto import Mosquitto
+from fastlib.cli import sending
+from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.shell import Daemon, Environment, address
 
 
@@ -17,6 +18,12 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 @pytest.fixture
 def env(mosquitto: Mosquitto) -> Environment:
     return address(mosquitto)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print nothing about an answer that a busy machine delays."""
+    monkeypatch.setattr(sending, "ABSENCE_SECONDS", PATIENCE)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.mosquitto import PATIENCE
 from tests.support.screen import SIZES, Screen, check_frame
-from tests.support.shell import Daemon, address, silence
+from tests.support.shell import PATIENT_PROGRAM, Daemon, address, silence
 
 ID = "k3v7qmhx2c5zt4n6bwd7yrgj5a"
 OTHER_ID = "p5s2xw6dnc3jr7tgvbq4hzmk2e"
@@ -114,9 +114,11 @@ def test_bar_of_send(size, write, mosquitto, broker, tmp_path):
         f"{{task: migrate vm, id: {ID}, vm-name: customer-db-01, destination: {HOSTS[3]}}}"
     )
     facts = "phase: memory, percent: 42, transferred: 3650722201, total: 8589934592, expected: 19"
-    with Screen("send", HOSTS[2], file, env=address(mosquitto), size=size) as screen:
+    command = ("send", HOSTS[2], file)
+    env = address(mosquitto)
+    with Screen(*command, env=env, size=size, program=PATIENT_PROGRAM) as screen:
         broker.wait()
-        screen.until_frame(r"sent +0:00:0\d")
+        screen.until_frame(r"sent +0:00:\d\d")
         report = f"{{id: {ID}, title: migrate vm, vm-name: customer-db-01, {facts}}}"
         publish(broker, HOSTS[2], "progress", report)
         frame = screen.until_frame(r"42 %.*\n\(id \w+\)$")

@@ -10,6 +10,7 @@ from fastlib.cli.sending import _ResultPrinter
 from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.shell import (
     CONTROL,
+    PATIENT_PROGRAM,
     STOP,
     Daemon,
     Running,
@@ -203,7 +204,7 @@ def test_unreadable_task_is_reported_as_failure(file, env, daemon):
 def test_interrupt_prints_how_to_continue(number, file, env, daemon):
     daemon.answer = silence
     arguments = ("send", "hostA", file(STOP), "--mqtt", "5")
-    with Running(*arguments, env=env) as command:
+    with Running(*arguments, env=env, program=PATIENT_PROGRAM) as command:
         daemon.wait()
         command.process.send_signal(number)
         assert command.wait() == -number

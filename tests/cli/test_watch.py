@@ -196,11 +196,11 @@ SCREEN = ("stdout", "stderr")
 
 def test_terminal_shows_live_table(env, present):
     with Running("watch", "--host", "hostW", env=env, terminal=SCREEN) as watch:
-        watch.until(r"hosts\n.*\nhostW +online +qemu +1.0 +0:00:0\d ago", "terminal")
+        watch.until(r"hosts\n.*\nhostW +online +qemu +1.0 +0:00:\d\d ago", "terminal")
         present.communicator.send(TASK_TEXT.encode(), TASK("hostW")).wait(30)
         watch.until(r"running and queued\n.*\nhostW +s1 +stop vm vm1 +sent", "terminal")
         present.progress(PROGRESS_TEXT)
-        watch.until(r"stop vm vm1 +waiting 50 % +\S+ +0:00:0\d\b", "terminal")
+        watch.until(r"stop vm vm1 +waiting 50 % +\S+ +0:00:\d\d\b", "terminal")
         publish(present)
         watch.until(r"last results\n.*\n.* hostW +result cannot be read", "terminal")
         watch.until(r"hostW +s1 +vm stopped: vm1: success", "terminal")

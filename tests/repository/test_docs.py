@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.mosquitto import Mosquitto
+from fastlib.cli import sending
+from tests.support.mosquitto import PATIENCE, Mosquitto
 from tests.support.on_path import on_path
 from tests.support.shell import Daemon, address, run
 
@@ -93,7 +94,12 @@ def test_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment in which commands find a broker and the daemon of node01."""
-    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker, Daemon(broker, "node01"):
+    with (
+        Mosquitto(tmp_path_factory.mktemp("broker")) as broker,
+        Daemon(broker, "node01"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sending, "ABSENCE_SECONDS", PATIENCE)  # a busy machine delays answers
         yield address(broker)
 
 

@@ -40,6 +40,12 @@ _CHANGED = {
 """Variables that change what commands print or do."""
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in _CHANGED}
 PROGRAM = (sys.executable, "-m", "fastlib")
+PATIENT_PROGRAM = (
+    *(sys.executable, "-c"),
+    "import sys; from fastlib.cli import main, sending; sending.ABSENCE_SECONDS = 600; "
+    "sys.exit(main())",
+)
+"""`fastlib` that prints nothing about an answer that a busy machine delays."""
 STOP = "task: stop vm\nlist:\n  - vm-name: vm1\n  - vm-name: vm2\nid: stop-1\n"
 """An order of two tasks."""
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
