@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from unittest import mock
@@ -73,6 +73,13 @@ class Ledger(Hypervisor):
 """
 
 READY = "works on node01"
+_STALLS = ("the event loop was blocked for", "the daemon was suspended for")
+"""What a daemon logs if a busy machine gives it no time."""
+
+
+def without_stalls(log: Iterable[str]) -> list[str]:
+    """Return the lines of a log, without those that only say how busy the machine is."""
+    return [line for line in log if not any(words in line for words in _STALLS)]
 
 
 class Program:
