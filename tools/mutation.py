@@ -154,7 +154,7 @@ TARGETS = {
                 "journal_history",
                 "turns",
             ),
-            "journal_file": _migfra("journal_file", "journal_boundaries"),
+            "journal_file": _migfra("journal_file", "journal_boundaries", "journal_position"),
             "position": _migfra("journal_position"),
             "rows_along": _migfra("journal_entries_boundaries", "journal_history"),
             "schema": _migfra("journal_schema_boundaries", "journal_boundaries"),

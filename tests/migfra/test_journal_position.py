@@ -10,6 +10,7 @@ from shutil import copyfile
 
 import pytest
 
+from fastlib.migfra import JournalError
 from fastlib.migfra.journal.journal import Journal
 from fastlib.migfra.journal.position import Position, PositionFile, is_older_copy
 from tests.support.clock import SetClock
@@ -77,6 +78,53 @@ async def _opened_and_closed(path: Path) -> None:
     journal = Journal(path)
     assert not journal.is_older_copy
     await journal.close()
+
+
+def test_journal_in_memory_has_no_files() -> None:
+    async def scene() -> None:
+        journal = Journal(None)
+        assert not journal.is_older_copy
+        await journal.accept("a", b"x", b"x")
+        assert journal.size() == 0
+        await journal.close()
+
+    asyncio.run(scene())
+
+
+def test_position_is_that_of_the_newest_order(tmp_path: Path) -> None:
+    async def scene() -> None:
+        beside = PositionFile(tmp_path / "journal")
+        for run in (1, 2):
+            journal = Journal(tmp_path / "journal")
+            assert beside.read() == Position(journal.identity, run, run - 1)
+            await journal.accept(str(run), b"x", b"%d" % run)
+            assert beside.read() == Position(journal.identity, run, run)
+            await journal.close()
+        beside.close()
+
+    asyncio.run(scene())
+
+
+def test_size_is_that_of_the_database_and_its_log(tmp_path: Path) -> None:
+    async def scene() -> None:
+        journal = Journal(tmp_path / "journal")
+        await journal.accept("a", b"x", b"x" * 10_000)
+        sizes = [(tmp_path / name).stat().st_size for name in ("journal", "journal-wal")]
+        assert min(sizes) > 0
+        assert journal.size() == sum(sizes)
+        await journal.close()
+
+    asyncio.run(scene())
+
+
+def test_link_beside_the_journal_is_reported_with_its_journal(tmp_path: Path) -> None:
+    (tmp_path / "journal.position").symlink_to(tmp_path / "other")
+    with pytest.raises(JournalError) as caught:
+        Journal(tmp_path / "journal")
+    assert str(caught.value) == (
+        f"the journal {tmp_path}/journal cannot be opened: [Errno 40] Too many levels of symbolic "
+        f"links: '{tmp_path}/journal.position'"
+    )
 
 
 # --- the file beside the journal ------------------------------------------------------------------
