@@ -141,7 +141,11 @@ TARGETS = {
         ),
         first_tests={
             "acceptance": _migfra(
-                "journal_acceptance", "journal_entries_boundaries", "journal_upgrade", "turns"
+                "journal_acceptance",
+                "journal_entries_boundaries",
+                "journal_history",
+                "journal_upgrade",
+                "turns",
             ),
             "arrivals": _migfra("journal_acceptance", "journal_entries_boundaries"),
             "begins": _migfra("journal_entries_boundaries"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fastlib.migfra.journal import journal_file
+from fastlib.migfra.journal.acceptance import Acceptance
 from fastlib.migfra.journal.journal import Journal
 from tests.support.migfra.desk import AtDesk, Desk
 
@@ -139,6 +140,53 @@ def test_refused_order_between_makes_a_new_order(at_desk: AtDesk) -> None:
     at_desk(scene)
 
 
+def test_repetition_by_its_key_is_a_message_between(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        assert await desk.kind("start", key="k", vm_names=("vm2",)) == "new"
+        assert await desk.kind("stop") == "new"
+        assert await desk.kind("start", key="k", vm_names=("vm2",)) == "unanswered"
+        assert await desk.kind("stop") == "new"
+
+    at_desk(scene)
+
+
+def test_repetition_of_the_newest_order_is_no_message_between(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        assert await desk.kind("stop") == "new"
+        for kind in ("new", "unanswered"):
+            assert await desk.kind("start", key="k", vm_names=("vm2",)) == kind
+        assert await desk.kind("stop") == "unanswered"
+
+    at_desk(scene)
+
+
+def test_order_without_room_is_a_message_between_only_for_its_id(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        for id, kind in (("other", "unanswered"), (":-)", "new")):
+            await desk.kind("stop")
+            refused = await desk.journal.accept(id, b"d", b"p", has_room=False)
+            assert refused == Acceptance("full", 0)
+            assert await desk.kind("stop") == kind
+
+    at_desk(scene)
+
+
+def test_known_order_is_named_with_its_number(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        journal = desk.journal
+        await journal.accept("first", b"d", b"p", key="1")
+        number = (await journal.accept("second", b"d", b"p", key="2")).number
+        again = await journal.accept("third", b"d", b"p", key="2")
+        assert again == Acceptance("unanswered", number)
+        other = await journal.accept("third", b"other", b"other", key="2")
+        assert other == Acceptance("other", number, other_id=b"second")
+        await journal.answer(number, b"answer")
+        again = await journal.accept("third", b"d", b"p", key="2")
+        assert again == Acceptance("answered", number, b"answer", desk.clock.now())
+
+    at_desk(scene)
+
+
 def test_key_is_compared_after_any_time(at_desk: AtDesk) -> None:
     async def scene(desk: Desk) -> None:
         assert await desk.kind("stop", key="k") == "new"
@@ -235,6 +283,29 @@ def test_settled_packets_stay_settled_after_a_repetition_and_a_restart(at_desk: 
         await desk.restart()
         desk.clock.run(1000)
         assert await desk.kind("stop", packet=1, dup=True) == "new"
+
+    at_desk(scene)
+
+
+def test_settled_packets_stay_settled_after_a_restart(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        assert await desk.kind("stop", packet=1) == "new"
+        assert await desk.kind("start", packet=2, connection=2) == "new"
+        await desk.restart()
+        desk.clock.run(1000)
+        assert await desk.kind("stop", packet=1, dup=True) == "new"
+
+    at_desk(scene)
+
+
+def test_repeated_packet_settles_no_others(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        assert await desk.kind("stop", packet=1) == "new"
+        assert await desk.kind("start", packet=2) == "new"
+        assert await desk.kind("stop", packet=1, dup=True, connection=2) == "unanswered"
+        await desk.restart()
+        desk.clock.run(1000)
+        assert await desk.kind("start", packet=2, dup=True) == "unanswered"
 
     at_desk(scene)
 
