@@ -125,7 +125,7 @@ def test_details_name_the_data_file_that_stays_on_the_source(monkeypatch, data_f
 
 
 def test_file_of_another_program_is_not_removed(made):
-    made.errors["/vdb"] = ImageExistsError("there is a file /vdb already")
+    made.errors["/vdb"] = ImageExistsError("/vdb")
     asyncio.run(made.create_and_remove(HypervisorError()))
     assert made.removed == ["/vda"]
 

@@ -375,6 +375,11 @@ def test_call_on_closed_connection_raises_lost_error():
          "libvirt on node07: {said}; QEMU copies a disk with cache='none' only if its size is a "
          "multiple of the blocks of the file system, such as 4096 bytes; enlarge it with virsh "
          "blockresize, or set cache='writeback' and start the domain again"),
+        ("VIR_ERR_INTERNAL_ERROR", "internal error: unable to execute QEMU command "
+         "'block-export-add': Block node is read-only", LibvirtError,
+         "libvirt on node07: {said}; QEMU at the destination cannot write an image; let its user "
+         "write it, and let the size of a raw disk with cache='none' be a multiple of the blocks "
+         "of the file system, such as 4096 bytes"),
         ("VIR_ERR_OPERATION_FAILED", "operation failed: job 'migration out' failed: Unable to "
          "write to socket: Broken pipe", LibvirtError,
          "libvirt on node07: {said}; the connection between both QEMUs has ended; the log of the "

@@ -136,6 +136,12 @@ _REMEDIES: Final = (
         "file system, such as 4096 bytes; enlarge it with virsh blockresize, or set "
         "cache='writeback' and start the domain again",
     ),
+    (
+        "Block node is read-only",
+        "QEMU at the destination cannot write an image; let its user write it, and let the size of "
+        "a raw disk with cache='none' be a multiple of the blocks of the file system, such as 4096 "
+        "bytes",
+    ),
     ("': Permission denied", _OPEN_REMEDY),
     ("Cannot access storage file", _OPEN_REMEDY),
     (

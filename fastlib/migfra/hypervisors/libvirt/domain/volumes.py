@@ -62,6 +62,9 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 class ImageExistsError(HypervisorError):
     """There is a file with the name of an image that was to be created."""
 
+    def __init__(self, path: str) -> None:
+        super().__init__(f"there is a file {path} already; remove it, or move it away")
+
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
     """The room of the file system that has a folder."""
@@ -133,14 +136,14 @@ def create_image(connection: Any, image: Image) -> None:
     """
     with _pool_of(connection, image.path) as pool:
         if _find(pool, image.path) is not None:
-            raise ImageExistsError(f"there is a file {image.path} already")
+            raise ImageExistsError(image.path)
         try:
             if image.format != "raw":
                 _check_free(pool, image)
             volume = pool.createXML(volume_xml(image), 0)
         except api().libvirtError as error:
             if _says_exists(error):
-                raise ImageExistsError(f"there is a file {image.path} already") from error
+                raise ImageExistsError(image.path) from error
             raise
         made = image_of(volume.XMLDesc(0))
         wanted = (image.owner, image.group, image.mode, image.format, image.capacity)
