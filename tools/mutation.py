@@ -149,7 +149,13 @@ TARGETS = {
             ),
             "arrivals": _migfra("journal_acceptance", "journal_entries_boundaries"),
             "begins": _migfra("journal_entries_boundaries"),
-            "group_commit": _migfra("group_commit", "group_commit_failures", "journal_boundaries"),
+            "group_commit": _migfra(
+                "group_commit",
+                "group_commit_failures",
+                "journal_boundaries",
+                "journal_entries_boundaries",
+                "journal_history",
+            ),
             "journal": _migfra(
                 "journal",
                 "journal_acceptance",

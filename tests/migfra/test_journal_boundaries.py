@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import logging
+import math
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -107,6 +109,46 @@ def test_later_entries_are_written_when_due_despite_an_earlier_timer() -> None:
             assert written == ["first"]
             await wait_until_async(lambda: written == ["first", "second"])
             assert not group._waiting
+            await group.close(1)
+
+    run(scene)
+
+
+def test_no_timer_is_left_once_all_is_written() -> None:
+    written: list[str] = []
+
+    async def scene() -> None:
+        with closing(memory()) as connection:
+            group = GroupCommit(connection)
+            group.submit_along(lambda _: written.append("along"), 0.01)
+            await group.submit(lambda _: None)
+            await wait_until_async(lambda: not group._is_at_work and group._timer is None)
+            group.submit_along(lambda _: written.append("due"), 0.01)
+            await wait_until_async(lambda: written == ["along", "due"] and not group._is_at_work)
+            assert group._timer is None
+            assert group._due == math.inf
+            await group.close(1)
+
+    run(scene)
+
+
+def test_entry_that_comes_during_a_commit_is_written_when_due() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    written: list[str] = []
+
+    def slow(_: object) -> None:
+        begun.set()
+        assert may_end.wait(60)
+
+    async def scene() -> None:
+        with closing(memory()) as connection:
+            group = GroupCommit(connection)
+            first = group.submit(slow)
+            await wait_until_async(begun.is_set)
+            group.submit_along(lambda _: written.append("along"), 0.01)
+            may_end.set()
+            await first
+            await wait_until_async(lambda: written == ["along"])
             await group.close(1)
 
     run(scene)
