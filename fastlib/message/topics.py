@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from fastlib.codec.errors import Problem, ValidationError
+from fastlib.topic_characters import refused_character
 
 
 class Topic:
@@ -88,6 +89,8 @@ def check_name(name: str, what: str) -> str:
         expected = "a name of 1 to 1024 bytes"
     elif re.search("[\ud800-\udfff]", name):
         expected = "a name without lone surrogates"
+    elif refused := refused_character(name):
+        expected = f"a name without the {refused}"
     if expected is not None:
         problem = Problem(
             code="name",

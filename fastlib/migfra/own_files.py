@@ -106,7 +106,9 @@ def check_own_folder(folder: Path) -> None:
 
 def check_own_file(path: Path | str, flags: int, *, correct_mode: bool = False) -> None:
     """Raise the OSError with which `open_own_file` would fail with O_CREAT. Change nothing."""
-    if not os.path.lexists(path):
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
         _check_new_entry(Path(path).absolute().parent)
         return
     descriptor = open_own_file(path, (flags & ~os.O_CREAT) | os.O_NONBLOCK, PRIVATE)

@@ -40,6 +40,7 @@ from .tasks.progress import ProgressPublisher
 from .tasks.publisher import Publisher
 from .tasks.receiver import Receiver
 from .telemetry.counters import Counters, Gauge
+from .telemetry.clock_jumps import ClockJumps
 from .telemetry.degradation import degraded_by
 from .telemetry.other_daemons import OtherDaemons
 from .telemetry.outages import Outages
@@ -124,6 +125,7 @@ class Runtime:
             client_id=connection.client_id,
             instance=plan.instance,
         )
+        self._clock_jumps: Final = ClockJumps(plan.clock)
         self.presence: Final = PresencePublisher(
             communicator,
             config.host,
@@ -131,7 +133,7 @@ class Runtime:
             interval=config.presence_interval,
             ready=self._host_is_ours,
             degraded=self._degraded,
-            check=self._check_journal,
+            check=self._check,
             clock=plan.clock,
         )
         journal.on_change(self.presence.changed)
@@ -233,8 +235,9 @@ class Runtime:
             self._ends = True
             self.presence.changed()
 
-    async def _check_journal(self) -> None:
-        """Check the journal's file: a daemon without orders has no other occasion."""
+    async def _check(self) -> None:
+        """Check the clock and the journal's file: without orders there is no other occasion."""
+        self._clock_jumps.check()
         self.journal.trim_if_due()
         with suppress(TimeoutError, JournalError):  # `last_error` has the reason
             async with asyncio.timeout(CHECK_SECONDS):

@@ -201,7 +201,7 @@ class AsyncCommunicator(CommunicatorBase, AbstractAsyncContextManager["AsyncComm
             async with asyncio.timeout(bounded(timeout)):
                 await returned.wait()
         except TimeoutError:
-            text = f"the callbacks have not returned within {timeout} s"
+            text = f"the callbacks have not returned within {timeout:g} s"
             raise WaitTimeoutError(text) from None
 
     async def unsubscribe(self, topic: str) -> None:

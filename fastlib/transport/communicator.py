@@ -173,7 +173,7 @@ class Communicator(CommunicatorBase, AbstractContextManager["Communicator"]):
         """
         check_seconds("timeout", timeout)
         if not self._callbacks.wait(timeout):
-            raise WaitTimeoutError(f"the callbacks have not returned within {timeout} s")
+            raise WaitTimeoutError(f"the callbacks have not returned within {timeout:g} s")
 
     def unsubscribe(self, topic: str) -> None:
         """End the subscription to `topic`, which must be the same text as in `subscribe`.

@@ -3,6 +3,8 @@
 from itertools import zip_longest
 from typing import Any, Final
 
+from fastlib.topic_characters import refused_character
+
 from .errors import OptionsError, TopicError
 
 SHARED: Final = "$share/"
@@ -17,8 +19,8 @@ def check_qos(qos: Any) -> None:
 def _check(text: str) -> None:
     if not text:
         raise TopicError(text, "is empty")
-    if "\0" in text:
-        raise TopicError(text, "has a NUL character")
+    if refused := refused_character(text):
+        raise TopicError(text, f"has the {refused}, at which brokers end the connection")
     try:
         size = len(text.encode())
     except UnicodeEncodeError:

@@ -25,7 +25,8 @@ def call_when_done(future: "Future[T]", callback: Callable[["Future[T]"], object
 
 
 def _timeout_error(what: str, timeout: float | None) -> WaitTimeoutError:
-    return WaitTimeoutError(f"{what} did not come within {timeout} s")
+    assert timeout is not None  # only the end of a timeout ends a wait
+    return WaitTimeoutError(f"{what} did not come within {timeout:g} s")
 
 
 def bounded(timeout: float | None) -> float | None:

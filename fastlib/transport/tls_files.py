@@ -12,6 +12,12 @@ HOSTNAME_MISMATCH: Final = {62, 64}
 """OpenSSL's codes of a certificate for another host name or address."""
 
 NAME_HINT: Final = "connect to a name that its certificate has"
+NOT_VALID_NOW: Final = {9, 10}
+"""OpenSSL's codes of a certificate that is not yet valid, or has expired."""
+TIME_HINT: Final = (
+    "renew the certificate of the broker, or the one of its authority, if the clock of this host "
+    "is right"
+)
 CA_FILE_HINT: Final = "the option `ca_file` of `tls` names the authorities that sign it"
 
 
@@ -19,7 +25,10 @@ def refused_certificate(error: ssl.SSLCertVerificationError) -> str:
     """Return the text of a broker's certificate that is refused, with a remedy."""
     code = getattr(error, "verify_code", 0)
     why = getattr(error, "verify_message", "") or str(error)
-    hint = NAME_HINT if code in HOSTNAME_MISMATCH else CA_FILE_HINT
+    if code in NOT_VALID_NOW:
+        hint = TIME_HINT
+    else:
+        hint = NAME_HINT if code in HOSTNAME_MISMATCH else CA_FILE_HINT
     return f"the certificate of the broker is refused: {why}; {hint}"
 
 

@@ -349,6 +349,20 @@ def test_log_file_that_cannot_be_opened(migfra: Program) -> None:
     assert status == 1
 
 
+@pytest.mark.parametrize("length", [250, 300])
+def test_journal_whose_name_is_too_long(migfra: Program, length: int) -> None:
+    """Files of SQLite and of the daemon beside it have longer names."""
+    to_journal(migfra, migfra.directory / ("x" * length))
+    text, status = both(migfra)
+    assert ":4:17: error: journal.path: the journal " in text
+    assert "File name too long" in text
+    assert status == 1
+
+
+def test_log_file_whose_name_is_too_long(migfra: Program) -> None:
+    assert "File name too long" in both(migfra, "-l", str(migfra.directory / ("x" * 300)))[0]
+
+
 def test_log_file_is_not_made(migfra: Program) -> None:
     log = migfra.directory / "log"
     assert migfra.run_here("--check", "-l", str(log)).returncode == 0

@@ -1,9 +1,11 @@
 """Tests of connecting to an MQTT broker: passwords, TLS, refusals, and missing files."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from fastlib.transport import (
     connect,
 )
 from fastlib.transport.mqtt.link import mqtt_link
+from tests.support.certificates import Authority
 from tests.support.mosquitto import Certificates, Mosquitto, free_port
 from tests.support.transport.connector import PATIENCE, QUICK_MQTT, connect_error, tls_options
 from tests.support.waiting import wait_until
@@ -228,3 +231,44 @@ def test_error_names_the_protocol_of_a_port_that_greets_and_stays_open() -> None
             thread.join(PATIENCE)
             for one in greeted:
                 one.close()
+
+
+@contextmanager
+def silent_tls_server(context: ssl.SSLContext) -> Iterator[int]:
+    """Shake hands with each client, and send nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with suppress(OSError), connection:
+                        context.wrap_socket(connection, server_side=True).close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "why"),
+    [(-20, -10, "certificate has expired"), (10, 20, "certificate is not yet valid")],
+)
+def test_error_of_a_certificate_out_of_its_time_names_the_remedy(
+    tmp_path: Path, begin: int, end: int, why: str
+) -> None:
+    authority = Authority()
+    own = authority.issue(
+        "broker", ["127.0.0.1"], begin=timedelta(days=begin), end=timedelta(days=end)
+    )
+    files = tmp_path / "ca.pem", tmp_path / "own.pem", tmp_path / "own.key"
+    for file, content in zip(files, (authority.pem, own.pem, own.key), strict=True):
+        file.write_bytes(content)
+    ca, certificate, key = files
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with silent_tls_server(context) as port:
+        remedy = rf"{why}; renew the certificate of the broker, .*clock of this host"
+        connect_error(remedy, port=port, tls=TlsOptions(ca_file=ca))

@@ -28,17 +28,16 @@ def check_journal(path: Path, *, is_in_use: bool = False) -> None:
     The content of a journal that is in use is not checked, because it changes meanwhile.
     """
     check_journal_lock(path)
-    if not is_in_use:
-        _check_room(path)
     try:
+        if not is_in_use:
+            _check_room(path)
         folder = path.absolute().parent
         check_own_folder(folder)
         if not folder.exists():
             return
         check_own_file(path, os.O_RDWR, correct_mode=True)
         for end in (*SQLITE_FILES, SUFFIX):
-            if os.path.lexists(f"{path}{end}"):
-                check_own_file(f"{path}{end}", os.O_RDWR, correct_mode=end != SUFFIX)
+            check_own_file(f"{path}{end}", os.O_RDWR, correct_mode=end != SUFFIX)
         if path.exists() and not is_in_use:
             _check_content(path)
     except (sqlite3.Error, OSError) as error:
