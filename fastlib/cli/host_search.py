@@ -144,6 +144,11 @@ def silence_reason(options: argparse.Namespace, presence: Presence | None) -> st
         )
     else:
         seen = f"it is {presence.status}"
+        if presence.status == "online":
+            seen += (
+                ", so it may be busy, or the access list of the broker withholds messages: "
+                "'migfra --check --online' on its host tests that"
+            )
     return f"no answer within {options.timeout:g} s; {seen}"
 
 

@@ -27,6 +27,7 @@ def open_own_file(path: Path | str, flags: int, mode: int, *, correct_mode: bool
     With `correct_mode`, permissions of an existing file that exceed the mode are removed. Raises
     OSError, also for a symbolic link, and for a file of another user if `correct_mode` is set.
     """
+    _check_encodable(path)
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     except OSError as error:
@@ -61,6 +62,19 @@ def make_own_folder(folder: Path) -> None:
     owners = (os.lstat(folder).st_uid, os.stat(folder).st_uid)
     if not {*owners} <= {0, os.geteuid()}:
         raise PermissionError(errno.EPERM, "the directory belongs to another user", str(folder))
+
+
+def _check_encodable(path: Path | str) -> None:
+    """Raise OSError if the encoding of the locale does not have a character of a path."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        char = error.object[error.start]
+        reason = (
+            f"the encoding {error.encoding} of the locale does not have {char!a}; start the daemon "
+            "with a locale of UTF-8, such as LC_ALL=C.UTF-8"
+        )
+        raise OSError(errno.EILSEQ, reason, str(path)) from None
 
 
 def _correct_mode(path: Path | str, descriptor: int, mode: int) -> None:
@@ -106,6 +120,7 @@ def check_own_folder(folder: Path) -> None:
 
 def check_own_file(path: Path | str, flags: int, *, correct_mode: bool = False) -> None:
     """Raise the OSError with which `open_own_file` would fail with O_CREAT. Change nothing."""
+    _check_encodable(path)
     try:
         os.lstat(path)
     except FileNotFoundError:

@@ -39,8 +39,8 @@ from .tasks.method_caller import ContextMaker, MethodCaller
 from .tasks.progress import ProgressPublisher
 from .tasks.publisher import Publisher
 from .tasks.receiver import Receiver
-from .telemetry.counters import Counters, Gauge
 from .telemetry.clock_jumps import ClockJumps
+from .telemetry.counters import Counters, Gauge
 from .telemetry.degradation import degraded_by
 from .telemetry.other_daemons import OtherDaemons
 from .telemetry.outages import Outages

@@ -5,6 +5,8 @@ import fcntl
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -34,6 +36,22 @@ def usual_umask():
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+def test_path_that_the_locale_cannot_encode_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from fastlib.migfra.own_files import check_own_file\n"
+        "try: check_own_file(sys.argv[1] + '/\\u65e5', os.O_RDWR)\n"
+        "except OSError as error: print(error.strerror)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "does not have '\\u65e5'; start the daemon with a locale of UTF-8" in ended.stdout
 
 
 # --- the lock -------------------------------------------------------------------------------------
