@@ -166,7 +166,10 @@ def _check_by_own_authorities(
     authority = f"{host.path(AUTHORITY)} on {host.host}"
     for each in load_certificates(host.authority.data, authority):
         check_authority(each, authority)
-        check_times(each, authority, now)
+        try:
+            check_times(each, authority, now)
+        except InvalidError as error:
+            raise InvalidError(f"{error}, or remove it from the file") from None
     try:
         _check_chain(certificates[:1], path, host, now)
     except InvalidError:

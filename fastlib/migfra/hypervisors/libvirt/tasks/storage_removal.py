@@ -11,6 +11,7 @@ from typing import Any
 
 from fastlib.migfra.errors import HypervisorError
 from fastlib.migfra.hypervisors.libvirt.domain import volumes
+from fastlib.migfra.hypervisors.libvirt.domain.image_users import link_target
 from fastlib.migfra.hypervisors.libvirt.domain.image_uses import ImageUse, uses_of
 from fastlib.migfra.hypervisors.libvirt.domain.new_disks_xml import recorded_images
 from fastlib.migfra.hypervisors.libvirt.domain.state import find
@@ -54,12 +55,14 @@ class StorageRemoval:
         await self._check_unused(is_off=True)
         removed, problems = [], []
         for path, target in self._images.items():
+            link = await asyncio.to_thread(link_target, path)
             try:
                 async with self._runtime.storage:
                     was_there = await self._call(volumes.remove_image, path)
-                removed.append(
-                    f"{target} ({path})" if was_there else f"{target} ({path}, gone before)"
-                )
+                words = path if was_there else f"{path}, gone before"
+                if link is not None:
+                    words = f"{path}, a link; {link} stays"
+                removed.append(f"{target} ({words})")
             except HypervisorError as error:
                 problems.append(f"{target} ({path}) could not be removed: {error}")
         if problems:
