@@ -378,7 +378,7 @@ def test_copies_from_several_hosts_have_room_together(fleet, place):
         define(fleet, name, disk_xml(image), host=host)
         fleet.lab.host(host).virsh("start", name)
     first = migrate(fleet, bandwidth_limit=1)
-    wait_for_disk_bytes(fleet, first, 1)
+    wait_for_disk_bytes(first, 1)
     second = migrate(fleet, "vm2", "hostC")
     phases = []
     second.on_progress(lambda progress: phases.append(progress.phase))
