@@ -7,11 +7,13 @@ import pytest
 from fastlib.migfra.virt.placement import Destination, Guest, place
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
 from tests.support.lab.layout import address
+from tests.support.lab.phases import Phases
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
 NAMES = ["vm1", "vm2", "vm3"]
 HOSTS = ["hostC", "hostB"]
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -31,6 +33,29 @@ def full(fleet):
 def run_other(fleet, host):
     guest = fleet.lab.define_guest(f"other-{host}", on=host, bios=True)
     fleet.lab.host(host).virsh("start", guest.name)
+
+
+def begin_slow_evacuation(full):
+    """Return an evacuation that has sent some memory of each domain."""
+    handle = full.client.evacuate("hostA", HOSTS, migration_type="live", bandwidth_limit=1)
+    begun = set()
+
+    def note(progress):
+        if (progress.transferred or 0) > MIB:
+            begun.add(progress.vm_name)
+
+    handle.on_progress(note)
+    wait_until(
+        lambda: handle.done() or begun == set(NAMES), lambda: f"memory is sent: {begun}", PATIENCE
+    )
+    assert not handle.done(), handle.result(1)
+    return handle
+
+
+def results_without_limit(full, handle, *names):
+    """Return the results by domain."""
+    results = full.result_without_limit(handle, *(("hostA", name) for name in names))
+    return {result.vm_name: result for result in results}
 
 
 def expected(*, on_b=0, **options):
@@ -74,8 +99,7 @@ def test_evacuation_without_overbooking_leaves_the_rest(full):
 
 
 def test_cancelled_evacuation_leaves_all_domains(full):
-    handle = full.client.evacuate("hostA", HOSTS, migration_type="live", bandwidth_limit=1)
-    full.wait_for_transfer(handle)
+    handle = begin_slow_evacuation(full)
     assert_success(handle.cancel().result(PATIENCE))
     for result in handle.result(PATIENCE):
         assert_error(result, f"cancelled; {result.vm_name} runs on hostA")
@@ -84,29 +108,23 @@ def test_cancelled_evacuation_leaves_all_domains(full):
 
 def test_evacuation_continues_when_the_daemon_is_killed(full):
     """libvirt migrates without the daemon, and each domain has a result."""
-    handle = full.client.evacuate("hostA", HOSTS, migration_type="live", bandwidth_limit=1)
-    full.wait_for_transfer(handle)
+    handle = begin_slow_evacuation(full)
     daemon = full.daemons["hostA"]
     daemon.kill()
     daemon.start()
-    for name in NAMES:
-        full.lift_bandwidth_limit("hostA", name)
-    results = handle.result(PATIENCE)
-    assert [(each.vm_name, each.status, each.details) for each in results] == [
-        (name, "success", "found done after the daemon's restart") for name in NAMES
-    ]
+    results = results_without_limit(full, handle, *NAMES)
+    assert {name: (each.status, each.details) for name, each in results.items()} == dict.fromkeys(
+        NAMES, ("success", "found done after the daemon's restart")
+    )
     for name, host in expected().items():
         full.assert_runs_only_on(name, host)
 
 
 def test_evacuation_continues_when_one_domain_ends(full):
     """A domain's QEMU is killed during its migration; the other domains arrive."""
-    handle = full.client.evacuate("hostA", HOSTS, migration_type="live", bandwidth_limit=1)
-    full.wait_for_transfer(handle)
+    handle = begin_slow_evacuation(full)
     full.lab.host("hostA").qemu("vm2").kill()
-    for name in ("vm1", "vm3"):
-        full.lift_bandwidth_limit("hostA", name)
-    results = {each.vm_name: each for each in handle.result(PATIENCE)}
+    results = results_without_limit(full, handle, "vm1", "vm3")
     assert_error(results.pop("vm2"), "vm2 is active neither on hostA nor on")
     for name, result in results.items():
         assert_success(result)
@@ -123,8 +141,8 @@ def test_evacuation_knows_hosts_under_each_of_their_names(fleet):
     first = fleet.client.evacuate("hostA", names, migration_type="live", bandwidth_limit=1)
     fleet.wait_for_transfer(first)
     second = fleet.client.evacuate("hostA", ["hostC"], migration_type="live")
-    fleet.lift_bandwidth_limit("hostA", "vm1")
-    (moved,) = first.result(PATIENCE)
+    Phases(second).wait_for("place")  # it looks for domains next
+    (moved,) = fleet.result_without_limit(first, ("hostA", "vm1"))
     (left,) = second.result(PATIENCE)
     assert_success(moved)
     assert (left.status, left.details) == (
