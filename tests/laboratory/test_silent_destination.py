@@ -39,7 +39,9 @@ def disk(fleet):
 
 def freeze_in_last_call(host):
     """Freeze the libvirtd of a destination in the call that starts the domain."""
-    act_in_last_call(host, "vm1", host.libvirtd.freeze)
+    libvirtd = host.libvirtd.process  # found now, because that takes longer than the call
+    assert libvirtd is not None
+    act_in_last_call(host, "vm1", libvirtd.freeze)
 
 
 def test_copy_on_a_destination_that_was_silent_never_runs(fleet, disk):

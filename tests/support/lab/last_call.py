@@ -1,44 +1,35 @@
 """The last call of a migration: the one in which libvirt of the destination starts the domain."""
 
 import contextlib
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import LabError
 from .host import Host
 from .local_disks import outside
+from .priority import hurry
 
 _PHASE = b"phase='finish3'"
 """libvirt writes the phase of a migration into the status of the domain."""
 _POLL_SECONDS = 0.0002
 """The call takes some milliseconds."""
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 180.0
 
 
 def act_in_last_call(destination: Host, name: str, action: Callable[[], object]) -> None:
-    """Wait until a domain arrives in its last call, and then act at once."""
+    """Wait until a domain arrives in its last call, and then act at once.
+
+    The action must be quick: the call is not longer on a slow machine.
+    """
     status = outside(destination, Path(f"/run/libvirt/qemu/{name}.xml"))
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    with _hurry():
+    with hurry():
         while _PHASE not in _read(status):
             if time.monotonic() > deadline:
                 raise LabError("the migration has not reached its last call")
             time.sleep(_POLL_SECONDS)
         action()
-
-
-@contextlib.contextmanager
-def _hurry() -> Iterator[None]:
-    """Let this thread go before all others, if the machine allows that."""
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
-    with contextlib.suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, *before)
 
 
 def _read(path: Path) -> bytes:
