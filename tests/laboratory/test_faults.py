@@ -179,10 +179,14 @@ def test_frozen_libvirtd_does_not_block_other_tasks(fleet):
     try:
         resumed = fleet.client.resume("hostA", "vm1")
         assert_error(fleet.client.cancel("hostA", "nobody").result(PATIENCE), "no task")
-        assert not resumed.done()
+        assert not resumed.done() or resumed.result(1).status == "error"
     finally:
         here.thaw()
-    assert_success(resumed.result(PATIENCE))
+    result = resumed.result(PATIENCE)
+    if result.status == "error":  # on a busy machine, the thaw may come after 4 s
+        assert_error(result, "libvirt on hostA (is lost|has not answered for)")
+        result = fleet.client.resume("hostA", "vm1").result(PATIENCE)
+    assert_success(result)
     assert_migrates_again(fleet)
 
 

@@ -13,9 +13,9 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
 MEMORY_MIB = 128
-DATA_MIB = 64
-"""MiB of each guest's memory that are not empty. QEMU loads them. Their migration lasts a minute
-at 1 MiB/s.
+DATA_MIB = 104
+"""MiB of each guest's memory that are not empty. QEMU loads them. Their migration lasts more than a
+minute and a half at 1 MiB/s. The tests lift that limit.
 """
 LOADER = """\
 <qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>

@@ -99,10 +99,11 @@ def test_file_with_the_data_of_an_image_is_named_and_stays(fleet, hosts):
 
 def test_file_system_that_becomes_full_ends_the_copy_only(fleet, hosts):
     here, there = hosts
-    there.run(["mount", "-t", "tmpfs", "-o", "size=48m", "small", FOLDER])
-    create(here, IMAGE, size="40M")
-    here.run(["qemu-io", "-c", "write -q 0 38M", IMAGE])
+    there.run(["mount", "-t", "tmpfs", "-o", "size=112m", "small", FOLDER])
+    create(here, IMAGE, size="100M")
+    here.run(["qemu-io", "-c", "write -q 0 96M", IMAGE])
     run(fleet, disk_xml(IMAGE, format="qcow2"))
+    # QEMU copies 16 MiB at once. Then it pauses for 4 s, again and again.
     handle = migrate(fleet, bandwidth_limit=4)
     wait_until(
         lambda: handle.done() or getattr(handle.progress, "disk_transferred", None),
