@@ -15,6 +15,7 @@ from tests.support.lab.local_disks import (
     outside,
     remove_images,
 )
+from tests.support.lab.saved_guests import BOOT_PATIENCE
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
@@ -83,7 +84,7 @@ def test_guest_keeps_its_overlay_through_restarts_and_migrations(fleet, base):
     info = fleet.lab.host("hostA").run(["qemu-img", "info", "-U", overlay.path]).stdout
     assert "virtual size: 128 MiB" in info
     assert "backing file format: qcow2" in info
-    guest.wait_for_heartbeat()
+    guest.wait_for_heartbeat(patience=BOOT_PATIENCE)
     assert_error(start(fleet, disks=[disk], xml=guest.xml), "vm1 runs on hostA already")
     # The base stays as it is. The domain keeps the disk when it is started again.
     assert_success(stop(fleet, undefine=False, remove_storage=False))

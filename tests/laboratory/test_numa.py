@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.lab.bindings import assert_bound, assert_never_paused
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
+from tests.support.lab.saved_guests import BOOT_PATIENCE
 
 pytestmark = pytest.mark.laboratory
 CELLS = """\
@@ -37,7 +38,7 @@ def start_bios(fleet, **options):
 
 def test_running_guest_arrives_bound_without_a_pause(fleet):
     assert_success(start(fleet, dirty=4, rate=1))
-    fleet.guests["vm1"].wait_for_heartbeat()
+    fleet.guests["vm1"].wait_for_heartbeat(patience=BOOT_PATIENCE)
     for source, destination, nodes in (("hostA", "hostB", [[0], [0]]), ("hostB", "hostA", [[0]])):
         moved = fleet.client.migrate(
             "vm1", source, destination, migration_type="live", vcpu_map=[[1], [0]],

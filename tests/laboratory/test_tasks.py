@@ -12,6 +12,7 @@ from fastlib.migfra.virt.xml_values import XmlPolicy
 from fastlib.transport import MqttOptions, connect
 from tests.support.lab.fleet import PATIENCE, SHORT_WAITS, assert_error, assert_success
 from tests.support.lab.hung_folder import hung_folder
+from tests.support.lab.saved_guests import BOOT_PATIENCE
 from tests.support.waiting import wait_until
 
 both_modes = pytest.mark.both_modes
@@ -124,7 +125,7 @@ def test_start_sets_size_and_shared_memory(fleet):
         ivshmem=DeviceIvshmem(id="vm1-shared", size="1M"),
     )
     assert_success(result.result(PATIENCE))
-    beat = guest.wait_for_heartbeat()
+    beat = guest.wait_for_heartbeat(patience=BOOT_PATIENCE)
     assert beat.cpus == 2
     assert 128 * 1024 < beat.memory <= 196608
     assert "<shmem name='vm1-shared'>" in fleet.lab.host("hostA").virsh("dumpxml", "vm1")

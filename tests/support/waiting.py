@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-WAIT_LIMIT = 60.0
+WAIT_LIMIT = 120.0
 """Seconds until a wait fails, unless the caller gives another limit."""
 _SHORTEST_PAUSE = 0.01
 """Seconds between two looks at a condition, if a look takes no time."""

@@ -22,7 +22,7 @@ from .laboratory import Lab
 from .layout import address
 from .libvirt_access import end_domains
 from .result_observer import ResultObserver
-from .saved_guests import SavedGuests
+from .saved_guests import BOOT_PATIENCE, SavedGuests
 
 PATIENCE = 180.0
 """Seconds until a result that does not come fails the test."""
@@ -130,7 +130,7 @@ class Fleet:
         self.guests[name] = guest
         started = self.client.start(host, xml=guest.xml, probe_with_ssh=False)
         assert_success(started.result(PATIENCE))
-        guest.wait_for_heartbeat()
+        guest.wait_for_heartbeat(patience=BOOT_PATIENCE)
         return guest
 
     def assert_one_answer_each(self) -> None:

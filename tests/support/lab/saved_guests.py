@@ -15,6 +15,8 @@ from .laboratory import Lab
 from .local_disks import LocalDisk
 from .shared_disks import SharedDisk
 
+BOOT_PATIENCE = 600.0
+"""Seconds. An emulated guest needs several seconds of CPU time to boot."""
 _Kind = tuple[str, tuple[tuple[str, object], ...]]
 
 
@@ -93,6 +95,6 @@ class SavedGuests:
                     disk.write(b"")
                 guest = self._lab.define_guest("booting", **options)
                 host.virsh("create", self._lab.layout.guests / "booting.xml")
-                guest.wait_for_heartbeat()
+                guest.wait_for_heartbeat(patience=BOOT_PATIENCE)
                 keep(folder, host, guest, disk)
         return BootedGuest(folder)

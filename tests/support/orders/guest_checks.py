@@ -113,7 +113,7 @@ def _await_checks(guest: Guest, before: Progress, outcome: Outcome) -> None:
     def is_new(beat: Heartbeat) -> bool:
         return last is None or beat.disk > last.disk
 
-    wait_until(lambda: is_new(guest.wait_for_heartbeat()), f"a beat of {guest.name}", 60)
+    wait_until(lambda: is_new(guest.wait_for_heartbeat()), f"a beat of {guest.name}")
     if _stayed(outcome, guest.name):
         return
     first = guest.wait_for_heartbeat()
