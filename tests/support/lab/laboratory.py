@@ -188,7 +188,7 @@ class Lab:
                 with suppress(BlockingIOError), lab._locked(wait=False):
                     if not lab.broker.is_up:
                         lab._clear()
-                        lab.layout.lock.unlink()
+                        lab.layout.lock.unlink(missing_ok=True)  # its owner may have removed it
 
     def _start(self, owned: bool) -> None:
         directory = self.layout.directory
