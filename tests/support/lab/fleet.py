@@ -32,12 +32,14 @@ COMPARE_PATIENCE = 300.0
 """Seconds. An emulated guest compares slowly right after post-copy, above all on a busy machine."""
 SHORT_WAITS: Mapping[str, object] = {
     "keep-alive": 1,
-    "connect-timeout": 3,
+    "connect-timeout": 6,
     "stall-timeout": 10,
-    "pscom-timeout": 6,
-    "stop-timeout": 6,
+    "pscom-timeout": 60,
+    "stop-timeout": 60,
 }
-"""Options of a daemon that notices failures soon, in seconds."""
+"""Options of a daemon that notices failures soon, in seconds. What a busy machine does slowly, as
+the shutdown of a guest, has more time.
+"""
 NOWHERE = "nowhere"
 """A destination that is allowed, but does not exist."""
 QUERIED = ("node queried", "history queried")
