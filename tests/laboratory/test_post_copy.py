@@ -38,7 +38,10 @@ def run_guest(fleet, **options):
 
 
 def begin_post_copy(fleet, **options):
-    """Migrate a guest until it runs at the destination, without all memory. Returns the handle."""
+    """Migrate a guest until it runs at the destination, without all memory. Returns the handle.
+
+    A disk may be copied with another limit. From the switch on, the memory has the usual one.
+    """
     if "vm1" not in fleet.guests:
         run_guest(fleet)
     handle = fleet.client.migrate("vm1", "hostA", "hostB", **{**ORDER, **options})
@@ -46,10 +49,11 @@ def begin_post_copy(fleet, **options):
     return handle
 
 
-def wait_for_post_copy(fleet, handle, host="hostB"):
+def wait_for_post_copy(fleet, handle, source="hostA", destination="hostB"):
     handle.phases = Phases(handle)
     handle.phases.wait_for("post-copy")
-    fleet.wait_until_it_has_run(host, "vm1")
+    fleet.lab.host(source).virsh("migrate-setspeed", "vm1", LIMIT, "--postcopy")
+    fleet.wait_until_it_has_run(destination, "vm1")
 
 
 def wait_for_failed_post_copy(fleet, name="vm1", host="hostA"):
@@ -167,7 +171,7 @@ def test_swap_and_evacuation_recover_too(fleet):
     assert_arrived(fleet, result)
     fleet.assert_runs_only_on("vm2", "hostA")
     evacuation = fleet.client.evacuate("hostB", ["hostC"], **ORDER)
-    wait_for_post_copy(fleet, evacuation, "hostC")
+    wait_for_post_copy(fleet, evacuation, "hostB", "hostC")
     fleet.lab.host("hostB").reset_migrations()
     [evacuated] = result_of(fleet, evacuation, ("hostB", "vm1"))
     assert_arrived(fleet, evacuated, "hostC")
