@@ -71,12 +71,6 @@ def certificates(request):
         yield
 
 
-@pytest.fixture
-def daemon_options():
-    """Hosts encrypt slowly on a busy machine."""
-    return {"stall-timeout": 60}
-
-
 @contextmanager
 def answering_pscom(fleet: Fleet, name: str) -> Iterator[None]:
     """Let a pscom process of a domain answer to each request."""

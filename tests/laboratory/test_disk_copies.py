@@ -30,12 +30,6 @@ LONG = PATIENCE
 
 
 @pytest.fixture
-def daemon_options():
-    """QEMU copies 16 MiB of a disk at once, and then pauses for as long as the limit demands."""
-    return {"stall-timeout": 60}
-
-
-@pytest.fixture
 def place(fleet):
     """The folders of images on all hosts. Afterwards they are removed."""
     for host in fleet.lab.hosts:

@@ -18,15 +18,6 @@ LEAST_BYTES = 4 << 20
 """Less than what a guest's memory takes on the network."""
 
 
-OPTIONS = {"stall-timeout": 60}
-"""Emulated hosts encrypt slowly on a busy machine."""
-
-
-@pytest.fixture
-def daemon_options():
-    return OPTIONS
-
-
 @pytest.fixture
 def authority(fleet):
     with certified(fleet.lab) as authority:
@@ -182,7 +173,7 @@ class TestRequired:
 
     @pytest.fixture
     def daemon_options(self):
-        return {**OPTIONS, "encryption": "required"}
+        return {"encryption": "required"}
 
     def test_nothing_is_sent_in_clear(self, fleet):
         fleet.run_guest("hostA", "vm1")

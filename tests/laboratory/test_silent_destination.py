@@ -22,7 +22,7 @@ LONG = PATIENCE
 
 @pytest.fixture
 def daemon_options():
-    return {"unreachable-timeout": 8, "stall-timeout": 6}
+    return {"unreachable-timeout": 8}
 
 
 @pytest.fixture

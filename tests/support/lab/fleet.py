@@ -33,12 +33,14 @@ COMPARE_PATIENCE = 300.0
 SHORT_WAITS: Mapping[str, object] = {
     "keep-alive": 1,
     "connect-timeout": 6,
-    "stall-timeout": 10,
+    "stall-timeout": 60,
     "pscom-timeout": 60,
     "stop-timeout": 60,
 }
-"""Options of a daemon that notices failures soon, in seconds. What a busy machine does slowly, as
-the shutdown of a guest, has more time.
+"""Options of a daemon that notices failures soon, in seconds.
+
+A busy machine needs long to start QEMU at a destination, to encrypt, and to shut a guest down. QEMU
+copies 16 MiB of a disk at once, and then pauses for as long as the limit demands.
 """
 NOWHERE = "nowhere"
 """A destination that is allowed, but does not exist."""
