@@ -148,7 +148,7 @@ def test_post_copy_begins_after_the_disks_have_arrived(fleet, place):
 def test_domain_runs_until_its_disks_have_arrived_also_if_warm(fleet, place):
     disk = local_disk(fleet, "raw")
     fleet.run_guest("hostA", "vm1", disk=disk)
-    handle = migrate(fleet, migration_type="warm", bandwidth_limit=2)
+    handle = migrate(fleet, migration_type="warm", bandwidth_limit=1)
     wait_for_disk_bytes(handle, 1 << 20)
     assert fleet.lab.host("hostA").domains() == {"vm1": "running"}
     fleet.lift_bandwidth_limit("hostA", "vm1")
