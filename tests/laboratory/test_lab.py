@@ -20,6 +20,7 @@ from fastlib.client import MigfraClient
 from tests.support.lab import Lab, LabError, command, process_table
 from tests.support.lab.fleet import COMPARE_PATIENCE
 from tests.support.lab.layout import Layout
+from tests.support.lab.priority import prefer
 from tests.support.waiting import WAIT_LIMIT, wait_until
 
 pytestmark = pytest.mark.laboratory
@@ -401,6 +402,7 @@ def test_virsh_migrates_by_each_transport(lab, guest, request):
         assert "vm1" not in source.domains()
         pause = guest.longest_pause(since=before)
         assert 0 < pause < time.monotonic() - began
+        prefer(destination.qemu("vm1"))
         after = guest.wait_for_heartbeat()
         wait_until(
             lambda passes=after.passes: guest.wait_for_heartbeat().passes > passes,
@@ -433,6 +435,7 @@ def test_guest_reports_damaged_memory(lab, guest):
     with open(f"/proc/{host.qemu('vm1').pid}/mem", "r+b", buffering=0) as file:
         file.seek(memory)
         file.write(b"damaged!")
+    prefer(host.qemu("vm1"))
     wait_until(
         lambda: guest.wait_for_heartbeat().faults == before.faults + 1,
         "the fault",

@@ -21,6 +21,7 @@ from .host_daemon import HostDaemon
 from .laboratory import Lab
 from .layout import address
 from .libvirt_access import end_domains
+from .priority import prefer
 from .result_observer import ResultObserver
 from .saved_guests import BOOT_PATIENCE, SavedGuests
 
@@ -29,7 +30,9 @@ PATIENCE = 180.0
 OBSERVER_SECONDS = 5.0
 """How long an answer takes at most to an observer that is connected."""
 COMPARE_PATIENCE = 300.0
-"""Seconds. An emulated guest compares slowly right after post-copy, above all on a busy machine."""
+"""Seconds. An emulated guest compares slowly right after post-copy. Its comparison comes after its
+beats, for which it needs all of its CPU time on a busy machine, unless its QEMU is preferred.
+"""
 SHORT_WAITS: Mapping[str, object] = {
     "keep-alive": 1,
     "connect-timeout": 6,
@@ -251,6 +254,7 @@ class Fleet:
             runs_only_there, lambda: f"{name} on {host} alone: {self.domain_states()}", PATIENCE
         )
         guest = self.guests[name]
+        prefer(self.lab.host(host).qemu(name))
         before = guest.wait_for_heartbeat()
         # The first comparison of the memory that ends may have begun before.
         wait_until(

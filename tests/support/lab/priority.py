@@ -14,10 +14,14 @@ _SWITCH_SECONDS = 0.0002
 
 
 def prefer(process: Process) -> None:
-    """Let all threads of a process go before those of usual priority from now on."""
-    for thread in Path(f"/proc/{process.pid}/task").iterdir():
-        with contextlib.suppress(PermissionError, ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), _NICENESS)
+    """Let all threads of a process go before those of usual priority from now on.
+
+    Nothing happens if the process has ended.
+    """
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in Path(f"/proc/{process.pid}/task").iterdir():
+            with contextlib.suppress(PermissionError, ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), _NICENESS)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from fastlib.transport import WaitTimeoutError
 from tests.support.lab.errors import LabError
 from tests.support.lab.fleet import PATIENCE, Fleet
 from tests.support.lab.guest import Guest
+from tests.support.lab.priority import prefer
 from tests.support.lab.shared_disks import SharedDisk
 from tests.support.waiting import wait_until
 
@@ -118,6 +119,7 @@ def _run_order(
     for name in disks.follow({name: list(outcome.after.active_places(name)) for name in guests}):
         part = "a disk arrives with all of its data"
         found.append(Violation(part=part, observed=f"{name!r}: {disks.disks[name]}"))
+    _prefer_guests(fleet, outcome, disks.disks)
     found += guest_violations(outcome, guests, disks.disks, progress)
     try:
         fleet.assert_one_answer_each()
@@ -186,6 +188,14 @@ def _after_late_ends(fleet: Fleet, outcome: Outcome, linux: Iterable[str]) -> Ou
             _LATE_END_SECONDS,
         )
     return msgspec.structs.replace(outcome, after=_observed(fleet))
+
+
+def _prefer_guests(fleet: Fleet, outcome: Outcome, linux: Iterable[str]) -> None:
+    """Let guests with Linux compare their memory soon, also on a busy machine."""
+    for name in linux:
+        for host in outcome.after.active_places(name):
+            with suppress(LabError):  # it may have ended since
+                prefer(fleet.lab.host(host).qemu(name))
 
 
 def _observed(fleet: Fleet) -> FleetView:
