@@ -7,7 +7,6 @@ import pytest
 from fastlib.migfra.virt.placement import Destination, Guest, place
 from tests.support.lab.fleet import PATIENCE, assert_error, assert_success
 from tests.support.lab.layout import address
-from tests.support.lab.phases import Phases
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.laboratory
@@ -50,6 +49,12 @@ def begin_slow_evacuation(full):
     )
     assert not handle.done(), handle.result(1)
     return handle
+
+
+def is_running(fleet, handle):
+    """Return whether the daemon of hostA executes an order."""
+    report = fleet.client.query("hostA").result(PATIENCE).node
+    return ("running", handle.id) in [(task.state, task.id) for task in report.tasks]
 
 
 def results_without_limit(full, handle, *names):
@@ -141,7 +146,7 @@ def test_evacuation_knows_hosts_under_each_of_their_names(fleet):
     first = fleet.client.evacuate("hostA", names, migration_type="live", bandwidth_limit=1)
     fleet.wait_for_transfer(first)
     second = fleet.client.evacuate("hostA", ["hostC"], migration_type="live")
-    Phases(second).wait_for("place")  # it looks for domains next
+    wait_until(lambda: is_running(fleet, second), "the second evacuation begins", PATIENCE)
     (moved,) = fleet.result_without_limit(first, ("hostA", "vm1"))
     (left,) = second.result(PATIENCE)
     assert_success(moved)

@@ -207,9 +207,10 @@ def test_offline_migration_moves_the_definition(fleet):
 
 @both_modes
 def test_migration_pins_vcpus_at_the_destination(fleet):
+    """The guest stands still meanwhile: QEMU before 9.0 loses writes of emulated CPUs."""
     fleet.run_guest("hostA", "vm1", vcpus=2)
     moved = fleet.client.migrate(
-        "vm1", "hostA", "hostB", migration_type="live", vcpu_map=[[1], [0]], time_measurement=True
+        "vm1", "hostA", "hostB", migration_type="warm", vcpu_map=[[1], [0]], time_measurement=True
     ).result(PATIENCE)
     assert_success(moved)
     timings = set(moved.time_measurement.timings)

@@ -16,8 +16,11 @@ _SWITCH_SECONDS = 0.0002
 def prefer(process: Process) -> None:
     """Let all threads of a process go before those of usual priority from now on.
 
-    Nothing happens if the process has ended.
+    Nothing happens if the process has ended. The kernel may schedule sessions as groups, and then
+    compares the niceness of threads only within each group.
     """
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{process.pid}/autogroup").write_text(str(_NICENESS))
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for thread in Path(f"/proc/{process.pid}/task").iterdir():
             with contextlib.suppress(PermissionError, ProcessLookupError):
