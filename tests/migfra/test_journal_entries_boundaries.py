@@ -103,6 +103,16 @@ def test_second_begin_of_the_first_member_is_refused() -> None:
 # --- orders and answers ---------------------------------------------------------------------------
 
 
+def test_commit_without_orders_and_answers_is_settled_at_once() -> None:
+    async def scene() -> None:
+        journal = Journal(None)
+        assert journal._committed([None]) == 0
+        assert journal._file.newest_order == 0
+        await journal.close()
+
+    run(scene)
+
+
 def test_order_of_which_only_the_content_is_known() -> None:
     async def scene() -> None:
         journal = Journal(None)

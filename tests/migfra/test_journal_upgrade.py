@@ -100,6 +100,8 @@ def test_order_of_version_1_is_found_like_any_other_after_its_repetition(tmp_pat
         origin = Origin(1, duplicate=True, connection=1)
         found = await journal.accept("a", None, b"\1 in other bytes", origin=origin)
         assert found == Acceptance("unanswered", 1)
+        (record,) = await journal.history("a")
+        assert (record.events[-1].kind, record.events[-1].text) == ("repeated", "by the broker")
         await journal.close()
         with closing(sqlite3.connect(path)) as tables:
             raw = dict(tables.execute("SELECT number, raw FROM containers WHERE number < 3"))
