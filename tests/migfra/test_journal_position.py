@@ -80,12 +80,15 @@ async def _opened_and_closed(path: Path) -> None:
     await journal.close()
 
 
-def test_journal_in_memory_has_no_files() -> None:
+def test_journal_in_memory_has_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
     async def scene() -> None:
         journal = Journal(None)
         assert not journal.is_older_copy
         await journal.accept("a", b"x", b"x")
         assert journal.size() == 0
+        assert list(tmp_path.iterdir()) == []
         await journal.close()
 
     asyncio.run(scene())
@@ -96,9 +99,9 @@ def test_position_is_that_of_the_newest_order(tmp_path: Path) -> None:
         beside = PositionFile(tmp_path / "journal")
         for run in (1, 2):
             journal = Journal(tmp_path / "journal")
-            assert beside.read() == Position(journal.identity, run, run - 1)
-            await journal.accept(str(run), b"x", b"%d" % run)
-            assert beside.read() == Position(journal.identity, run, run)
+            for number in (3 * run - 3, 3 * run - 2, 3 * run - 1):
+                assert beside.read() == Position(journal.identity, run, number)
+                await journal.accept(str(number), b"x", b"%d" % number)
             await journal.close()
         beside.close()
 
