@@ -110,6 +110,11 @@ EXPECTED = {
         "mmbwmon.Request",
         {"equal/mmbwmon.Request.cores/changed-from-2-to-the-31"},
     ),
+    "reverses-names": Found("Suspend", {"equal/Suspend.vm-name/changed-other"}),
+    "lowers-texts": Found("Suspend,Cancel", {"equal/any-text/changed-upper-case"}),
+    "loses-the-sign-of-zero": Found(
+        "mmbwmon.Reply", {"equal/mmbwmon.Reply.result/changed-negative-zero"}
+    ),
     "sorts-destinations": Found("Evacuate", {"equal/Evacuate.destinations/list-reordered"}, 60),
     "refuses-unknown-keys": Found("Suspend", {"accepted/Suspend/refused-unknown-key"}, 60),
     "refuses-comments": Found("Suspend", {"accepted/Suspend/refused-comment"}),
@@ -212,6 +217,8 @@ SEEDED = (
     "replaces-noncharacters-in-quotes",
     "strips-texts",
     "cuts-long-texts",
+    "reverses-names",
+    "lowers-texts",
     "text-as-boolean",
     "no-hexadecimal-escapes",
     "no-escapes",

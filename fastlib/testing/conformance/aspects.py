@@ -57,6 +57,8 @@ _IN_TEXT = {
     "indicator": re.compile("[^A-Za-z0-9._/ \\\\'\"\0-\x20\x7f-\U0010ffff-]|^-|^\\.\\.\\."),
 }  # fmt: skip
 """Features of a text, rarer ones first."""
+_UPPER_CASE = re.compile("[A-Z]")
+"""A feature of a value only: it makes no difference to its spelling."""
 
 
 def aspects_of(value: Any) -> tuple[str, ...]:
@@ -64,7 +66,8 @@ def aspects_of(value: Any) -> tuple[str, ...]:
     if isinstance(value, bool):
         return () if value else ("false",)
     if isinstance(value, str):
-        return aspects_of_text(value)
+        found = aspects_of_text(value)
+        return (*found, "upper-case") if _UPPER_CASE.search(value) else found
     if isinstance(value, int):
         return _of_integer(value)
     if isinstance(value, float):
@@ -130,7 +133,8 @@ def _of_float(value: float) -> tuple[str, ...]:
 
 
 FEW_TEXTS = (
-    "é", "", "~", "null", "no", "true", "12", "012", "0x1F", "1_000", "0b11", "1.0", "1e3", ".inf",
+    "é", "vm-1", "aB",
+    "", "~", "null", "no", "true", "12", "012", "0x1F", "1_000", "0b11", "1.0", "1e3", ".inf",
     "12:30:45", "2024-01-02", "<<", "=", "a b", "a ", " a", " ", "a\tb", "\t", "a\nb", "a\n",
     "\n", "a\n\nb", "a\r", "a\rb", "\r", "a\r\nb", "\0", "\x01", "\x7f", "\x85", "a\x85b", "\u2028",
     "\xa0", "\ufeff", "\uffff", "\uffff: ", "日本", "\U0001f600", "-", "- a", "---", "...",
@@ -139,7 +143,8 @@ FEW_TEXTS = (
 )  # fmt: skip
 """At least one text for each aspect. Each text field is tested with all of them.
 
-The first one shows a wrong encoding, which explains the faults of all characters beyond ASCII.
+The first one shows a wrong encoding, which explains the faults of all characters beyond ASCII. The
+next two show a program that changes any name, or any upper-case letter.
 """
 
 _INTEGERS = (0, 7, 8, 64, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1)

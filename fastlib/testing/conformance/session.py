@@ -12,7 +12,7 @@ from .places import ANY_TEXT, Place
 from .protocol import PeerAnswer, PeerRequest, type_name
 from .report import Findings
 from .spellings import PLAIN, Spelling
-from .verdict import Fault, judge, of_peer_error, of_unsteady
+from .verdict import OTHER, Fault, judge, of_peer_error, of_unsteady
 
 MOST_SECONDS = 60.0
 """The maximum seconds to wait for a program, with restarts, for one fault."""
@@ -128,7 +128,7 @@ class Session:
             return msgspec.structs.replace(fault, place=ANY_TEXT, aspects=case.aspects)
         ordinary = not fault.aspects and fault.loss in ("changed", "lost")
         if ordinary and fault.place in self.agreed and fault.check == "equal":
-            return msgspec.structs.replace(fault, aspects=case.aspects or ("other",))
+            return msgspec.structs.replace(fault, aspects=case.aspects or OTHER)
         return fault
 
     def _leave_out(self, cls: type[Message], name: str) -> None:

@@ -190,7 +190,7 @@ class Systematic:
                 return
             value = shorter
             tree = changed(spot.tree, spot.path, value)
-            aspects = aspects_of_text(value) or ("other",)
+            aspects = aspects_at(place, value) or ("other",)
         faults = self._ask_value(cls, tree, place, aspects)
         for fault in faults:
             if fault.place == place:
@@ -201,7 +201,7 @@ class Systematic:
 
         def fails(part: str) -> bool:
             tree = changed(spot.tree, spot.path, part)
-            aspects = aspects_of_text(part) or ("other",)
+            aspects = aspects_at(place, part) or ("other",)
             for spelling in (PLAIN, BARE):
                 judged = self._judge(cls, tree, spelling, place, aspects)
                 if judged is None:

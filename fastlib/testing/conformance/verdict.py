@@ -35,6 +35,8 @@ _LARGEST_RATIO = 20
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _SHOWN = 500
 """Characters of a very long answer that are shown."""
+OTHER = ("other",)
+"""The aspects of an ordinary value if its place accepts a shorter one."""
 _PROGRAM = Place("any", "", "program")
 
 
@@ -63,9 +65,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_total(self) -> bool:
-        """Return True if no value in the place is understood."""
+        """Return True if no value in the place is understood, or only the shortest one."""
         losses = ("lost", "changed", "unreadable", "refused")
-        return not self.aspects and (self.loss in losses or self.check == "answer")
+        return self.aspects in ((), OTHER) and (self.loss in losses or self.check == "answer")
 
     @property
     def name(self) -> str:
@@ -188,7 +190,8 @@ def _differences(case: Case, emit: str) -> list[Fault]:
             add(place, "unreadable", aspects, words)
         return list(faults.values())
     theirs = report.message
-    if not same(message, theirs):
+    is_same = same(message, theirs)
+    if not is_same or repr(message) != repr(theirs):  # -0.0 equals 0.0
         assert isinstance(theirs, Message)
         found = list(_pairs(tree, theirs.emit()))
         for path, ours, other in found:
@@ -199,7 +202,7 @@ def _differences(case: Case, emit: str) -> list[Fault]:
             at = ".".join(map(str, path))
             words = f"expected {_word(ours)}; got {_word(other)}"
             add(place, loss, aspects, f"{at}: {words}" if at else words)
-        if not found:
+        if not found and not is_same:
             add(case.place, "changed", case.aspects, f"expected {message!r}; got {theirs!r}")
     # A warning that also applies to the sent text is not a fault of the program.
     sent = validate(case.text, case.cls).warnings if report.warnings else ()

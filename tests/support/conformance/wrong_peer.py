@@ -281,6 +281,11 @@ FAULTS: dict[str, Callable[[PeerRequest], Any]] = {
     "strips-texts": of_texts(lambda text: text.strip(" ")),
     "cuts-long-texts": of_texts(lambda text: text[:500]),
     "counts-to-31-bits": writing(cut_to_31_bits),
+    "reverses-names": of_key("vm-name", lambda name: name[::-1]),
+    "lowers-texts": of_texts(str.lower),
+    "loses-the-sign-of-zero": writing(
+        lambda tree: 0.0 if isinstance(tree, float) and tree == 0 else tree
+    ),
     "sorts-destinations": of_key("destinations", sorted),
     "refuses-unknown-keys": refusing("drive: |driverss?: |vm-nam: |vm-names: ", "unknown key"),
     "refuses-comments": refusing("(?m)# c$", "no comments"),
