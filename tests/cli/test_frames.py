@@ -164,6 +164,15 @@ def test_demo(size, write):
     check_frame(f"demo-{TITLES[size]}", steady(frame), write=write)
 
 
+def test_frames_that_come_at_once_are_looked_at_one_by_one():
+    frames = "one\\n\\r\\033[2K\\033[1A\\033[2Ktwo\\n\\r\\033[2K\\033[1A\\033[2Kthree\\n"
+    code = f"import sys; sys.stdout.write('{frames}')"
+    with Screen(env={}, size=SIZES[0], program=(sys.executable, "-c", code)) as screen:
+        assert screen.wait() == 0
+        for text in ("one", "two", "three"):
+            assert screen.until_frame(text) == f"{text}\n"
+
+
 def test_demo_of_many_hosts_shows_active_hosts():
     arguments = ("demo", "--hosts", "24", "--vms", "48", "--speed", "2")
     with Screen(*arguments, env={}, size=SIZES[0], program=DEMO) as screen:

@@ -11,6 +11,8 @@ from tests.support.shell import Environment, Running
 FRAMES = Path(__file__).parents[1] / "display" / "frames"
 SIZES = ((80, 24), (100, 30), (120, 40))
 """Columns and lines of the terminals that the live views are tested on."""
+REDRAWING = re.compile(rb"\r\033\[2K(?:\033\[1A\033\[2K)+")
+"""The beginning of each frame but the first: the lines of the one before are erased."""
 
 
 class Screen(Running):
@@ -28,18 +30,29 @@ class Screen(Running):
 
     def frame(self) -> str:
         """Return the text of the screen, without blanks at the ends of lines."""
-        shown = self.read["terminal"]
-        self._stream.feed(shown[self._fed :])
-        self._fed = len(shown)
+        return self._frame_at(len(self.read["terminal"]))
+
+    def _frame_at(self, end: int) -> str:
+        """Return the text of the screen after this number of bytes."""
+        self._stream.feed(self.read["terminal"][self._fed : end])
+        self._fed = end
         lines = [line.rstrip() for line in self._screen.display]
         return "\n".join(lines).rstrip() + "\n"
 
     def until_frame(self, *patterns: str) -> str:
-        """Read until the screen shows all patterns; return its text."""
+        """Read until the screen shows all patterns; return its text.
+
+        On a busy machine several frames come at once. It looks at each of them.
+        """
 
         def shown() -> str | None:
-            frame = self.frame()
-            return frame if all(re.search(pattern, frame) for pattern in patterns) else None
+            read = self.read["terminal"]
+            ends = [found.start() for found in REDRAWING.finditer(read, self._fed)]
+            for end in (*ends, len(read)):
+                frame = self._frame_at(end)
+                if all(re.search(pattern, frame) for pattern in patterns):
+                    return frame
+            return None
 
         return self.until_value(shown, lambda: f"{patterns} in\n{self.frame()}")
 
