@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import Context
 from logging import getLogger
+from time import monotonic
 from typing import Any, Final, TypeVar
 
 from fastlib.migfra.errors import JournalError
@@ -16,6 +17,7 @@ from fastlib.migfra.telemetry.logs import context_without_task
 from fastlib.transport.backoff import Backoff
 
 from .commit_thread import CommitThread
+from .slow_writes import SlowWrites
 from .transaction import Operation, OperationError, execute_all, is_temporary
 
 log = getLogger("fastlib.migfra.journal.journal")
@@ -92,6 +94,7 @@ class GroupCommit:
         """Whether a step runs or is scheduled."""
         self._idle = asyncio.Event()
         """Set when no step is."""
+        self._slow_writes = SlowWrites()
         self._backoff = Backoff(*PAUSES)
         self._pause: asyncio.TimerHandle | None = None
         """Until the next attempt."""
@@ -364,7 +367,9 @@ class GroupCommit:
         self._patient = 0
         self._is_checked = False
         try:
+            began = monotonic()
             results = execute_all(self._connection, operations)
+            self._slow_writes.took(monotonic() - began)
         except BaseException:
             self._look()  # the damage may be the reason of the error
             raise

@@ -73,7 +73,11 @@ class Ledger(Hypervisor):
 """
 
 READY = "works on node01"
-_STALLS = ("the event loop was blocked for", "the daemon was suspended for")
+_STALLS = (
+    "the event loop was blocked for",
+    "the daemon was suspended for",
+    "the disk of the journal is slow",
+)
 """What a daemon logs if a busy machine gives it no time."""
 
 
