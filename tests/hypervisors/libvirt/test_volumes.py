@@ -47,12 +47,16 @@ class Host:
     def __init__(self, pool=None, refuses=()):
         self.pool = pool
         self.refuses = list(refuses)
+        self.inactive = []
 
     def storagePoolLookupByTargetPath(self, folder):
         assert folder == FOLDER
         if self.pool is None or not self.pool.is_there:
             raise error_of(49, "no storage pool with matching target path")
         return self.pool
+
+    def listAllStoragePools(self, flags):
+        return self.inactive
 
     def storagePoolCreateXML(self, xml, flags):
         if self.refuses:
@@ -139,6 +143,26 @@ def test_folder_of_an_inactive_pool_is_refused_at_once_with_a_remedy(path):
     with pytest.raises(HypervisorError, match="images of /default-pool is not active; start it"):
         volumes.read_room(WithInactive(refuses=[conflict] * 9), FOLDER)
     assert volumes.time.monotonic() == 0
+
+
+def test_file_system_that_an_inactive_pool_would_mount_is_missed():
+    """libvirt allows another pool for its folder. The mount would hide the images."""
+
+    class Inactive(Pool):
+        def XMLDesc(self, flags):
+            return f"<pool type='fs'><target><path>{FOLDER}</path></target></pool>"
+
+    class Removed(Pool):
+        def XMLDesc(self, flags):
+            raise error_of(libvirt.VIR_ERR_NO_STORAGE_POOL, "Storage pool not found")
+
+    host = Host()
+    host.inactive = [Removed(), Inactive(name="big")]
+    with pytest.raises(HypervisorError, match="the storage pool big of /default-pool is not act"):
+        volumes.read_room(host, FOLDER)
+    assert not host.pool.is_there
+    host.inactive = [Removed()]
+    assert volumes.read_room(host, FOLDER).free == 40
 
 
 class ImagePool(Pool):

@@ -115,9 +115,12 @@ def image_of(xml: str) -> Image:
 def read_room(connection: Any, folder: str, paths: Sequence[str] = ()) -> Room:
     """Read the room of a folder, and what images in it may still take.
 
-    Raises HypervisorError if libvirt cannot use the folder.
+    Raises HypervisorError if libvirt cannot use the folder, also if a file system that a pool would
+    mount there is missing: the pool would later hide the images.
     """
     with _pool_of(connection, posixpath.join(folder, "image")) as pool:
+        if pool.name().startswith(PREFIX):
+            _check_no_inactive_pool(connection, folder)
         _, total, _, free = pool.info()
         rest = {}
         for path in paths:
@@ -361,10 +364,18 @@ def _open_pool(connection: Any, folder: str) -> tuple[Any, bool]:
 
 
 def _check_no_inactive_pool(connection: Any, folder: str) -> None:
-    """Raise HypervisorError if a folder has a pool that is not active: libvirt allows no other."""
-    inactive = api().VIR_CONNECT_LIST_STORAGE_POOLS_INACTIVE
-    for pool in connection.listAllStoragePools(inactive):
-        path = parse(pool.XMLDesc(0)).findtext("target/path") or ""
+    """Raise HypervisorError if a folder has a pool that is not active.
+
+    libvirt allows no other pool for the folder, unless the inactive one would mount a file system.
+    """
+    libvirt = api()
+    for pool in connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_INACTIVE):
+        try:
+            path = parse(pool.XMLDesc(0)).findtext("target/path") or ""
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+                continue  # it was removed meanwhile
+            raise
         if posixpath.normpath(path) == posixpath.normpath(folder):
             name = pool.name()
             raise HypervisorError(
