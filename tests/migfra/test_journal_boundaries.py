@@ -127,6 +127,8 @@ def test_no_timer_is_left_once_all_is_written() -> None:
             await wait_until_async(lambda: written == ["along", "due"] and not group._is_at_work)
             assert group._timer is None
             assert group._due == math.inf
+            group.submit_along(lambda _: None, 3600.0)
+            assert group._due > asyncio.get_running_loop().time() + 3000
             await group.close(1)
 
     run(scene)
