@@ -36,9 +36,13 @@ def begin_slow_migration(fleet, guest=None, **options):
 
 
 def assert_migrates_again(fleet):
-    """Check that the migration succeeds when it is repeated without the fault."""
+    """Check that the migration succeeds when it is repeated without the fault.
+
+    The guest stands still meanwhile: QEMU before 9.0 loses writes of an emulated CPU in a live
+    migration, most on a busy machine.
+    """
     assert_success(
-        fleet.client.migrate("vm1", "hostA", "hostB", migration_type="live").result(PATIENCE)
+        fleet.client.migrate("vm1", "hostA", "hostB", migration_type="warm").result(PATIENCE)
     )
     fleet.assert_runs_only_on("vm1", "hostB")
 

@@ -177,9 +177,11 @@ def test_stop_ends_matching_domains(fleet):
 @both_modes
 @pytest.mark.parametrize("kind", ["live", "warm"])
 def test_migration_there_and_back(fleet, kind):
+    """With this downtime, QEMU before 9.0 loses hardly a write of an emulated CPU."""
+    options = {"max_downtime": 5000} if kind == "live" else {}
     fleet.run_guest("hostA", "vm1")
     for source, destination in (("hostA", "hostB"), ("hostB", "hostA")):
-        moved = fleet.client.migrate("vm1", source, destination, migration_type=kind)
+        moved = fleet.client.migrate("vm1", source, destination, migration_type=kind, **options)
         assert_success(moved.result(PATIENCE))
         fleet.assert_runs_only_on("vm1", destination)
         assert fleet.lab.host(source).domains() == {}
