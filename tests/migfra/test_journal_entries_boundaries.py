@@ -12,7 +12,7 @@ from fastlib.migfra import JournalError
 from fastlib.migfra.journal.acceptance import Acceptance, take_back_begins
 from fastlib.migfra.journal.arrivals import Arrivals
 from fastlib.migfra.journal.begins import note_act
-from fastlib.migfra.journal.journal import Journal
+from fastlib.migfra.journal.journal import Journal, _Stored
 from fastlib.migfra.journal.repetition import UNKNOWN_ORIGIN
 from fastlib.migfra.journal.schema import Run, open_tables
 from tests.support.clock import SetClock
@@ -103,11 +103,18 @@ def test_second_begin_of_the_first_member_is_refused() -> None:
 # --- orders and answers ---------------------------------------------------------------------------
 
 
-def test_commit_without_orders_and_answers_is_settled_at_once() -> None:
+def test_commit_counts_the_callers_that_may_wait() -> None:
     async def scene() -> None:
         journal = Journal(None)
         assert journal._committed([None]) == 0
         assert journal._file.newest_order == 0
+        answers = [
+            _Stored(lambda: True),
+            _Stored(None),
+            _Stored(lambda: False),
+            _Stored(lambda: True),
+        ]
+        assert journal._committed(answers) == 2
         await journal.close()
 
     run(scene)
