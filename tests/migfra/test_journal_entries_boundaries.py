@@ -336,3 +336,12 @@ def test_ids_are_kept_in_the_order_in_which_they_came_last() -> None:
         arrivals.note(UNKNOWN_ORIGIN, id, clock, has_key=False)
     assert arrivals.may_come_again(None, 107.0)
     assert list(arrivals._recent) == [None, b"b"]
+
+
+def test_running_time_without_orders_is_stored_at_the_end(at_desk: AtDesk) -> None:
+    async def scene(desk: Desk) -> None:
+        desk.clock.run(50)
+        await desk.restart()
+        assert desk.journal._file.run.seconds == 50.0
+
+    at_desk(scene)
