@@ -131,5 +131,10 @@ def test_expired_order_is_repeated_only_to_a_daemon_that_does_not_begin_it(
     daemon.presence("online", instance=instance, started=2.0)
     shown(client, "online")
     last = client.suspend("hostA", "vm2")
-    wait_until(lambda: daemon.received[-1].id == last.id, "the last order")
-    assert [one.id for one in daemon.received].count(handle.id) == 1 + repeated
+
+    def received() -> list[str | None]:
+        return [one.id for one in daemon.received]
+
+    wait_until(lambda: last.id in received(), "the last order")
+    wait_until(lambda: received().count(handle.id) >= 1 + repeated, "the repetition")
+    assert received().count(handle.id) == 1 + repeated

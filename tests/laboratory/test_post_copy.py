@@ -57,7 +57,10 @@ def wait_for_post_copy(fleet, handle, source="hostA", destination="hostB"):
 
 
 def wait_for_failed_post_copy(fleet, name="vm1", host="hostA"):
-    """Wait until the source's libvirt has noticed the fault."""
+    """Wait until the source's libvirt has noticed the fault.
+
+    Only for a fault that stays: else the daemon may have resumed the stream before libvirt is asked.
+    """
     place = fleet.lab.host(host)
     wait_until(
         lambda: "post-copy failed" in place.virsh("domstate", name, "--reason"),
@@ -104,7 +107,6 @@ def test_reset_connection_is_resumed_again_and_again(fleet):
     handle = begin_post_copy(fleet)
     for _ in range(2):
         fleet.lab.host("hostA").reset_migrations()
-        wait_for_failed_post_copy(fleet)
         handle.phases.wait_for("recover")
         handle.phases.wait_for("post-copy")
         speed = fleet.lab.host("hostA").virsh("migrate-getspeed", "vm1", "--postcopy")
@@ -201,7 +203,6 @@ def test_libvirtd_of_the_source_may_be_killed_in_the_recovery(fleet, phase):
     """Before the daemon resumes it, and while libvirt resumes it."""
     handle = begin_post_copy(fleet)
     fleet.lab.host("hostA").reset_migrations()
-    wait_for_failed_post_copy(fleet)
     handle.phases.wait_for("recover")
     if phase == "post-copy":
         handle.phases.wait_for(phase)

@@ -39,6 +39,9 @@ downtimes = st.floats(0.001, 10)
 workloads = st.builds(
     Workload, memory=amounts, dirty_rate=st.floats(0, 2.0**36), working_set=st.none() | amounts
 )
+factors = st.floats(1, 2.0**20)
+sizes = st.floats(1.001, 2.0**20)
+"""Memory in parts of what fits into the pause."""
 TOLERANCE = 1 + 1e-9
 SOME = examples(25, 1000)
 """A prediction may take 10,000 rounds."""
@@ -83,19 +86,21 @@ def test_all_memory_is_sent(workload, bandwidth, downtime):
 
 
 @SOME
-@given(workloads, rates, downtimes)
-def test_guest_faster_than_the_link_does_not_converge(workload, bandwidth, downtime):
-    assume(workload.dirty_rate >= bandwidth)
-    working_set = workload.memory if workload.working_set is None else workload.working_set
-    written = min(workload.memory, working_set)
-    assume(written > bandwidth * downtime)
+@given(rates, downtimes, factors, sizes, st.none() | sizes)
+def test_guest_faster_than_the_link_does_not_converge(bandwidth, downtime, factor, size, part):
+    fits = bandwidth * downtime
+    workload = Workload(
+        memory=fits * size,
+        dirty_rate=bandwidth * factor,
+        working_set=None if part is None else fits * part,
+    )
     assert not predict(workload, bandwidth, downtime).converges
 
 
 @SOME
-@given(workloads, rates, downtimes)
-def test_guest_slower_than_the_link_converges(workload, bandwidth, downtime):
-    assume(workload.dirty_rate <= 0.99 * bandwidth)
+@given(amounts, st.floats(0, 0.99), st.none() | amounts, rates, downtimes)
+def test_guest_slower_than_the_link_converges(memory, factor, working_set, bandwidth, downtime):
+    workload = Workload(memory=memory, dirty_rate=bandwidth * factor, working_set=working_set)
     assert predict(workload, bandwidth, downtime).converges
 
 

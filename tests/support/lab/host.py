@@ -198,9 +198,11 @@ class Host(Container):
     def _reset(self, which: str) -> None:
         first, last = _MIGRATION_PORTS
         ports = [which, "ge", f":{first}", "and", which, "le", f":{last}"]
-        reset = self.run(["ss", "--no-header", "--kill", "--tcp", "--numeric", *ports]).stdout
-        if not reset.strip():
-            raise LabError(f"{self.name} has no connection for memory")
+        reset = ["ss", "--no-header", "--kill", "--tcp", "--numeric", *ports]
+        wait_until(  # a stream that is resumed just now has no connection yet
+            lambda: self.run(reset).stdout.strip(),
+            f"a connection for memory of {self.name} was reset",
+        )
 
     @contextmanager
     def lose_migrations(self) -> Iterator[None]:
