@@ -59,7 +59,7 @@ def wait_for_post_copy(fleet, handle, source="hostA", destination="hostB"):
 def wait_for_failed_post_copy(fleet, name="vm1", host="hostA"):
     """Wait until the source's libvirt has noticed the fault.
 
-    Only for a fault that stays: else the daemon may have resumed the stream before libvirt is asked.
+    Only for a fault that stays: else the daemon may resume the stream before libvirt is asked.
     """
     place = fleet.lab.host(host)
     wait_until(
