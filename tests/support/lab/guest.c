@@ -41,7 +41,7 @@
 #include <unistd.h>
 
 enum { MIB = 1 << 20, PAGE = 4096, WORDS = PAGE / sizeof(uint64_t), KEPT = 4, BUTTONS = 8, SECOND = 1000000 };
-enum { CHUNK = 16, BATCH = SECOND / 10 };
+enum { CHUNK = 16, BATCH = SECOND / 10, LONGEST_PAUSE = 5 * SECOND };
 
 struct tally { volatile unsigned long passes, faults; };
 
@@ -103,7 +103,8 @@ static uint64_t seed_of(uint64_t page, uint64_t pass) {
 }
 
 /* Pages before `done` have been rewritten in this pass. Returns when the next look is due: looking
-   takes at most a tenth of the time. */
+   usually takes at most a tenth of the time. A look may wait a minute for pages that a post-copy has
+   yet to send, which says nothing about the next one, so the pause after it is short. */
 static uint64_t look_at_all(struct tally *tally, uint64_t *memory, uint64_t pages,
                             uint64_t rewritten, uint64_t done, uint64_t pass) {
     uint64_t begin = own_time();
@@ -117,7 +118,8 @@ static uint64_t look_at_all(struct tally *tally, uint64_t *memory, uint64_t page
     }
     tally->passes++;
     uint64_t now = own_time(), pause = 10 * (now - begin);
-    return now + (pause > SECOND / 2 ? pause : SECOND / 2);
+    if (pause < SECOND / 2) pause = SECOND / 2;
+    return now + (pause < LONGEST_PAUSE ? pause : LONGEST_PAUSE);
 }
 
 static void load_memory(struct tally *tally, long dirty, long rate) {
