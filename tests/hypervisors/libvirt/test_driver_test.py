@@ -9,13 +9,14 @@ from fastlib import Repin, Resume, Start, Stop, Suspend
 from fastlib.message.tasks import Migrate, Query
 from fastlib.migfra import Context, HypervisorError, TaskCancelledError, TaskExpiredError
 from fastlib.migfra.hypervisors.libvirt import HostOptions
+from fastlib.migfra.hypervisors.libvirt.connection import connection as connection_module
 from fastlib.migfra.hypervisors.libvirt.errors import LostError
 from fastlib.migfra.plugin_api.cancel_scope import CancelScope
 from fastlib.migfra.plugin_api.cancellation import Cancellation
 from fastlib.migfra.plugin_api.expiry import Expiry
 from tests.support.clock import StoppedClock
 from tests.support.libvirt.driver import domain, run_scenario
-from tests.support.mosquitto import free_port
+from tests.support.mosquitto import PATIENCE, free_port
 from tests.support.waiting import try_with_more_time, wait_until_async
 
 
@@ -300,5 +301,34 @@ def test_task_that_waits_for_its_domain_can_be_cancelled(tmp_path):
                 assert not other.done()
         await other
         assert await runner.state("vm1") == "paused"
+
+    run_scenario(scenario, tmp_path)
+
+
+def test_connection_is_closed_by_the_last_call_that_uses_it(tmp_path, monkeypatch):
+    """libvirt frees a closed connection, so a call on it would end the process."""
+    closed = []
+    monkeypatch.setattr(connection_module, "_close", closed.append)
+    goes_on, begun = threading.Event(), threading.Event()
+
+    def hang(*raws):
+        begun.set()
+        goes_on.wait(PATIENCE)
+        return [raw.getHostname() for raw in raws], list(closed)
+
+    async def scenario(runner):
+        own = runner.hypervisor._runtime.connections.own
+        async with own("node01", None, None) as source, own("node01", None, None) as destination:
+            calls = [source.submit(hang), source.submit_with(destination, hang)]
+            await asyncio.to_thread(begun.wait, PATIENCE)
+        assert closed == [], "both have left their blocks"
+        goes_on.set()
+        for call in calls:
+            _, closed_meanwhile = await asyncio.wrap_future(call)
+            assert len(closed_meanwhile) < 2
+        await wait_until_async(lambda: len(closed) == 2)
+        assert closed[0] is not closed[1]
+        with pytest.raises(LostError):
+            source.submit_with(destination, hang)
 
     run_scenario(scenario, tmp_path)

@@ -373,7 +373,7 @@ class Performing:
 def test_migration_mode_selects_call_of_libvirt(migrate_arguments, mode):
     arguments = migrate_arguments(migrate_task(bandwidth_limit=5), migration=mode)
     source, destination = Performing(), object()
-    _perform(source, "vm1", arguments, destination)
+    _perform(source, destination, "vm1", arguments)
     assert source.name == "vm1"
     call, where = ("migrateToURI3", PEER_URI) if mode == "peer-to-peer" else (
         "migrate3", destination,

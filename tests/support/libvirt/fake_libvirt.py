@@ -335,6 +335,12 @@ class FakeConnection:
             future.set_exception(error)
         return future
 
+    def submit_with(
+        self, other: "FakeConnection | None", function: Callable[..., Any], *arguments: Any
+    ) -> "Future[Any]":
+        raw = None if other is None else other.raw
+        return self.submit(lambda own, *rest: function(own, raw, *rest), *arguments)
+
     @asynccontextmanager
     async def changes(self, name: str) -> AsyncIterator[DomainChanges]:
         """The end of the domain as the host tells it by an event, from the begin."""

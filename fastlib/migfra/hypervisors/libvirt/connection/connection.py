@@ -1,6 +1,7 @@
 """One connection to a host's libvirt. Each call runs in a thread."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -44,6 +45,9 @@ class Connection:
         self._options = options
         self._threads = ThreadPool(_MOST_CALLS, f"libvirt-{host}")
         self._raw: Any = None
+        self._lock = threading.Lock()
+        self._users = 1
+        """The calls that use the `virConnect`, and this object until `close`."""
         self._given_up = False
         self._subscribed = asyncio.Lock()
         self._listens = False
@@ -80,10 +84,17 @@ class Connection:
                 raise translated(error, self.host) from None
         return raw
 
-    @property
-    def raw(self) -> Any:
-        """The `virConnect`, for a call of another connection that needs both connections."""
-        return self._raw
+    def _lend(self) -> tuple[Any, Callable[[], None]]:
+        """Return the `virConnect` for a call, and the function to call at the end of that.
+
+        Raises LostError if the connection is closed.
+        """
+        raw = self._raw
+        if raw is None:
+            raise closed(self.host)
+        with self._lock:
+            self._users += 1
+        return raw, partial(self._release, raw)
 
     @property
     def alive(self) -> bool:
@@ -133,14 +144,35 @@ class Connection:
 
         Raises LostError if the connection is closed. A task that finds it lost closes it for all.
         """
-        raw = self._raw
-        if raw is None:
-            raise closed(self.host)
-        return self._threads.run(lambda: self._guarded(raw, function, *arguments, **named))
+        raw, release = self._lend()
+        return self._threads.run(lambda: self._guarded(raw, release, function, *arguments, **named))
+
+    def submit_with(
+        self,
+        other: "Connection | None",
+        function: Callable[Concatenate[Any, Any, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> "Future[T]":
+        """Like `submit`, for a function that also gets the `virConnect` of another connection."""
+        raw, release = (None, _use_nothing) if other is None else other._lend()
+
+        def call(own: Any, /, *arguments: P.args, **named: P.kwargs) -> T:
+            try:
+                return function(own, raw, *arguments, **named)
+            finally:
+                release()
+
+        try:
+            return self.submit(call, *arguments, **named)
+        except BaseException:
+            release()
+            raise
 
     def _guarded(
         self,
         raw: Any,
+        release: Callable[[], None],
         function: Callable[Concatenate[Any, P], T],
         *arguments: P.args,
         **named: P.kwargs,
@@ -150,6 +182,19 @@ class Connection:
         except api().libvirtError as error:
             name = arguments[0] if arguments and isinstance(arguments[0], str) else None
             raise translated(error, self.host, name) from error
+        finally:
+            release()
+
+    def _release(self, raw: Any) -> None:
+        """End a use of the `virConnect`. The last one closes it.
+
+        libvirt frees a connection that is closed, and a call that uses it then ends the process.
+        """
+        with self._lock:
+            self._users -= 1
+            is_last = self._users == 0
+        if is_last:
+            _close(raw)
 
     @asynccontextmanager
     async def changes(self, name: str) -> AsyncIterator[DomainChanges]:
@@ -182,12 +227,16 @@ class Connection:
             loop.call_soon_threadsafe(tell)
 
     async def close(self) -> None:
-        """Close the connection. Do not wait for calls that hang."""
+        """Close the connection. Do not wait for calls that hang: the last of them closes it."""
         raw, self._raw = self._raw, None
         if raw is not None:
-            closing = self._threads.run(_close, raw)
+            closing = self._threads.run(self._release, raw)
             await asyncio.wait({asyncio.wrap_future(closing)}, timeout=_CLOSE_SECONDS)
         self._threads.close()
+
+
+def _use_nothing() -> None:
+    """End the use of no connection."""
 
 
 def _listen(raw: Any, changed: Callable[[str, End | None], None]) -> None:

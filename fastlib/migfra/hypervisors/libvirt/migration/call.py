@@ -21,7 +21,7 @@ from .arguments import MigrateArguments
 from .monitor import MigrationMonitor
 
 
-def _perform(connection: Any, name: str, arguments: MigrateArguments, destination: Any) -> None:
+def _perform(connection: Any, destination: Any, name: str, arguments: MigrateArguments) -> None:
     """Call libvirt. Blocks until the domain has moved or the call has failed."""
     domain = connection.lookupByName(name)
     if arguments.destination_uri is not None:
@@ -46,11 +46,11 @@ async def run_migration(
     """
     own = runtime.connections.own
     async with own(spec.source, spec.driver, spec.transport) as source, AsyncExitStack() as stack:
-        raw = None
+        destination = None
         if arguments.destination_uri is None:
             between = own(spec.destination, spec.driver, spec.transport)
-            raw = (await stack.enter_async_context(between)).raw
-        call = source.submit(_perform, spec.name, arguments, raw)
+            destination = await stack.enter_async_context(between)
+        call = source.submit_with(destination, _perform, spec.name, arguments)
         try:
             monitor = MigrationMonitor(runtime, spec, scope, context, in_post_copy=in_post_copy)
             await await_call(monitor, call)
