@@ -17,7 +17,7 @@ _BLANK = r"[ \t\r\ufeff]"
 _MARK = rf"(?:---|\.\.\.)(?={_BLANK}|\n|\Z)"
 _SEPARATOR = lazy_pattern(rf"^{_MARK}", re.MULTILINE)
 _CONTENT = lazy_pattern(
-    # A line that is no comment or directive. It may begin with a separator.
+    # A line that is neither a comment nor a directive. It may begin with a separator.
     rf"^(?!%)(?:{_MARK}|(?!{_MARK})){_BLANK}*[^ \t\r\n\ufeff#]",
     re.MULTILINE,
 )

@@ -236,7 +236,7 @@ class Runtime:
             self.presence.changed()
 
     async def _check(self) -> None:
-        """Check the clock and the journal's file: without orders there is no other occasion."""
+        """Check the clock and the journal's file, which nothing else does without orders."""
         self._clock_jumps.check()
         self.journal.trim_if_due()
         with suppress(TimeoutError, JournalError):  # `last_error` has the reason

@@ -124,7 +124,7 @@ def test_error_of_an_operation_without_waiter_is_logged(
         commits.group.submit_later(fails)
         await patiently(commits.insert(1))
         await commits.close()
-        commits.group.submit_later(fails)  # after the end it is no error
+        commits.group.submit_later(fails)  # after the end it is not an error
 
     play_commits(tmp_path, scene)
     logged(caplog, "an entry of the journal was not written")

@@ -182,7 +182,7 @@ def _says_exists(error: Any) -> bool:
     if code == libvirt.VIR_ERR_SYSTEM_ERROR:
         return bool(number == errno.EEXIST)
     if code == libvirt.VIR_ERR_OPERATION_INVALID:
-        return _NAME_IS_TAKEN in str(error)  # by something that is no image, such as a socket
+        return _NAME_IS_TAKEN in str(error)  # by a socket, for example
     return bool(code == libvirt.VIR_ERR_STORAGE_VOL_EXIST)
 
 

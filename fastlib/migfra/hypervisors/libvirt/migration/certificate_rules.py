@@ -209,7 +209,7 @@ def _names_of(
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Return whether a name is that of a certificate. `*` stands for the first label."""
+    """Return whether a certificate's name fits a host's name. `*` stands for the first label."""
     name, pattern = name.lower(), pattern.lower()
     if pattern.startswith("*."):
         first, _, rest = name.partition(".")
